@@ -1,0 +1,3 @@
+"""profi: the reference implementation and benchmark harness of ProFI-Painter."""
+
+__version__ = "0.1.0"

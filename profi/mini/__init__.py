@@ -1,0 +1,1 @@
+"""The embedded world: scenes, their COCO-format data and the models trained on them."""

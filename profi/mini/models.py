@@ -1,0 +1,132 @@
+"""The embedded models' architectures: real library classes, small."""
+
+from __future__ import annotations
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrResNetConfig,
+)
+
+from profi.mini.world import World
+
+# Stable Diffusion's noise schedule (PROTOCOL: scaled linear, 1000 steps).
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "trailing",
+}
+
+
+def vae(world: World) -> AutoencoderKL:
+    """4 latent channels; halves the image once per level after the first."""
+    levels = len(world.vae_channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=world.vae_channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=world.image_size,
+        mid_block_add_attention=False,
+    )
+
+
+def unet(world: World, in_channels: int) -> UNet2DConditionModel:
+    """Three levels with attention at down-factors 2 and 4, as the method wants them."""
+    return UNet2DConditionModel(
+        sample_size=world.latent_size,
+        in_channels=in_channels,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=world.unet_channels,
+        layers_per_block=world.unet_layers,
+        norm_num_groups=16,
+        cross_attention_dim=world.text_width,
+        attention_head_dim=4,  # the number of heads, by diffusers' historical naming
+        use_linear_projection=True,
+    )
+
+
+def clip(world: World, vocabulary: int, sot: int, eot: int) -> CLIPModel:
+    """A dual encoder; its text tower conditions the UNets."""
+    width, side = world.text_width, world.clip_image_size
+    text = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=world.token_limit,
+        bos_token_id=sot,
+        eos_token_id=eot,
+        pad_token_id=eot,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=side,
+        patch_size=8,
+    )
+    return CLIPModel(
+        CLIPConfig(
+            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=width
+        )
+    )
+
+
+def detector(world: World) -> RTDetrForObjectDetection:
+    """A small RT-DETR whose labels carry COCO's names; `coco_ids` maps them to COCO's ids."""
+    width = 64 if world.size == "cpu" else 128
+    names = dict(enumerate(world.categories))
+    backbone = RTDetrResNetConfig(
+        embedding_size=32,
+        hidden_sizes=[32, 64, 96, 128],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = RTDetrConfig(
+        backbone_config=backbone,
+        id2label=names,
+        label2id={name: i for i, name in names.items()},
+        encoder_hidden_dim=width,
+        encoder_in_channels=[64, 96, 128],
+        feat_strides=[8, 16, 32],
+        encoder_ffn_dim=2 * width,
+        encoder_attention_heads=4,
+        d_model=width,
+        decoder_in_channels=[width] * 3,
+        decoder_ffn_dim=2 * width,
+        decoder_attention_heads=4,
+        decoder_layers=2,
+        num_queries=20,
+        num_denoising=20,
+        hidden_expansion=0.5,
+        with_box_refine=True,
+    )
+    config.coco_ids = list(world.category_ids.values())
+    return RTDetrForObjectDetection(config)
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers a model learns."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,121 @@
+"""Stage `clip`: the tokenizer and a dual encoder, trained contrastively on crops and scenes.
+
+Many samples of a batch show the same things, so a sample's positives are all the texts that
+name the same set of categories; the rest are negatives.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from profi.mini import models
+from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
+from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
+from profi.mini.training.crops import corrupt, object_crops
+from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.world import World
+
+PLANS = {
+    "cpu": Plan(steps=1500, batch=128, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
+    "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
+}
+POOL = 4096
+# CLIP's own normalisation constants (its preprocessor_config.json).
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalise(images: Tensor, side: int) -> Tensor:
+    """[N, 3, H, W] in [0, 1] -> CLIP's input [N, 3, side, side]."""
+    if images.shape[-1] != side:
+        images = F.interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
+    return (images - mean) / std
+
+
+def features(model: CLIPModel, pixels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:
+    """L2-normalised embeddings [N, D] of normalised pixels or of token ids."""
+    if pixels is not None:
+        x = model.visual_projection(model.vision_model(pixels).pooler_output)
+    else:
+        x = model.text_projection(model.text_model(ids).pooler_output)
+    return F.normalize(x.float(), dim=-1)
+
+
+def tokens(tokenizer: CLIPTokenizer, texts: list[str], limit: int) -> Tensor:
+    """Padded token ids [N, limit]."""
+    return tokenizer(texts, padding="max_length", max_length=limit, return_tensors="pt").input_ids
+
+
+def zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, world: World, crops: Tensor, kind: Tensor) -> float:  # fmt: skip
+    """Share of crops whose nearest label prompt is their own category."""
+    ids = tokens(tokenizer, list(world.categories), world.token_limit).to(crops.device)
+    text = features(model, ids=ids)
+    image = features(model, normalise(crops, world.clip_image_size))
+    return (((image @ text.T).argmax(1)) == kind).float().mean().item()
+
+
+def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train, measure zero-shot accuracy on validation crops, save clip, tokenizer, text_encoder."""
+    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    tokenizer = build_tokenizer(work / "models" / "tokenizer", world.token_limit)
+    torch.manual_seed(seed)
+    sot, eot = tokenizer.bos_token_id, tokenizer.eos_token_id
+    model = models.clip(world, len(tokenizer), sot, eot).to(device)
+    sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
+    pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def scene_texts(scenes: Scenes, rng: random.Random) -> tuple[list[str], list[int]]:
+        kinds = [[k for k in row if k >= 0] for row in scenes.category.tolist()]
+        texts = [caption([world.categories[k] for k in row], rng) for row in kinds]
+        return texts, [sum(1 << k for k in set(row)) for row in kinds]
+
+    def draw(chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+        g, rng = make_generator(device, seed, 11, chunk), random.Random(f"{seed}:{chunk}")
+        side = world.clip_image_size
+        images, ids, sets = [], [], []
+        for _ in range(POOL // 512):
+            scenes = sampler.sample(384, g)
+            crops, kind = object_crops(scenes, world.image_size, g, jitter=0.15)
+            crops = corrupt(crops, g, share=0.3)
+            names = [world.categories[k] for k in kind.tolist()]
+            texts = [rng.choice(("{}", *TEMPLATES)).format(rng.choice((n, with_article(n)))) for n in names]  # fmt: skip
+            part = scene_texts(scenes, rng)
+            images += [normalise(crops, side)[:320], normalise(scenes.image[:192], side)]
+            ids.append(tokens(tokenizer, texts[:320] + part[0][:192], world.token_limit))
+            sets += [1 << k for k in kind.tolist()[:320]] + part[1][:192]
+        order = torch.randperm(len(sets), generator=g, device=device)
+        return (torch.cat(images)[order], torch.cat(ids).to(device)[order],
+                torch.tensor(sets, device=device)[order])  # fmt: skip
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        chunk, i = divmod(step * plan.batch, POOL)
+        if chunk not in pool:
+            pool.clear()
+            pool[chunk] = draw(chunk)
+        pixels, ids, sets = (t[i : i + plan.batch] for t in pool[chunk])
+        with mixed_precision(device):
+            image, text = features(model, pixels), features(model, ids=ids)
+        logits = model.logit_scale.exp().clamp(max=100) * image @ text.T
+        same = (sets[:, None] == sets[None, :]).float()
+        target = same / same.sum(1, keepdim=True)
+        loss = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+        return {"contrastive": loss / 2}
+
+    figures: dict = train(model, loss_at, plan, work / "clip")
+    g = make_generator(device, seed, 12)
+    scenes = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(512, g)
+    crops, kind = object_crops(scenes, world.image_size, g, jitter=0.0)
+    with torch.no_grad():
+        figures["zero_shot_top1"] = zero_shot(model, tokenizer, world, crops, kind)
+    figures["parameters"] = models.parameters(model)
+    folder = work / "models" / "clip"
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model.text_model.save_pretrained(work / "models" / "text_encoder")
+    return figures

@@ -1,0 +1,79 @@
+"""Crops of objects, as the metrics take them, and graded corruptions of images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from profi.mini.scenes import Scenes
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """Tight boxes [..., 4] as (x0, y0, x1, y1) shares of the side; zeros for an empty mask."""
+    size = masks.shape[-1]
+    index = torch.arange(size, device=masks.device, dtype=torch.float32)
+    columns, rows = masks.any(-2), masks.any(-1)
+    low = [torch.where(m, index, float(size)).amin(-1) for m in (columns, rows)]
+    high = [torch.where(m, index + 1, 0.0).amax(-1) for m in (columns, rows)]
+    boxes = torch.stack([low[0], low[1], high[0], high[1]], -1) / size
+    return boxes * masks.flatten(-2).any(-1, keepdim=True)
+
+
+def view_resize(images: Tensor, views: Tensor, side: int) -> Tensor:
+    """Resample views [N, 4] (x0, y0, x1, y1; they may leave the image) to [N, 3, side, side].
+
+    What lies outside the image is black.
+    """
+    theta = torch.zeros(len(views), 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = (views[:, 2:] - views[:, :2]).unbind(1)
+    theta[:, :, 2] = views[:, :2] + views[:, 2:] - 1
+    grid = F.affine_grid(theta, [len(views), 3, side, side], align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
+
+
+def crop_resize(images: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Crop boxes [N, 4], zero-pad each to a square (centred) and resize: [N, 3, side, side]."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    reach = half.amax(1, keepdim=True)
+    axis = (torch.arange(side, device=images.device) + 0.5) / side * 2 - 1
+    inside = (axis.abs() * reach)[:, None, :] <= half[..., None]  # [N, 2, side]
+    square = view_resize(images, torch.cat([middle - reach, middle + reach], 1), side)
+    return square * (inside[:, None, 1, :, None] & inside[:, None, 0, None, :])
+
+
+def object_crops(scenes: Scenes, side: int, g: torch.Generator, jitter: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One crop for each scene that shows an object, and its category [n].
+
+    `jitter` moves each side of the box by up to that share of the box's extent, outwards more
+    than inwards, as a convex hull is looser than the visible part.
+    """
+    seen = (scenes.category >= 0).float()
+    keep = seen.any(1)
+    pick = torch.multinomial(seen[keep], 1, generator=g)[:, 0]
+    rows = torch.arange(len(pick), device=g.device)
+    boxes = boxes_of(scenes.masks[keep][rows, pick])
+    extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    moved = torch.rand(boxes.shape, generator=g, device=g.device) * 1.5 - 0.5
+    sign = torch.tensor([-1.0, -1.0, 1.0, 1.0], device=g.device)
+    boxes = (boxes + sign * moved * jitter * extent).clamp(0, 1)
+    return crop_resize(scenes.image[keep], boxes, side), scenes.category[keep][rows, pick]
+
+
+def corrupt(images: Tensor, g: torch.Generator, share: float) -> Tensor:
+    """Blur, noise or fade a `share` of the images at a random strength (an augmentation)."""
+    n = len(images)
+    strength = torch.rand((n, 1, 1, 1), generator=g, device=g.device)
+    kind = torch.randint(3, (n, 1, 1, 1), generator=g, device=g.device)
+    hit = torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
+    small = F.interpolate(images, scale_factor=0.4, mode="bilinear", antialias=True)
+    blurred = F.interpolate(small, images.shape[-2:], mode="bilinear")
+    noise = torch.randn(images.shape, generator=g, device=g.device)
+    variants = torch.stack([
+        images + strength * (blurred - images),
+        images + 0.12 * strength * noise,
+        images + 0.4 * strength * (images.mean((1, 2, 3), keepdim=True) - images),
+    ])  # fmt: skip
+    chosen = variants.gather(0, kind[None].expand(1, *images.shape))[0]
+    return torch.where(hit, chosen, images).clamp(0, 1)

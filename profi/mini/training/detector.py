@@ -1,0 +1,113 @@
+"""Stage `detector`: a small RT-DETR on crops (as the accuracy metric takes them) and scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import RTDetrForObjectDetection, RTDetrImageProcessorPil
+
+from profi.mini import models
+from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
+from profi.mini.training.crops import boxes_of, corrupt, object_crops, view_resize
+from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.world import World
+
+PLANS = {
+    "cpu": Plan(steps=2400, batch=32, rate=1e-3, warmup=150, decay=0.5, weight_decay=1e-4),
+    "gpu": Plan(steps=12000, batch=128, rate=6e-4, warmup=300, decay=0.5, weight_decay=1e-4),
+}
+POOL = 2048
+THRESHOLD = 0.3  # of the paper's accuracy
+
+
+def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tensor, Tensor]:
+    """Random views that contain one object each (three quarters), or the whole scene.
+
+    Returns images [N, 3, H, W], boxes [N, K, 4] as shares of the view, kinds [N, K] (-1: absent
+    or cut to less than a third).
+    """
+    n = len(scenes.image)
+    boxes = boxes_of(scenes.masks)
+    seen = (scenes.category >= 0).float()
+    pick = torch.multinomial(seen + 1e-6, 1, generator=g)[:, 0]
+    box = boxes[torch.arange(n, device=g.device), pick]
+    centre = (box[:, :2] + box[:, 2:]) / 2
+    extent = box[:, 2:] - box[:, :2]
+    # Half the views keep the aspect (padded to a square), half are stretched to one.
+    square = torch.rand((n, 1), generator=g, device=g.device) < 0.5
+    extent = torch.where(square, extent.amax(1, keepdim=True), extent)
+    shift = (torch.rand((n, 2), generator=g, device=g.device) - 0.5) * 0.3 * extent
+    extent = extent * (0.9 + 0.8 * torch.rand((n, 1), generator=g, device=g.device))
+    whole = (torch.rand((n, 1), generator=g, device=g.device) < 0.25) | (seen.sum(1, keepdim=True) == 0)  # fmt: skip
+    extent = torch.where(whole, 1.0, extent)
+    middle = torch.where(whole, 0.5, centre + shift)
+    view = torch.cat([middle - extent / 2, middle + extent / 2], 1)
+    images = view_resize(scenes.image, view, world.image_size)
+    origin, reach = view[:, None, :2].repeat(1, 1, 2), extent[:, None].repeat(1, 1, 2)
+    inner = ((boxes - origin) / reach).clamp(0, 1)
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    left = (inner[..., 2] - inner[..., 0]) * (inner[..., 3] - inner[..., 1]) * extent.prod(1, keepdim=True)
+    kinds = torch.where(left > area / 3, scenes.category, -1)
+    return images, inner, kinds
+
+
+def labels_of(boxes: Tensor, kinds: Tensor) -> list[dict[str, Tensor]]:
+    """RT-DETR's targets: (cx, cy, w, h) and class of every object that is there."""
+    centres = torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)  # fmt: skip
+    return [{"boxes": c[k >= 0], "class_labels": k[k >= 0]} for c, k in zip(centres, kinds, strict=True)]  # fmt: skip
+
+
+def found(model: RTDetrForObjectDetection, crops: Tensor) -> Tensor:
+    """Which labels [N, C] are detected with a score above the threshold."""
+    with torch.no_grad():
+        logits = model(pixel_values=crops).logits
+    return (logits.sigmoid() > THRESHOLD).any(1)
+
+
+def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train, measure ceiling and floor on validation crops, save to `work/models/detector`."""
+    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    torch.manual_seed(seed)
+    model = models.detector(world).to(device)
+    sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
+    pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        chunk, i = divmod(step * plan.batch, POOL)
+        if chunk not in pool:
+            pool.clear()
+            g = make_generator(device, seed, 41, chunk)
+            images, boxes, kinds = zoom(sampler.sample(POOL, g), g, world)
+            pool[chunk] = corrupt(images, g, share=0.3), boxes, kinds
+        images, boxes, kinds = (t[i : i + plan.batch] for t in pool[chunk])
+        torch.manual_seed(seed * 1_000_003 + step)  # RT-DETR's denoising queries draw from here
+        with mixed_precision(device):
+            return {"set": model(pixel_values=images, labels=labels_of(boxes, kinds)).loss}
+
+    figures: dict = train(model, loss_at, plan, work / "detector")
+    figures.update(ceiling_and_floor(model, world, device, seed))
+    figures["parameters"] = models.parameters(model)
+    folder = work / "models" / "detector"
+    model.half().save_pretrained(folder)
+    side = {"height": world.image_size, "width": world.image_size}
+    RTDetrImageProcessorPil(size=side, do_normalize=False).save_pretrained(folder)
+    return figures
+
+
+def ceiling_and_floor(model: RTDetrForObjectDetection, world: World, device: torch.device, seed: int) -> dict:  # fmt: skip
+    """On 1,024 unedited validation crops: how often the true label is found, and how often a
+    random label that the whole scene lacks."""
+    g = make_generator(device, seed, 42)
+    scenes = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(1024, g)
+    crops, kind = object_crops(scenes, world.image_size, g, jitter=0.0)
+    seen = torch.cat([found(model, part) for part in crops.split(128)])
+    there = (scenes.category >= 0).any(1)
+    present = torch.zeros(len(kind), len(world.categories) + 1, device=device)
+    present.scatter_(1, scenes.category[there].clamp(min=-1) % (len(world.categories) + 1), 1)
+    other = torch.multinomial(1 - present[:, :-1], 1, generator=g)
+    return {
+        "ceiling": seen.gather(1, kind[:, None]).float().mean().item(),
+        "floor": seen.gather(1, other).float().mean().item(),
+    }

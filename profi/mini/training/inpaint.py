@@ -1,0 +1,45 @@
+"""Stage `inpaint`: the text-to-image UNet goes on with a mask and the masked image as inputs.
+
+As Stable Inpainting was made (paper, sec. 3.1): new input channels start at zero, masks are
+random, captions are of the whole scene.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from profi.mini import models
+from profi.mini.training.diffusion import PoolPlan, fit
+from profi.mini.training.loop import Plan
+from profi.mini.world import World
+from profi.types import UserError
+
+PLANS = {
+    "cpu": Plan(steps=4000, batch=64, rate=8e-4, warmup=200, decay=0.3),
+    "gpu": Plan(steps=40000, batch=256, rate=4e-4, warmup=500, decay=0.3),
+}
+POOLS = {"cpu": PoolPlan(20480, 8), "gpu": PoolPlan(65536, 2)}
+
+
+def widen(source: UNet2DConditionModel, world: World) -> UNet2DConditionModel:
+    """A 9-channel UNet that computes what `source` does, whatever the new 5 channels hold."""
+    unet = models.unet(world, in_channels=9)
+    state = source.state_dict()
+    first = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat([first, first.new_zeros(first.shape[0], 5, *first.shape[2:])], 1)  # fmt: skip
+    unet.load_state_dict(state)
+    return unet
+
+
+def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from the text-to-image UNet (or the checkpoint) and save to `work/models/inpaint`."""
+    folder = work / "models" / "t2i" / "unet"
+    if not folder.exists():
+        raise UserError("stage=inpaint starts from the text-to-image UNet: run stage=t2i first")
+    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    source = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+    unet = widen(source, world)
+    return fit(unet, world, device, work, "inpaint", plan, POOLS[world.size], seed)

@@ -1,0 +1,151 @@
+"""The loop that every stage trains in: seeded, resumable, EMA, mixed precision, logged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+console = Console(soft_wrap=True)
+EMA_DECAY = 0.999
+SAVE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast a stage learns.
+
+    The rate rises over `warmup` steps, stays, and falls linearly to nothing over the last
+    `decay` share of the steps. `minutes` ends a run early (it resumes from its checkpoint).
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 100
+    decay: float = 0.3
+    weight_decay: float = 0.01
+    minutes: float = float("inf")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step (from 0)."""
+        fall = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warmup, max(fall, 0.0))
+
+
+def make_generator(device: torch.device, *numbers: int) -> torch.Generator:
+    """A generator on `device` from a few whole numbers (seed, stage, step)."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (1 << 62)
+    return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def mixed_precision(device: torch.device) -> Iterator[None]:
+    """bfloat16 where matrices multiply, float32 elsewhere."""
+    with torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
+def _ema(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
+    decay = min(EMA_DECAY, (step + 1) / (step + 10))
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value.float(), 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _save(folder: Path, model: nn.Module, average: dict[str, Tensor],
+          optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
+    files: dict[str, Callable[[Path], object]] = {
+        "model.safetensors": lambda p: save_file(weights, p),
+        "ema.safetensors": lambda p: save_file({k: v.contiguous().cpu() for k, v in average.items()}, p),
+        "optimizer.pt": lambda p: torch.save(optimizer.state_dict(), p),
+        "state.json": lambda p: p.write_text(json.dumps({"step": step, "seconds": seconds})),
+    }
+    for name, write in files.items():  # state.json last: it says that the others are whole
+        write(folder / f"{name}.tmp")
+        (folder / f"{name}.tmp").replace(folder / name)
+
+
+def train(
+    model: nn.Module,
+    loss_at: Callable[[int], dict[str, Tensor]],
+    plan: Plan,
+    folder: Path,
+) -> dict[str, float]:
+    """Train `model` in place and leave it holding its moving average.
+
+    `loss_at(step)` returns named losses; their sum is minimised. It must draw all randomness
+    from the step, so that a resumed run goes on as an undisturbed one would. `folder` receives
+    checkpoints and `loss.csv`. Returns steps and seconds trained so far.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    optimizer = torch.optim.AdamW(
+        (p for p in model.parameters() if p.requires_grad),
+        lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=device.type == "cuda",
+    )  # fmt: skip
+    average = {k: v.detach().clone().float() if v.is_floating_point() else v.clone()
+               for k, v in model.state_dict().items()}  # fmt: skip
+    step, before = 0, 0.0
+    if (folder / "state.json").exists():
+        state = json.loads((folder / "state.json").read_text())
+        step, before = state["step"], state["seconds"]
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        average = {k: v.to(device) for k, v in load_file(folder / "ema.safetensors").items()}
+        optimizer.load_state_dict(
+            torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
+        )
+        console.print(f"{folder.name}: resuming at step {step} of {plan.steps}")
+    folder.mkdir(parents=True, exist_ok=True)
+    start = saved = shown = time.monotonic()
+    sums: dict[str, float] = {}
+    count = 0
+    with (folder / "loss.csv").open("a", newline="") as file:
+        log = csv.writer(file)
+        while step < plan.steps and time.monotonic() - start < plan.minutes * 60:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate_at(step)
+            losses = loss_at(step)
+            total = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            _ema(average, model, step)
+            count += 1
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            now = time.monotonic()
+            if now - shown > 10 or step == plan.steps:
+                spent = before + now - start
+                means = {name: value / count for name, value in sums.items()}
+                log.writerow([step, round(spent, 1), *(f"{k}={v:.5f}" for k, v in means.items())])
+                file.flush()
+                rate = count * plan.batch / max(now - shown, 1e-9)
+                text = ", ".join(f"{k} {v:.4f}" for k, v in means.items())
+                console.print(f"{folder.name} {step}/{plan.steps}  {text}  {rate:.0f}/s")
+                sums, count, shown = {}, 0, now
+            if now - saved > SAVE_SECONDS:
+                _save(folder, model, average, optimizer, step, before + now - start)
+                saved = now
+    seconds = before + time.monotonic() - start
+    _save(folder, model, average, optimizer, step, seconds)
+    model.load_state_dict(average)
+    model.to(memory_format=torch.contiguous_format).eval()  # safetensors takes no other layout
+    return {"steps": step, "seconds": seconds, "samples": step * plan.batch}

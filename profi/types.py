@@ -1,0 +1,101 @@
+"""The records that travel between the stages. A leaf: imports nothing of profi.
+
+    triplets -> inpainter -> generations store -> metrics -> scores store -> report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one line that names the thing and the remedy.
+
+    `run.py` prints the message alone (no traceback) and exits with status 2.
+    """
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One (image, mask, prompt) of the benchmark (paper, sec. 4.2).
+
+    `hull` is the convex hull of the instance's polygons as a flat tuple
+    (x0, y0, x1, y1, ...) in pixels of the stored image; the mask is that hull, filled.
+    """
+
+    triplet_id: str
+    image_id: int
+    annotation_id: int
+    category_id: int
+    prompt: str
+    file_name: str
+    height: int
+    width: int
+    hull: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One painted image.
+
+    `image` holds the bytes of a lossless PNG (RGB); `seconds` is the batch's wall time
+    divided by its size; `peak_memory_bytes` is NaN where the device does not report one.
+    """
+
+    triplet_id: str
+    seed: int
+    image: bytes
+    seconds: float
+    peak_memory_bytes: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one painted image; `value` is NaN when it could not be computed."""
+
+    triplet_id: str
+    seed: int
+    metric: str
+    value: float
+
+
+def canonical_json(value: Any) -> str:
+    """The same text for equal values, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """The first `length` hex digits of the SHA-256 of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def sample_seed(run_seed: int, triplet_id: str) -> int:
+    """A 63-bit seed for one sample, from the run's seed and the triplet's id alone.
+
+    So a sample starts from the same noise in any batch, shard or order.
+    """
+    text = f"{run_seed}:{triplet_id}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is.
+
+    `pixels` holds everything that changes a pixel (model and the hashes of its weights,
+    method, reading, sampling, seed, data and the hash of its manifest, batch size); the run id
+    is its hash, so different settings never share a folder and equal ones always do.
+    `environment` (commit, dirty flag, versions, device) is recorded beside it.
+    """
+
+    pixels: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """16 hex digits."""
+        return digest(self.pixels)
