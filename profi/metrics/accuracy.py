@@ -1,0 +1,50 @@
+"""Generation accuracy: does a detector find the label in the painted region (paper, sec. 4.2)?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from profi.metrics.base import Sample
+from profi.metrics.detectors import Detector
+from profi.metrics.functional.accuracy import label_found
+from profi.metrics.functional.crop import masked_crop
+
+
+class GenerationAccuracy:
+    """100.0 where the label is among the detections in the mask's bounding box, else 0.0.
+
+    NaN for an empty mask and for a prompt that is no category of the detector's.
+    """
+
+    name = "accuracy"
+    higher_is_better = True
+
+    def __init__(self, detector: Detector, threshold: float = 0.3) -> None:
+        self._detector = detector
+        self._threshold = threshold
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The detector's identity, the threshold and the region."""
+        return {
+            "detector": dict(self._detector.identity),
+            "threshold": self._threshold,
+            "region": "mask bounding box",
+        }
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        """One value per sample: 100.0, 0.0 or NaN."""
+        categories = self._detector.categories
+        values = [math.nan] * len(samples)
+        chosen = [
+            index
+            for index, sample in enumerate(samples)
+            if sample.mask.any() and sample.prompt in categories
+        ]
+        crops = [masked_crop(samples[index].image, samples[index].mask) for index in chosen]
+        for index, detections in zip(chosen, self._detector.detect(crops), strict=True):
+            wanted = categories[samples[index].prompt]
+            values[index] = label_found(detections, wanted, self._threshold)
+        return values

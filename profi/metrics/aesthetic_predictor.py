@@ -1,0 +1,90 @@
+"""The LAION aesthetic predictor's network.
+
+Its source is github.com/christophschuhmann/improved-aesthetic-predictor.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from profi.types import UserError
+
+_HIDDEN = (1024, 128, 64, 16)
+_DROPOUTS = (0.2, 0.2, 0.1)
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+_KEY = "metric.aesthetic.path"
+
+
+class AestheticPredictor(nn.Module):
+    """An affine map in five steps: [N, D] unit embeddings give [N] scores, about 1 to 10.
+
+    in-1024-128-64-16-1 with dropout between them and no activations, which is what the public
+    weights were trained with; the keys are theirs too (`layers.0.weight`, `layers.2.weight`, ...).
+    """
+
+    def __init__(self, input_dim: int = 768, hidden_dims: tuple[int, ...] = _HIDDEN) -> None:
+        super().__init__()
+        self.input_dim = input_dim
+        self.hidden_dims = tuple(hidden_dims)
+        widths = [input_dim, *hidden_dims, 1]
+        layers: list[nn.Module] = []
+        for index, (inner, outer) in enumerate(pairwise(widths)):
+            layers.append(nn.Linear(inner, outer))
+            if index < len(_DROPOUTS):
+                layers.append(nn.Dropout(_DROPOUTS[index]))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, embeds: torch.Tensor) -> torch.Tensor:
+        """[N, D] L2-normalised image embeddings to [N] scores."""
+        return self.layers(embeds).squeeze(-1)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.state_dict(), folder / _WEIGHTS)
+        config = {"input_dim": self.input_dim, "hidden_dims": list(self.hidden_dims)}
+        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, path: Path) -> AestheticPredictor:
+        """Load a folder that `save_pretrained` wrote, or the public `.pth` file of ViT-L/14.
+
+        A `.pth` is read with `weights_only=True`: tensors, never code.
+
+        Raises:
+            UserError: absent, or weights of another network.
+        """
+        try:
+            if path.is_dir():
+                config = json.loads((path / _CONFIG).read_text())
+                predictor = cls(config["input_dim"], tuple(config["hidden_dims"]))
+                state = load_file(path / _WEIGHTS)
+            else:
+                predictor = cls()
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            predictor.load_state_dict(state)
+        # What an absent file, a broken file, and another network's weights raise.
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"aesthetic predictor '{path}' cannot be loaded ({reason}): "
+                f"give its folder or the public .pth file with {_KEY}=<path>"
+            ) from error
+        return predictor.eval().requires_grad_(False)

@@ -1,0 +1,127 @@
+"""CLIP's two encoders, from a local folder or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import CLIPModel, CLIPTokenizer
+
+from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
+from profi.metrics.loading import explained, preprocessor_config, weights_digest
+from profi.types import UserError, digest
+
+
+class ClipEncoder:
+    """Embeds pictures and texts with a `CLIPModel`; float32, no gradients.
+
+    Embeddings are projected and *not* normalised: the scores that need a direction normalise.
+    """
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int = 32,
+    ) -> None:
+        self._model: Any = model.eval().requires_grad_(False)
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._texts: dict[str, torch.Tensor] = {}
+        self.preprocessing = preprocessing
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str, key: str, *, device: str = "cpu", batch_size: int = 32
+    ) -> ClipEncoder:
+        """Load a CLIP model with its tokenizer and preprocessor.
+
+        Args:
+            path: a folder or a hub id, such as `openai/clip-vit-base-patch16`.
+            key: the config key that set `path`, named in errors (`metric.clip.path`).
+            device: a torch device.
+            batch_size: pictures per forward pass.
+
+        Raises:
+            UserError: unreachable, incomplete or not a CLIP model.
+        """
+        what = "CLIP model"
+        preprocessing = Preprocessing.from_config(
+            {"resample": 3, **preprocessor_config(path, what, key)}
+        )
+        with explained(what, path, key):
+            tokenizer = CLIPTokenizer.from_pretrained(path)
+            model: Any = CLIPModel.from_pretrained(path, dtype=torch.float32, weights_only=True)
+        # Offline, transformers builds a tokenizer of the two special tokens rather than raise.
+        if len(tokenizer) <= 2 or len(tokenizer) > model.config.text_config.vocab_size:
+            raise UserError(
+                f"CLIP model '{path}' has no usable tokenizer ({len(tokenizer)} tokens for "
+                f"{model.config.text_config.vocab_size} embeddings): add vocab.json and "
+                f"merges.txt or give a complete local folder with {key}=<folder>"
+            )
+        return cls(model.to(device), tokenizer, preprocessing, batch_size=batch_size)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """Hashes of the weights, the vocabulary and the preprocessing."""
+        return {
+            "weights": weights_digest(self._model),
+            "vocabulary": digest(self._tokenizer.get_vocab()),
+            "preprocessing": digest(vars(self.preprocessing)),
+        }
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding."""
+        return int(self._model.config.projection_dim)
+
+    def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""
+        return self._embed([square_image(image, self.preprocessing) for image in images])
+
+    def embed_whole(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Pictures (uint8 [H, W, 3], RGB) through CLIP's own resize and crop: [N, D], CPU."""
+        return self._embed([whole_image(image, self.preprocessing) for image in images])
+
+    def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
+        for start in range(0, len(missing), self._batch_size):
+            chunk = missing[start : start + self._batch_size]
+            self._texts.update(zip(chunk, self._forward_texts(chunk), strict=True))
+        if not prompts:
+            return torch.empty(0, self.embedding_dim)
+        return torch.stack([self._texts[prompt] for prompt in prompts])
+
+    @torch.inference_mode()
+    def _forward_texts(self, prompts: list[str]) -> torch.Tensor:
+        # A fixed length, so that an embedding does not depend on its neighbours' lengths.
+        tokens = self._tokenizer(
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=self._model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self._model.device)
+        pooled = self._model.text_model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+        return self._model.text_projection(pooled).cpu()
+
+    @torch.inference_mode()
+    def _embed(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        # vision_model and visual_projection by name: what get_image_features returns differs
+        # between transformers 4 (a tensor) and 5 (an object).
+        parts = [torch.empty(0, self.embedding_dim)]
+        for start in range(0, len(tensors), self._batch_size):
+            pixels = torch.stack(tensors[start : start + self._batch_size])
+            pooled = self._model.vision_model(
+                pixel_values=pixels.to(self._model.device)
+            ).pooler_output
+            parts.append(self._model.visual_projection(pooled).cpu())
+        return torch.cat(parts)

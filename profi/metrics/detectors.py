@@ -1,0 +1,164 @@
+"""The seam to object detectors, and the detectors of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModelForObjectDetection, PreTrainedModel
+
+from profi.metrics.coco_categories import COCO_ALIASES, COCO_CATEGORIES
+from profi.metrics.functional.accuracy import Detection
+from profi.metrics.functional.preprocess import Preprocessing, whole_image
+from profi.metrics.loading import explained, preprocessor_config, weights_digest
+from profi.types import UserError, digest
+
+__all__ = ["Detection", "Detector", "TransformersDetector"]
+
+_KEY = "metric.accuracy.path"
+
+
+class Detector(Protocol):
+    """Finds objects; what it finds in a picture does not depend on the others in the call."""
+
+    @property
+    def categories(self) -> Mapping[str, int]:
+        """The names that it can find, to the category ids of its detections."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its detections, JSON-able."""
+        ...
+
+    def detect(self, crops: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """Detections per picture (uint8 [H, W, 3], *RGB*), in any order.
+
+        A detector that wants BGR swaps the channels itself.
+        """
+        ...
+
+
+class TransformersDetector:
+    """Any `AutoModelForObjectDetection`: RT-DETR, DETR, YOLOS and their kin.
+
+    Pictures are resized and normalised as the model's `preprocessor_config.json` says. Scores
+    are sigmoids where the model has one logit per label (RT-DETR), and a softmax whose last
+    entry is "no object" where it has one more (DETR, YOLOS).
+
+    Args:
+        model: the detector; `config.id2label` names its outputs.
+        preprocessing: from the model's own preprocessor config.
+        categories: names to ids; the labels are matched by name, MSCOCO's older spellings too.
+            Labels outside it are never reported.
+        batch_size: pictures per forward pass, where the input size is fixed; else one.
+        score_floor: detections with scores up to it are left out; keep it below any threshold.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        preprocessing: Preprocessing,
+        *,
+        categories: Mapping[str, int] = COCO_CATEGORIES,
+        batch_size: int = 16,
+        score_floor: float = 0.05,
+    ) -> None:
+        self._model: Any = model.eval().requires_grad_(False)
+        self._preprocessing = preprocessing
+        self._batch_size = batch_size
+        self._score_floor = score_floor
+        labels: dict[int, str] = self._model.config.id2label
+        names = {
+            int(index): name if name in categories else COCO_ALIASES.get(name, name)
+            for index, name in labels.items()
+        }
+        self._category_of = {
+            index: categories[name] for index, name in names.items() if name in categories
+        }
+        if not self._category_of:
+            raise UserError(
+                f"the detector knows none of the categories (its labels start with "
+                f"{sorted(set(names.values()))[:3]}): set {_KEY} to one that was trained on them"
+            )
+        self.categories: Mapping[str, int] = {
+            name: categories[name] for name in names.values() if name in categories
+        }
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        categories: Mapping[str, int] = COCO_CATEGORIES,
+        device: str = "cpu",
+        batch_size: int = 16,
+    ) -> TransformersDetector:
+        """Load a detector from a folder or the hub.
+
+        Raises:
+            UserError: unreachable, no detector, or one of other categories.
+        """
+        what = "detector"
+        preprocessing = Preprocessing.from_config(preprocessor_config(path, what, _KEY))
+        with explained(what, path, _KEY):
+            model = AutoModelForObjectDetection.from_pretrained(
+                path, dtype=torch.float32, weights_only=True
+            )
+        return cls(model.to(device), preprocessing, categories=categories, batch_size=batch_size)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The model's kind and hashes of its weights, preprocessing and categories."""
+        return {
+            "type": self._model.config.model_type,
+            "weights": weights_digest(self._model),
+            "preprocessing": digest(vars(self._preprocessing)),
+            "categories": digest(dict(self.categories)),
+        }
+
+    @torch.inference_mode()
+    def detect(self, crops: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """Detections per picture (uint8 [H, W, 3], RGB), best first."""
+        step = 1 if self._preprocessing.input_size is None else self._batch_size
+        found: list[list[Detection]] = []
+        for start in range(0, len(crops), step):
+            chunk = crops[start : start + step]
+            pixels = torch.stack([whole_image(crop, self._preprocessing) for crop in chunk])
+            output = self._model(pixel_values=pixels.to(self._model.device))
+            for crop, logits, boxes in zip(
+                chunk, output.logits.cpu(), output.pred_boxes.cpu(), strict=True
+            ):
+                found.append(self._read(logits, boxes, *crop.shape[:2]))
+        return found
+
+    def _read(
+        self, logits: torch.Tensor, boxes: torch.Tensor, height: int, width: int
+    ) -> list[Detection]:
+        """One picture's logits [Q, C or C+1] and boxes [Q, 4] (cx, cy, w, h in [0, 1])."""
+        n_labels = len(self._model.config.id2label)
+        if logits.shape[1] == n_labels:
+            scores = logits.sigmoid()
+        else:
+            scores = logits.softmax(dim=-1)[:, :n_labels]
+            # A softmax answers one label per query.
+            scores = scores * (scores == scores.amax(dim=1, keepdim=True))
+        # As the models' own post-processing: no more (query, label) pairs than queries.
+        top = scores.flatten().topk(min(logits.shape[0], scores.numel()))
+        detections = []
+        for score, index in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+            query, label = divmod(index, scores.shape[1])
+            if score <= self._score_floor or label not in self._category_of:
+                continue
+            cx, cy, w, h = boxes[query].tolist()
+            box = (
+                (cx - w / 2) * width,
+                (cy - h / 2) * height,
+                (cx + w / 2) * width,
+                (cy + h / 2) * height,
+            )
+            detections.append(Detection(self._category_of[label], score, box))
+        return detections

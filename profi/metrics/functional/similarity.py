@@ -1,0 +1,18 @@
+"""Angles between embeddings."""
+
+from __future__ import annotations
+
+import torch
+
+
+def l2_normalised(embeds: torch.Tensor) -> torch.Tensor:
+    """`embeds` ([..., D]) scaled to unit length along the last axis."""
+    return embeds / embeds.norm(dim=-1, keepdim=True)
+
+
+def clip_score(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+    """100 cos(image, text), row by row: [N, D] and [N, D] give [N], in [-100, 100].
+
+    Negative cosines are kept: torchmetrics cuts them at 0, the paper's numbers do not tell.
+    """
+    return 100.0 * (l2_normalised(image_embeds) * l2_normalised(text_embeds)).sum(dim=-1)

@@ -1,0 +1,60 @@
+"""Reading what the metrics' models are made of, with errors that name the remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import cached_file
+
+from profi.types import UserError
+
+
+@contextmanager
+def explained(what: str, path: str, key: str) -> Iterator[None]:
+    """Turn what transformers raises for a missing or broken model into one line.
+
+    Raises:
+        UserError: naming `path` and the config key `key` that chooses another.
+    """
+    try:
+        yield
+    # transformers raises OSError for what is absent or unreachable, ValueError and KeyError for
+    # what is not a model of the expected kind.
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{what} '{path}' cannot be loaded ({reason}): "
+            f"download it first or give a local folder with {key}=<folder>"
+        ) from error
+
+
+def preprocessor_config(path: str, what: str, key: str) -> dict[str, Any]:
+    """The `preprocessor_config.json` of a local folder or a hub repository.
+
+    The cheapest file of a repository: read first, it finds out whether the repository is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    with explained(what, path, key):
+        found = cached_file(path, "preprocessor_config.json")
+        if found is None:
+            raise FileNotFoundError("preprocessor_config.json")
+        config: dict[str, Any] = json.loads(Path(found).read_text())
+    return config
+
+
+def weights_digest(model: torch.nn.Module, length: int = 16) -> str:
+    """The first `length` hex digits of a SHA-256 over names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total.update(raw.numpy().data)
+    return total.hexdigest()[:length]
