@@ -1,0 +1,154 @@
+"""PAIntA, Prompt-Aware Introverted Attention (paper, sec. 3.3, eq. 5).
+
+legend    masked            M [B, N]    True = unknown, to be inpainted
+          similarity, c     c [B, N]    how much a known pixel agrees with the prompt, in [0, 1]
+          tokens            ind(tau)    [B, L], the prompt's words and its first EOT
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from profi.attention.control import AttentionCall, Branch, UNetPass, attend
+from profi.attention.sites import Site
+from profi.types import UserError
+
+Query = Literal["block_input", "after_self_attention"]
+Smoothing = Literal["none", "gaussian"]
+Active = Literal["first_half", "t_above_500"]
+
+
+@dataclass(frozen=True)
+class PAIntASettings:
+    """The choices of PAIntA; the defaults are what the paper prints.
+
+    `query`: from what the cross-attention's query for c is made: the block input X, or
+    X + the vanilla self-attention's output. `smoothing` of c before its normalisation: none, or
+    a 3x3 Gaussian of sigma 0.5. `active`: in the first half of the steps, or while t > 500.
+    `down_factors` of the latents: 2 and 4 are the paper's H/16 and H/32.
+    """
+
+    query: Query = "block_input"
+    smoothing: Smoothing = "none"
+    active: Active = "first_half"
+    down_factors: tuple[int, ...] = (2, 4)
+
+
+def introverted_attention(q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor) -> Tensor:
+    """Eq. 5 without its hw x hw matrix; q, k, v and result [B, heads, N, d], masked and c [B, N].
+
+    On a masked row i, c_j (q_i . k_j) = q_i . (c_j k_j): attention with scaled keys, which any
+    fused kernel computes. Rows outside the mask are those of plain attention, bit for bit.
+    """
+    plain = attend(q, k, v)
+    return _with_masked_rows(plain, q, k, v, masked, c)
+
+
+def _with_masked_rows(
+    plain: Tensor, q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor
+) -> Tensor:
+    key_scale = torch.where(masked, 1.0, c).to(k.dtype)[:, None, :, None]
+    introverted = attend(q, k * key_scale, v)
+    return torch.where(masked[:, None, :, None], introverted, plain)
+
+
+def prompt_similarity(cross_logits: Tensor, tokens: Tensor) -> Tensor:
+    """[B, heads, N, L] cross-attention logits -> [B, N]: the attention paid to the prompt.
+
+    Softmax over all L tokens, mean over heads, sum over ind(tau); float32.
+    """
+    probs = cross_logits.float().softmax(dim=-1).mean(dim=1)
+    return (probs * tokens[:, None, :]).sum(dim=-1)
+
+
+def normalised(similarity: Tensor) -> Tensor:
+    """clip((c - median) / max, 0, 1) per sample, [B, N] -> [B, N].
+
+    The median is the lower one of an even number of pixels; max is that of c itself, before the
+    subtraction. A c of zeros stays one of zeros.
+    """
+    median = similarity.median(dim=1, keepdim=True).values
+    maximum = similarity.amax(dim=1, keepdim=True)
+    return ((similarity - median) / torch.where(maximum > 0, maximum, 1.0)).clamp(0.0, 1.0)
+
+
+def smoothed(similarity: Tensor, height: int, width: int) -> Tensor:
+    """A 3x3 Gaussian of sigma 0.5, edges reflected; [B, N] -> [B, N], N = height * width."""
+    side = math.exp(-1.0 / (2.0 * 0.5**2))
+    line = torch.tensor([side, 1.0, side], device=similarity.device) / (1.0 + 2.0 * side)
+    kernel = torch.outer(line, line)[None, None]
+    image = similarity.view(-1, 1, height, width)
+    # A side of one pixel has nothing to reflect.
+    mode = "reflect" if min(height, width) > 1 else "replicate"
+    return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode=mode), kernel).flatten(1)
+
+
+class PAIntA:
+    """The attention control of eq. 5, for one batch.
+
+    In the conditional pass c is computed and used; it is kept for the unconditional pass of the
+    same step, which uses it too (so the conditional pass must run first). Gradients flow through
+    c in both readings: the paper does not say otherwise and c depends on x_t.
+
+    Args:
+        settings: the choices.
+        masks: per down-factor, [B, h, w] bool, True = unknown.
+        tokens: ind(tau), [B, L] bool.
+    """
+
+    def __init__(
+        self, settings: PAIntASettings, masks: Mapping[int, Tensor], tokens: Tensor
+    ) -> None:
+        missing = sorted(set(settings.down_factors) - set(masks))
+        if missing:
+            raise UserError(f"PAIntA: no mask for down-factors {missing}; give one for each")
+        self.settings = settings
+        self.masks = masks
+        self.tokens = tokens
+        self._kept: dict[int, tuple[int, Tensor]] = {}
+
+    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+        """Eq. 5 at the chosen self-attention sites of active steps, else plain attention."""
+        plain = attend(q, k, v)
+        if site.kind != "self" or site.down_factor not in self.settings.down_factors:
+            return plain
+        if call.unet_pass is None:
+            raise RuntimeError("PAIntA needs to know the UNet's pass: give it as UNetPass.kwargs()")
+        if not is_active(self.settings.active, call.unet_pass):
+            return plain
+        c = self._similarity(site, plain, call, call.unet_pass)
+        masked = self.masks[site.down_factor].flatten(1)
+        return _with_masked_rows(plain, q, k, v, masked, c)
+
+    def _similarity(
+        self, site: Site, plain: Tensor, call: AttentionCall, unet_pass: UNetPass
+    ) -> Tensor:
+        """c [B, N] of this site in this step."""
+        if unet_pass.branch is Branch.UNCONDITIONAL:
+            step_index, c = self._kept.pop(site.index, (None, plain))
+            if step_index != unet_pass.step_index:
+                raise RuntimeError("PAIntA: the conditional pass of a step must run first")
+            return c
+        X = call.block_input
+        query = X if self.settings.query == "block_input" else X + call.project(plain)
+        c = prompt_similarity(call.cross_logits(query), self.tokens)
+        if self.settings.smoothing == "gaussian":
+            height, width = self.masks[site.down_factor].shape[-2:]
+            c = smoothed(c, height, width)
+        c = normalised(c)
+        self._kept[site.index] = (unet_pass.step_index, c.detach())
+        return c
+
+
+def is_active(active: Active, unet_pass: UNetPass) -> bool:
+    """Whether PAIntA works in this step."""
+    if active == "first_half":
+        return 2 * unet_pass.step_index < unet_pass.num_steps
+    return unet_pass.t > 500

@@ -1,0 +1,101 @@
+"""The sampling loop and its two seams: the denoiser and the step noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from profi.diffusion.ddim import ddim_step
+from profi.diffusion.schedule import Schedule, step_pairs
+
+# What a denoiser hands to a step noise. The loop only carries it: a guided step noise needs the
+# graph of the denoiser's pass, and which part of it is agreed between those two alone.
+Clue = TypeVar("Clue")
+Clue_co = TypeVar("Clue_co", covariant=True)
+Clue_contra = TypeVar("Clue_contra", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Denoised(Generic[Clue_co]):
+    """A denoiser's answer: x0_pred and eps [B, C, h, w], float32, without a graph."""
+
+    x0_pred: Tensor
+    eps: Tensor
+    clue: Clue_co
+
+
+@dataclass(frozen=True)
+class StepState(Generic[Clue_co]):
+    """What one step knows before x_{t-1} is formed; tensors are [B, C, h, w], float32."""
+
+    x_t: Tensor
+    t: int
+    step_index: int
+    x0_pred: Tensor
+    eps: Tensor
+    sigma_t: float
+    clue: Clue_co
+
+
+class Denoise(Protocol[Clue_co]):
+    """The first seam: any model, wrapped to one convention."""
+
+    def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[Clue_co]:
+        """Predict x0 and eps from x_t [B, C, h, w]."""
+        ...
+
+
+class StepNoise(Protocol[Clue_contra]):
+    """The second seam: what sigma_t multiplies in eq. 3."""
+
+    def __call__(self, state: StepState[Clue_contra]) -> Tensor | None:
+        """A tensor [B, C, h, w] of unit variance per sample, or None for a step by eq. 4."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Stochastic DDIM: N(0, 1), drawn per sample from that sample's own CPU generator."""
+
+    generators: Sequence[torch.Generator]
+
+    def __call__(self, state: StepState[object]) -> Tensor:
+        """Noise [B, C, h, w], float32, the same in any batch and on any device."""
+        shape = state.x_t.shape[1:]
+        noise = [torch.randn(shape, generator=generator) for generator in self.generators]
+        return torch.stack(noise).to(state.x_t.device)
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoise[Clue],
+    x_T: Tensor,
+    timesteps: Sequence[int],
+    schedule: Schedule,
+    sigmas: Sequence[float],
+    step_noise: StepNoise[Clue] | None = None,
+    callback: Callable[[StepState[Clue]], None] | None = None,
+) -> Tensor:
+    """Run the backward process from x_T [B, C, h, w] to x_0, by eq. 3 in every step.
+
+    `sigmas` has one sigma_t per timestep; `step_noise=None` is the deterministic process (eq. 4),
+    whatever the sigmas. `callback` sees every step's state, e.g. for progress or figures.
+    """
+    x_t = x_T
+    steps = zip(step_pairs(timesteps), sigmas, strict=True)
+    for step_index, ((t, t_prev), sigma_t) in enumerate(steps):
+        denoised = denoise(x_t, t, step_index)
+        state = StepState(
+            x_t, t, step_index, denoised.x0_pred, denoised.eps, sigma_t, denoised.clue
+        )
+        noise = step_noise(state) if step_noise is not None and sigma_t > 0.0 else None
+        x_t = ddim_step(
+            denoised.x0_pred, denoised.eps, schedule.alpha(t_prev), sigma_t, noise
+        )  # eq. 3
+        if callback is not None:
+            callback(state)
+    return x_t

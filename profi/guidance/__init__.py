@@ -1,0 +1,1 @@
+"""Objectives on cross-attention (eq. 9-10) and RASG (eq. 8)."""

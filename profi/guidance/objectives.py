@@ -1,0 +1,44 @@
+"""What RASG ascends: objectives on cross-attention logits (paper, sec. 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Reduction = Literal["sum", "mean"]
+
+
+def mean_attention(logits: Sequence[Tensor]) -> Tensor:
+    """A-bar [B, N, L] of eq. 9: mean over the heads and the layers of logits [B, heads, N, L].
+
+    Every head weighs the same; the layers of one down-factor have equally many.
+    """
+    return torch.cat(list(logits), dim=1).float().mean(dim=1)
+
+
+def bce_objective(
+    A_bar: Tensor, mask: Tensor, tokens: Tensor, offset: float, reduction: Reduction
+) -> Tensor:
+    """S(x_t) of eq. 10, per sample [B]: minus the binary cross entropy of sigma(A - offset) to M.
+
+    To be ASCENDED: a larger S means more attention to the prompt inside the mask and less
+    outside. (The paper says "minimisation" of it beside a plus sign; only ascent does what it
+    describes.)
+
+    Args:
+        A_bar: [B, N, L] mean cross-attention logits.
+        mask: [B, N] bool, True = inpaint.
+        tokens: ind(tau), [B, L] bool.
+        offset: subtracted from the logits; 0 in the paper.
+        reduction: over the N pixels; over the tokens it is a sum.
+    """
+    A = A_bar.float() - offset
+    M = mask[:, :, None]
+    # log sigma(a), and log(1 - sigma(a)) = log sigma(-a): stable for any a.
+    S = torch.where(M, functional.logsigmoid(A), functional.logsigmoid(-A)) * tokens[:, None, :]
+    pixels = S.sum(dim=2)
+    return pixels.sum(dim=1) if reduction == "sum" else pixels.mean(dim=1)

@@ -1,0 +1,1 @@
+"""Inpainters: `(images, masks, prompts, seeds) -> images`, one file per kind of model."""

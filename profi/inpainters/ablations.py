@@ -1,0 +1,48 @@
+"""The rows of Table 2 as compositions of the two modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from profi.attention.painta import PAIntASettings
+from profi.guidance.rasg import RASGSettings
+from profi.inpainters.masks import MaskResizing
+from profi.inpainters.readings import Reading
+from profi.types import UserError
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is added to the inpainting model; None leaves a module out."""
+
+    mask_resizing: MaskResizing
+    painta: PAIntASettings | None = None
+    rasg: RASGSettings | None = None
+
+
+# Command-line name -> the row's name; one row has two spellings.
+ABLATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "base": "base",
+        "painta_only": "painta_only",
+        "paintan_only": "painta_only",
+        "rasg_only": "rasg_only",
+        "profi": "profi",
+    }
+)
+
+
+def compose(ablation: str, reading: Reading) -> Method:
+    """The method of an ablation's name in a reading; raises UserError for an unknown name."""
+    row = ABLATIONS.get(ablation)
+    if row is None:
+        raise UserError(f"ablation {ablation!r} is unknown; choose {', '.join(ABLATIONS)}")
+    painta = PAIntASettings(reading.query, reading.smoothing, reading.active)
+    rasg = RASGSettings(reading.offset, reading.reduction, reading.sigma, reading.eta)
+    return Method(
+        mask_resizing=reading.mask_resizing,
+        painta=painta if row in ("painta_only", "profi") else None,
+        rasg=rasg if row in ("rasg_only", "profi") else None,
+    )

@@ -1,0 +1,66 @@
+"""The inpainting UNet, wrapped to the sampling loop's convention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from profi.attention.capture import CrossAttentionCapture
+from profi.attention.control import Branch, UNetPass
+from profi.diffusion.ddim import classifier_free, to_x0_eps
+from profi.diffusion.sampling import Denoised
+from profi.guidance.rasg import AttentionClue
+from profi.inpainters.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class InpaintingDenoiser:
+    """eps_theta([x_t, down(M), E(I_M)], tau) with classifier-free guidance.
+
+    Two runs of the UNet per step, the conditional one first: PAIntA's c comes from it, and only
+    it ever has a graph. Latents and all that is made of them are float32; only the UNet's own
+    inputs are cast to its dtype.
+
+    Fields:
+        condition: [B, 5, h, w], mask channel and masked image's latents.
+        context, uncond_context: [B, L, D] text embeddings.
+        sigmas: sigma_t per step; the gradient's graph is built only where it is not 0.
+        capture: where RASG's attention is read, already installed in the UNet; None without RASG.
+    """
+
+    backbone: Backbone
+    condition: Tensor
+    context: Tensor
+    uncond_context: Tensor
+    guidance_scale: float
+    sigmas: tuple[float, ...]
+    capture: CrossAttentionCapture | None
+
+    def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
+        """x0_pred and eps of x_t [B, C, h, w], and for RASG the attention with its graph."""
+        guided = self.capture is not None and self.sigmas[step_index] > 0.0
+        leaf = x_t.detach().requires_grad_(guided)
+        # The exit of this context also undoes the capture's cut (see CrossAttentionCapture).
+        with torch.set_grad_enabled(guided):
+            cond = self._run(leaf, t, step_index, Branch.CONDITIONAL).detach()
+        logits = self.capture.take() if self.capture is not None else ()
+        with torch.no_grad():
+            uncond = self._run(x_t, t, step_index, Branch.UNCONDITIONAL)
+            output = classifier_free(uncond, cond, self.guidance_scale)
+            schedule = self.backbone.schedule
+            x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
+        return Denoised(x0_pred, eps, AttentionClue(leaf, logits) if guided else None)
+
+    def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
+        unet = self.backbone.unet
+        context = self.context if branch is Branch.CONDITIONAL else self.uncond_context
+        unet_pass = UNetPass(branch, t, step_index, len(self.sigmas))
+        output: Tensor = unet(
+            torch.cat([x_t, self.condition], dim=1).to(unet.dtype),
+            t,
+            encoder_hidden_states=context,
+            cross_attention_kwargs=unet_pass.kwargs(),
+        ).sample
+        return output.float()

@@ -1,0 +1,168 @@
+"""Stable Inpainting, plain or with the paper's two modules: four rows of Table 2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from profi.attention.capture import ByKind, CrossAttentionCapture
+from profi.attention.control import AttentionControl, Plain, controlled
+from profi.attention.painta import PAIntA
+from profi.attention.sites import attention_sites, sites_at
+from profi.attention.tokens import PromptTokens, encode, with_suffix, word_tokens
+from profi.diffusion.sampling import StepState, sample
+from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
+from profi.guidance.rasg import RASG, AttentionClue
+from profi.inpainters.ablations import Method
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.base import Progress, blended, check_inputs
+from profi.inpainters.denoiser import InpaintingDenoiser
+from profi.inpainters.masks import MaskPyramid, mask_pyramid
+from profi.types import UserError
+
+Output = Literal["unblended", "blended"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a run samples; the defaults are the paper's evaluation.
+
+    `positive` is appended to every prompt and `negative` replaces the empty unconditional text.
+    `output`: the decoded image as it is, or with the given pixels put back outside the mask.
+    """
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    positive: str = ""
+    negative: str = ""
+    output: Output = "unblended"
+
+    def __post_init__(self) -> None:
+        if self.output not in get_args(Output):
+            raise UserError(f"output {self.output!r} is unknown; choose unblended or blended")
+        if not math.isfinite(self.guidance_scale):
+            raise UserError(f"guidance_scale={self.guidance_scale} is not a number; choose 7.5")
+
+
+@dataclass(frozen=True)
+class StableInpainting:
+    """An `Inpainter`: a latent inpainting model, a method and how to sample.
+
+    Nothing of a call stays behind: the UNet is as it was, and two inpainters, even on one UNet,
+    do not see each other (though not in two threads at once).
+    """
+
+    backbone: Backbone
+    method: Method
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        # Mistakes of the configuration show before the first image.
+        self._sigmas()
+        sites = attention_sites(self.backbone.unet)
+        for factor in self.method.painta.down_factors if self.method.painta else ():
+            sites_at(sites, "self", factor)
+        if self.method.rasg is not None:
+            sites_at(sites, "cross", self.method.rasg.down_factor)
+
+    def __call__(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Paint a batch (see `Inpainter`)."""
+        check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
+        device = self.backbone.device
+        given = images.to(device, torch.float32)
+        masks = masks.to(device)
+        pyramid = self._masks(masks)
+        tokens = self._tokens(prompts)
+        sigmas = self._sigmas()
+        control, capture, step_noise = self._modules(pyramid, tokens)
+        denoise = InpaintingDenoiser(
+            backbone=self.backbone,
+            condition=self._condition(given, pyramid),
+            context=self.backbone.encode_ids(tokens.input_ids),
+            uncond_context=self.backbone.encode_text(self.sampling.negative, len(images)),
+            guidance_scale=self.sampling.guidance_scale,
+            sigmas=sigmas,
+            capture=capture,
+        )
+        x_T = start_noise(seeds, (self._latent_channels, *pyramid.latent.shape[1:])).to(device)
+
+        def report(state: StepState[AttentionClue | None]) -> None:
+            if progress is not None:
+                progress(state.step_index + 1, len(sigmas))
+
+        with controlled(self.backbone.unet, control):
+            x_0 = sample(
+                denoise, x_T, self._timesteps(), self.backbone.schedule, sigmas, step_noise, report
+            )
+        painted = self.backbone.decode(x_0)
+        if self.sampling.output == "blended":
+            painted = blended(painted, given, masks)
+        return painted.cpu()
+
+    @property
+    def _latent_channels(self) -> int:
+        return int(self.backbone.vae.config.latent_channels)
+
+    def _timesteps(self) -> tuple[int, ...]:
+        T = self.backbone.schedule.num_train_timesteps
+        return trailing_timesteps(T, self.sampling.num_inference_steps)
+
+    def _sigmas(self) -> tuple[float, ...]:
+        """sigma_t per step (eq. 11); zeros without RASG: deterministic DDIM."""
+        timesteps, rasg = self._timesteps(), self.method.rasg
+        if rasg is None:
+            return (0.0,) * len(timesteps)
+        return sigma_schedule(self.backbone.schedule, timesteps, rasg.sigma, rasg.eta)
+
+    def _masks(self, masks: Tensor) -> MaskPyramid:
+        factors = set(self.method.painta.down_factors if self.method.painta else ())
+        if self.method.rasg is not None:
+            factors.add(self.method.rasg.down_factor)
+        return mask_pyramid(
+            masks, self.backbone.latent_factor, sorted(factors), self.method.mask_resizing
+        )
+
+    def _tokens(self, prompts: Sequence[str]) -> PromptTokens:
+        """The prompts' tokens; only a method that reads ind(tau) refuses an empty prompt."""
+        tokenizer, positive = self.backbone.tokenizer, self.sampling.positive
+        if self.method.painta is not None or self.method.rasg is not None:
+            return word_tokens(tokenizer, prompts, positive)
+        input_ids = encode(tokenizer, [with_suffix(prompt, positive) for prompt in prompts])
+        return PromptTokens(input_ids, torch.zeros_like(input_ids, dtype=torch.bool))
+
+    def _modules(
+        self, pyramid: MaskPyramid, tokens: PromptTokens
+    ) -> tuple[AttentionControl, CrossAttentionCapture | None, RASG | None]:
+        """The method's control of attention, its reading of attention and its step noise."""
+        words = tokens.words.to(self.backbone.device)
+        painta, rasg = self.method.painta, self.method.rasg
+        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        if rasg is None:
+            return ByKind(on_self, Plain()), None, None
+        capture = CrossAttentionCapture(attention_sites(self.backbone.unet), rasg.down_factor)
+        step_noise = RASG(rasg, pyramid.flat(rasg.down_factor), words)
+        return ByKind(on_self, capture), capture, step_noise
+
+    def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
+        """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], a middle grey."""
+        masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
+        latents = self.backbone.encode_images(masked_images)
+        return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
+
+
+def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(noise)

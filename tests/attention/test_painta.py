@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from profi.attention.control import (
+    AttentionCall,
+    Branch,
+    UNetPass,
+    attend,
+    controlled,
+    logits,
+)
+from profi.attention.painta import (
+    PAIntA,
+    PAIntASettings,
+    introverted_attention,
+    is_active,
+    normalised,
+    prompt_similarity,
+    smoothed,
+)
+from profi.attention.sites import Site
+from profi.inpainters.backbone import Backbone
+from profi.types import UserError
+
+
+def random_qkv(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = 2 * torch.randn(3, 2, 4, 16, 8, generator=generator)
+    masked = torch.rand(2, 16, generator=generator) < 0.4
+    return q, k, v, masked, torch.rand(2, 16, generator=generator)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scaled_keys_equal_the_materialised_eq_5(seed: int) -> None:
+    q, k, v, masked, c = random_qkv(seed)
+    A = logits(q, k)
+    for b in range(2):
+        for i in range(16):
+            for j in range(16):
+                if masked[b, i] and not masked[b, j]:
+                    A[b, :, i, j] *= c[b, j]
+    oracle = A.softmax(-1) @ v
+    torch.testing.assert_close(introverted_attention(q, k, v, masked, c), oracle)
+
+
+def test_rows_outside_the_mask_are_plain_bit_for_bit() -> None:
+    q, k, v, masked, c = random_qkv()
+    rows = (~masked)[:, None, :, None].expand_as(q)
+    out, plain = introverted_attention(q, k, v, masked, c), attend(q, k, v)
+    assert torch.equal(out[rows], plain[rows])
+    assert not torch.equal(out, plain)
+
+
+def test_limits_of_c_and_of_the_mask() -> None:
+    q, k, v, masked, c = random_qkv()
+    plain = attend(q, k, v)
+    torch.testing.assert_close(introverted_attention(q, k, v, masked, torch.ones_like(c)), plain)
+    for mask in (torch.zeros_like(masked), torch.ones_like(masked)):
+        torch.testing.assert_close(introverted_attention(q, k, v, mask, c), plain)
+    # c of a masked pixel is never read.
+    other = torch.where(masked, 0.123, c)
+    assert torch.equal(
+        introverted_attention(q, k, v, masked, c), introverted_attention(q, k, v, masked, other)
+    )
+
+
+def test_similarity_is_the_attention_that_goes_to_the_prompt() -> None:
+    cross = torch.randn(2, 4, 16, 7, generator=torch.Generator().manual_seed(0))
+    tokens = torch.zeros(2, 7, dtype=torch.bool)
+    tokens[0, 1:4] = tokens[1, 1] = True
+    c = prompt_similarity(cross, tokens)
+    torch.testing.assert_close(c[0], cross[0].softmax(-1).mean(0)[:, 1:4].sum(-1))
+    torch.testing.assert_close(prompt_similarity(cross, ~tokens), 1.0 - c)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 16])
+def test_normalisation_as_printed_with_the_lower_median(n: int) -> None:
+    c = torch.rand(3, n, generator=torch.Generator().manual_seed(n))
+    got = normalised(c)
+    assert bool(((got >= 0) & (got <= 1)).all())
+    for row, out in zip(c.tolist(), got.tolist(), strict=True):
+        median = sorted(row)[(n - 1) // 2]
+        expected = [min(max((value - median) / max(row), 0.0), 1.0) for value in row]
+        assert out == pytest.approx(expected, abs=1e-6)
+
+
+def test_normalisation_of_nothing_is_nothing() -> None:
+    assert torch.equal(normalised(torch.zeros(2, 4)), torch.zeros(2, 4))
+
+
+def test_smoothing_equals_scipy() -> None:
+    c = torch.rand(2, 6 * 5, generator=torch.Generator().manual_seed(0))
+    got = smoothed(c, 6, 5).view(2, 6, 5)
+    for image, out in zip(c.view(2, 6, 5).double().numpy(), got, strict=True):
+        # scipy's "mirror" is torch's "reflect"; radius 1 makes the 3x3 kernel.
+        peer = ndimage.gaussian_filter(image, sigma=0.5, mode="mirror", radius=1)
+        torch.testing.assert_close(out, torch.from_numpy(peer).float())
+    assert smoothed(torch.ones(1, 3), 1, 3) == pytest.approx(torch.ones(1, 3))
+
+
+def test_active_window() -> None:
+    def active(name: str, n: int) -> list[int]:
+        steps = [UNetPass(Branch.CONDITIONAL, 999 - 20 * i, i, n) for i in range(n)]
+        return [s.step_index for s in steps if is_active(name, s)]  # type: ignore[arg-type]
+
+    assert active("first_half", 50) == list(range(25))
+    assert active("t_above_500", 50) == list(range(25))
+    assert active("first_half", 5) == [0, 1, 2]
+    assert active("first_half", 1) == [0]
+
+
+class Recorder:
+    """PAIntA, and what it returned at every self-attention site."""
+
+    def __init__(self, painta: PAIntA) -> None:
+        self.painta = painta
+        self.seen: dict[int, tuple[Tensor, Tensor, Tensor, Tensor, AttentionCall]] = {}
+        self.inputs: dict[int, Tensor] = {}
+
+    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+        output = self.painta(site, q, k, v, call)
+        if site.kind == "self":
+            self.seen[site.down_factor] = (q, k, v, output, call)
+        return output
+
+
+LEVEL_MASKS = {f: torch.zeros(2, 16 // f, 16 // f, dtype=torch.bool) for f in (2, 4)}
+for f, level in LEVEL_MASKS.items():
+    level[0, : 8 // f] = True
+    level[1, :, 4 // f :] = True
+TOKENS = torch.zeros(2, 24, dtype=torch.bool)
+TOKENS[0, 1:5] = TOKENS[1, 1:9] = True
+
+
+def run(backbone: Backbone, control: object, unet_pass: UNetPass, text: float = 1.0) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 9, 16, 16, generator=generator)
+    context = text * torch.randn(2, 24, 32, generator=generator)
+    assert callable(control)
+    with torch.no_grad(), controlled(backbone.unet, control):
+        backbone.unet(
+            x, 900, encoder_hidden_states=context, cross_attention_kwargs=unet_pass.kwargs()
+        )
+
+
+@pytest.mark.parametrize("query", ["block_input", "after_self_attention"])
+@pytest.mark.parametrize("smoothing", ["none", "gaussian"])
+def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
+    backbone: Backbone, query: str, smoothing: str
+) -> None:
+    settings = PAIntASettings(query=query, smoothing=smoothing)  # type: ignore[arg-type]
+    recorder = Recorder(PAIntA(settings, LEVEL_MASKS, TOKENS))
+    run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
+    for factor, (q, k, v, output, call) in recorder.seen.items():
+        plain = attend(q, k, v)
+        if factor == 1:
+            assert torch.equal(output, plain)
+            continue
+        # c, written out by diffusers' own pieces and the definition.
+        hidden, attn2 = call.block_input, call.block.attn2
+        if query == "after_self_attention":
+            hidden = hidden + call.block.attn1.to_out[0](plain.transpose(1, 2).flatten(2))
+        probs = attn2.get_attention_scores(
+            attn2.head_to_batch_dim(attn2.to_q(call.block.norm2(hidden))),
+            attn2.head_to_batch_dim(attn2.to_k(call.context)),
+        )
+        c = (probs.view(2, attn2.heads, -1, 24).mean(1) * TOKENS[:, None]).sum(-1)
+        side = 16 // factor
+        if smoothing == "gaussian":
+            c = torch.stack(
+                [
+                    torch.from_numpy(
+                        ndimage.gaussian_filter(
+                            row.view(side, side).numpy(), 0.5, mode="mirror", radius=1
+                        )
+                    ).flatten()
+                    for row in c
+                ]
+            )
+        median = c.sort(dim=1).values[:, (side**2 - 1) // 2]
+        c = ((c - median[:, None]) / c.max(1, keepdim=True).values).clamp(0, 1)
+        masked = LEVEL_MASKS[factor].flatten(1)
+        scale = torch.where(masked[:, :, None] & ~masked[:, None, :], c[:, None, :], 1.0)
+        oracle = (logits(q, k) * scale[:, None]).softmax(-1) @ v
+        torch.testing.assert_close(output, oracle, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(output, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_unconditional_branch_uses_the_conditional_c(backbone: Backbone) -> None:
+    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+    first, second = Recorder(painta), Recorder(painta)
+    run(backbone, first, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
+    kept = {index: c for index, (_, c) in painta._kept.items()}
+    run(backbone, second, UNetPass(Branch.UNCONDITIONAL, 900, 0, 4), text=0.0)
+    q, k, v, output, _ = second.seen[4]
+    last_at_4 = [index for index, c in kept.items() if c.shape[1] == 16][-1]
+    masked = LEVEL_MASKS[4].flatten(1)
+    expected = introverted_attention(q, k, v, masked, kept[last_at_4])
+    assert torch.equal(output, expected)
+
+
+def test_a_c_of_another_step_is_never_used(backbone: Backbone) -> None:
+    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+    run(backbone, painta, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
+    with pytest.raises(RuntimeError, match="must run first"):
+        run(backbone, painta, UNetPass(Branch.UNCONDITIONAL, 880, 1, 4))
+
+
+def test_painta_is_plain_in_the_second_half(backbone: Backbone) -> None:
+    recorder = Recorder(PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS))
+    run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 100, 2, 4))
+    for q, k, v, output, _ in recorder.seen.values():
+        assert torch.equal(output, attend(q, k, v))
+
+
+def test_a_missing_mask_is_refused() -> None:
+    with pytest.raises(UserError, match="down-factors"):
+        PAIntA(replace(PAIntASettings(), down_factors=(2, 8)), LEVEL_MASKS, TOKENS)
+
+
+def test_gradients_flow_through_c(backbone: Backbone) -> None:
+    """The first self-attention of the UNet depends on the text through c alone."""
+    mask = torch.zeros(2, 16, 16, dtype=torch.bool)
+    mask[:, 4:9] = True
+    painta = PAIntA(PAIntASettings(down_factors=(1,)), {1: mask}, TOKENS)
+    outputs: list[Tensor] = []
+
+    def keep(site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+        outputs.append(painta(site, q, k, v, call))
+        return outputs[-1]
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 9, 16, 16, generator=generator)
+    context = torch.randn(2, 24, 32, generator=generator).requires_grad_()
+    unet_pass = UNetPass(Branch.CONDITIONAL, 900, 0, 4)
+    with controlled(backbone.unet, keep):
+        backbone.unet(
+            x, 900, encoder_hidden_states=context, cross_attention_kwargs=unet_pass.kwargs()
+        )
+    (g,) = torch.autograd.grad(outputs[0].square().sum(), context)
+    assert bool(torch.isfinite(g).all())
+    assert float(g.abs().sum()) > 0.0

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone, load_backbone, weight_hashes, weights_digest
+from profi.inpainters.readings import PAPER
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.types import UserError
+
+
+@pytest.fixture(scope="module")
+def saved(
+    backbone: Backbone,
+    scheduler_config: dict[str, object],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    backbone.unet.save_pretrained(folder / "unet")
+    backbone.vae.save_pretrained(folder / "vae")
+    backbone.text_encoder.save_pretrained(folder / "text_encoder")
+    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    text = json.dumps({**scheduler_config, "prediction_type": "v_prediction"})
+    (folder / "scheduler/scheduler_config.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def test_a_saved_model_paints_what_the_first_did(
+    saved: Path,
+    new_backbone: Callable[..., Backbone],
+    batch,  # type: ignore[no-untyped-def]
+) -> None:
+    original, loaded = new_backbone(0, "v_prediction"), load_backbone(saved)
+    assert loaded.schedule.prediction_type == "v_prediction"
+    assert loaded.latent_factor == 4
+    assert loaded.pixel_multiple == 16
+    assert loaded.tokenizer.model_max_length == 24
+    method, sampling = compose("profi", PAPER), Sampling(num_inference_steps=3)
+    first, second = (
+        StableInpainting(part, method, sampling)(*batch.args()) for part in (original, loaded)
+    )
+    assert torch.equal(first, second)
+
+
+def test_dtype_is_the_unet_s_alone(saved: Path) -> None:
+    loaded = load_backbone(saved, dtype="bfloat16", memory_format=torch.channels_last)
+    assert loaded.unet.dtype == torch.bfloat16
+    assert loaded.vae.dtype == loaded.text_encoder.dtype == torch.float32
+    assert loaded.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(UserError, match="float32, bfloat16, float16"):
+        load_backbone(saved, dtype="int8")
+
+
+def test_weights_are_known_by_their_hashes(folder: Path) -> None:
+    loaded, before = load_backbone(folder), weights_digest(folder)
+    assert set(loaded.weights) == {
+        "text_encoder/model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    assert loaded.weights == weight_hashes(folder)
+    assert loaded.digest == before
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert weights_digest(folder) != before
+
+
+def test_an_unreachable_model_is_refused_at_once() -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"some/model-inpainting.*point model\.path=") as caught:
+        load_backbone("some/model-inpainting")
+    assert time.monotonic() - start < 2.0
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no/such/folder"):
+        load_backbone(Path("no/such/folder"))
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("unet/config.json", "unet/config.json is missing"),
+        ("scheduler/scheduler_config.json", "scheduler_config.json is missing"),
+        ("unet/diffusion_pytorch_model.safetensors", "unet/ cannot be loaded"),
+        ("text_encoder/model.safetensors", "text_encoder/ cannot be loaded"),
+    ],
+)
+def test_missing_files_are_named(folder: Path, path: str, named: str) -> None:
+    (folder / path).unlink()
+    with pytest.raises(UserError, match=named) as caught:
+        load_backbone(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_never_loaded(folder: Path) -> None:
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    path.rename(path.with_suffix(".bin"))
+    with pytest.raises(UserError, match="vae/ cannot be loaded"):
+        load_backbone(folder)
+
+
+def test_a_truncated_weight_file_is_named(folder: Path) -> None:
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="unet/ cannot be loaded"):
+        load_backbone(folder)
+
+
+def test_a_tokenizer_without_its_files_is_refused(folder: Path) -> None:
+    for path in (folder / "tokenizer").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="tokenizer"):
+        load_backbone(folder)
+
+
+def test_a_text_to_image_model_is_refused(
+    folder: Path, new_unet: Callable[..., UNet2DConditionModel]
+) -> None:
+    new_unet(0, in_channels=4).save_pretrained(folder / "unet")
+    with pytest.raises(UserError, match="4 input channels, not 9"):
+        load_backbone(folder)
