@@ -1,0 +1,124 @@
+"""Which triplets the report shows, and what is shown of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from profi.reports.names import RowKey, row_labels
+from profi.reports.statistics import validate
+from profi.types import UserError
+
+GAIN, LOSS, RANDOM = "largest gain", "largest loss", "random"
+
+
+@dataclass(frozen=True)
+class GalleryChoice:
+    """A triplet to show, painted with `seed`; `reason` says why this one."""
+
+    triplet_id: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """What the report shows of a triplet.
+
+    Attributes:
+        triplet_id: the triplet.
+        prompt: the caption.
+        input_png: the input image, PNG bytes (JPEG and WebP are recognised too).
+        masked_png: the input with its mask outlined, see `figures.outlined`.
+        outputs: a row's label (`names.row_labels`) to the painted image's bytes.
+        scores: a row's label to its values per metric; accuracy colours the frame.
+        reason: why it was chosen.
+    """
+
+    triplet_id: str
+    prompt: str
+    input_png: bytes
+    masked_png: bytes
+    outputs: Mapping[str, bytes]
+    scores: Mapping[str, Mapping[str, float]]
+    reason: str = ""
+
+
+def choose_gallery(
+    scores: pd.DataFrame,
+    k: int,
+    *,
+    base: str = "base",
+    method: str = "profi",
+    seed: int = 0,
+) -> list[GalleryChoice]:
+    """Up to `k` triplets: a third where `method` gains most on `base`, a third where it loses most.
+
+    The rest is drawn at random, so that a reader sees what is typical. Gains are by accuracy,
+    ties by CLIP score, of the smallest seed that both have in the first model and reading; only
+    true gains and losses are called so. Without a method or a base all are random.
+
+    Args:
+        scores: the long table.
+        k: how many.
+        base: ablation compared with.
+        method: ablation compared.
+        seed: of the random third.
+
+    Raises:
+        UserError: see `statistics.validate`; or `k` is negative.
+    """
+    validate(scores)
+    if k < 0:
+        raise UserError(f"a gallery of {k} triplets: set its size to 0 or more")
+    first = next(iter(row_labels(_row_keys(scores[scores["ablation"] == method]))), None)
+    shown = scores
+    if first is not None:
+        shown = scores[(scores["model"] == first.model)]
+    gains, run_seed = _gains(shown, base, first)
+    chosen: list[GalleryChoice] = []
+    third = k // 3
+    better, worse = gains[gains > 0], gains[gains < 0].iloc[::-1]
+    for reason, ranked in ((GAIN, better), (LOSS, worse)):
+        chosen += [GalleryChoice(str(name), run_seed, reason) for name in ranked.index[:third]]
+    taken = {choice.triplet_id for choice in chosen}
+    rest = sorted(set(shown.loc[shown["seed"] == run_seed, "triplet_id"].astype(str)) - taken)
+    drawn = np.random.default_rng(seed).permutation(len(rest))[: k - len(chosen)]
+    return chosen + [GalleryChoice(rest[index], run_seed, RANDOM) for index in drawn]
+
+
+def _row_keys(scores: pd.DataFrame) -> list[RowKey]:
+    unique = scores[["model", "ablation", "reading"]].drop_duplicates()
+    return [RowKey(*map(str, line)) for line in unique.itertuples(index=False)]
+
+
+def _gains(scores: pd.DataFrame, base: str, method: RowKey | None) -> tuple[pd.Series, int]:
+    """Gain per triplet, best first, and the seed that it is of.
+
+    Accuracy moves in steps of 100 and CLIP scores by less than 200, so accuracy x 1000 + CLIP
+    orders by accuracy first.
+    """
+    nothing = pd.Series(dtype=float), int(scores["seed"].min())
+    if method is None:
+        return nothing
+    ours = scores[(scores["ablation"] == method.ablation) & (scores["reading"] == method.reading)]
+    theirs = scores[scores["ablation"] == base]
+    if (theirs["reading"] == method.reading).any():
+        theirs = theirs[theirs["reading"] == method.reading]
+    seeds = sorted(set(ours["seed"]) & set(theirs["seed"]))
+    if not seeds or theirs["reading"].nunique() != 1:
+        return nothing
+    weights = {"accuracy": 1000.0, "clip_score": 1.0}
+    difference = _weighted(ours, seeds[0], weights) - _weighted(theirs, seeds[0], weights)
+    ranked = difference.dropna().sort_index().sort_values(ascending=False, kind="stable")
+    return ranked, int(seeds[0])
+
+
+def _weighted(scores: pd.DataFrame, seed: int, weights: Mapping[str, float]) -> pd.Series:
+    part = scores[(scores["seed"] == seed) & scores["metric"].isin(list(weights))]
+    values = part["value"] * part["metric"].map(dict(weights))
+    # A triplet with a NaN is not ranked: skipna would rank it by half of its scores.
+    return values.groupby(part["triplet_id"]).agg(lambda cells: cells.sum(skipna=False))

@@ -1,0 +1,229 @@
+"""Means, intervals and paired differences of scores, with what is missing counted.
+
+Two sources of chance are kept apart, as in the paper's tables: over several seeds an interval
+is the t-interval of the run means (what another run would give on the same images); with one
+seed it is a bootstrap over images (what another sample of images would give), and it says so.
+Images, not triplets, are resampled: triplets of one image are not independent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from profi.types import UserError
+
+COLUMNS = (
+    "model",
+    "ablation",
+    "reading",
+    "seed",
+    "triplet_id",
+    "image_id",
+    "category",
+    "metric",
+    "value",
+    "run_id",
+)
+ROW = ["model", "ablation", "reading"]
+T_INTERVAL = "t over seeds"
+BOOTSTRAP = "bootstrap over images"
+NO_INTERVAL = "none"
+
+
+class Interval(NamedTuple):
+    """A two-sided interval; NaN where there is too little to compute it from."""
+
+    low: float
+    high: float
+
+
+_UNKNOWN = Interval(math.nan, math.nan)
+
+
+def validate(scores: pd.DataFrame) -> None:
+    """Check that `scores` is the long table that this package reads.
+
+    Raises:
+        UserError: a column is missing, nothing is in it, or one cell is scored twice (two runs of
+            one row that differ in something else must not be averaged together).
+    """
+    missing = [column for column in COLUMNS if column not in scores.columns]
+    if missing:
+        raise UserError(f"the scores table lacks {missing}: build it with {list(COLUMNS)}")
+    if scores.empty:
+        raise UserError("there are no scores to report: run `score` first")
+    key = [*ROW, "seed", "triplet_id", "metric"]
+    twice = scores.duplicated(key, keep=False)
+    if twice.any():
+        first = scores[twice].iloc[0]
+        runs = sorted(set(scores.loc[twice, "run_id"].astype(str)))
+        raise UserError(
+            f"several scores of one cell ({first['model']}/{first['ablation']}/{first['reading']}, "
+            f"seed {first['seed']}, {first['metric']}) from runs {', '.join(runs[:4])}: "
+            "report on one run per row and seed"
+        )
+
+
+def t_interval(run_means: np.ndarray, confidence: float = 0.95) -> Interval:
+    """mean +- t(n-1) s/sqrt(n) of `run_means` ([n]); NaN for n < 2."""
+    n = run_means.size
+    if n < 2:
+        return _UNKNOWN
+    mean = float(run_means.mean())
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * run_means.std(ddof=1) / math.sqrt(n))
+    return Interval(mean - half, mean + half)
+
+
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the mean of `values` when whole clusters are drawn anew.
+
+    Args:
+        values: float [n]; NaN are left out.
+        clusters: [n] labels of what is drawn together (image ids).
+        confidence: of the interval.
+        n_resamples: number of draws.
+        seed: of the draws; equal arguments give equal intervals.
+
+    Returns:
+        NaN for fewer than two clusters.
+    """
+    known = ~np.isnan(values)
+    _, index = np.unique(clusters[known], return_inverse=True)
+    counts = np.bincount(index)
+    n = counts.size
+    if n < 2:
+        return _UNKNOWN
+    sums = np.bincount(index, weights=values[known])
+    rng = np.random.default_rng(seed)
+    means = np.empty(n_resamples)
+    # One draw at a time: n_resamples x n indices of a full benchmark would not be small.
+    for draw in range(n_resamples):
+        chosen = rng.integers(0, n, n)
+        means[draw] = sums[chosen].sum() / counts[chosen].sum()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def summarise(
+    scores: pd.DataFrame, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """One line per (model, ablation, reading, metric).
+
+    A run mean is over the values that are not NaN; how many are NaN is `n_nan`, and a seed of
+    nothing but NaN is not among `n_seeds`. What a line should
+    hold is the union of all triplets times the union of all seeds of the whole table: a line
+    that lacks some of it has `n_missing` > 0 and is `incomplete`, hence not comparable.
+
+    Returns:
+        Columns model, ablation, reading, metric, mean, low, high, half_width, interval ("t over
+        seeds", "bootstrap over images" or "none"), n_seeds, n_triplets, n_nan, n_missing,
+        incomplete, run_ids (joined by spaces).
+
+    Raises:
+        UserError: see `validate`.
+    """
+    validate(scores)
+    n_expected = scores["triplet_id"].nunique() * scores["seed"].nunique()
+    lines = []
+    for key, group in scores.groupby([*ROW, "metric"], sort=True):
+        run_means = group.groupby("seed")["value"].mean().dropna().to_numpy()
+        if run_means.size > 1:
+            kind, interval = T_INTERVAL, t_interval(run_means, confidence)
+        else:
+            kind = BOOTSTRAP
+            interval = cluster_bootstrap(
+                group["value"].to_numpy(dtype=float),
+                group["image_id"].to_numpy(),
+                confidence=confidence,
+                n_resamples=n_resamples,
+                seed=seed,
+            )
+        n_missing = n_expected - len(group)
+        lines.append(
+            {
+                **dict(zip([*ROW, "metric"], key, strict=True)),
+                "mean": float(run_means.mean()) if run_means.size else math.nan,
+                "low": interval.low,
+                "high": interval.high,
+                "half_width": (interval.high - interval.low) / 2,
+                "interval": NO_INTERVAL if math.isnan(interval.low) else kind,
+                "n_seeds": run_means.size,
+                "n_triplets": group["triplet_id"].nunique(),
+                "n_nan": int(group["value"].isna().sum()),
+                "n_missing": n_missing,
+                "incomplete": n_missing > 0,
+                "run_ids": " ".join(sorted(set(group["run_id"].astype(str)))),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def paired_difference(
+    scores: pd.DataFrame,
+    base: str = "base",
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How much each ablation differs from `base` on the same (triplet, seed).
+
+    A row is paired with the base of its model and reading; where that reading has no base, with
+    the model's only one (the base uses neither mechanism, so a reading may leave it as it is).
+
+    Returns:
+        Columns model, ablation, reading, metric, difference (mean), low, high (bootstrap over
+        images), n_pairs, n_unpaired (pairs where either side is absent or NaN).
+
+    Raises:
+        UserError: see `validate`.
+    """
+    validate(scores)
+    cell = ["seed", "triplet_id"]
+    lines = []
+    for (model, metric), group in scores.groupby(["model", "metric"], sort=True):
+        bases = dict(iter(group[group["ablation"] == base].groupby("reading")))
+        others = group[group["ablation"] != base]
+        for (ablation, reading), row in others.groupby(["ablation", "reading"], sort=True):
+            fallback = next(iter(bases.values())) if len(bases) == 1 else group.iloc[:0]
+            partner = bases.get(reading, fallback)
+            pairs = row.merge(
+                partner[[*cell, "value"]], on=cell, how="outer", suffixes=("", "_base")
+            )
+            difference = (pairs["value"] - pairs["value_base"]).to_numpy(dtype=float)
+            known = ~np.isnan(difference)
+            interval = cluster_bootstrap(
+                difference[known],
+                pairs["image_id"].to_numpy()[known],
+                confidence=confidence,
+                n_resamples=n_resamples,
+                seed=seed,
+            )
+            lines.append(
+                {
+                    "model": model,
+                    "ablation": ablation,
+                    "reading": reading,
+                    "metric": metric,
+                    "difference": float(difference[known].mean()) if known.any() else math.nan,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "n_pairs": int(known.sum()),
+                    "n_unpaired": int((~known).sum()),
+                }
+            )
+    columns = [*ROW, "metric", "difference", "low", "high", "n_pairs", "n_unpaired"]
+    return pd.DataFrame(lines, columns=columns)

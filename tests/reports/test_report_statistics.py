@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from profi.reports.statistics import (
+    BOOTSTRAP,
+    NO_INTERVAL,
+    T_INTERVAL,
+    cluster_bootstrap,
+    paired_difference,
+    summarise,
+    t_interval,
+)
+from profi.types import UserError
+
+
+def line_of(summary: pd.DataFrame, ablation: str, metric: str) -> pd.Series:
+    found = summary[(summary["ablation"] == ablation) & (summary["metric"] == metric)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_t_interval_against_scipy():
+    means = np.array([58.7, 58.9, 59.1, 58.8, 59.0])
+    oracle = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert t_interval(means) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_t_interval_of_two_runs_in_closed_form():
+    # t(1) at 97.5 % is tan(pi (0.975 - 0.5)), s / sqrt(2) is half of the distance.
+    half = math.tan(math.pi * 0.475) * 1.0
+    assert t_interval(np.array([4.0, 6.0])) == pytest.approx((5 - half, 5 + half))
+
+
+def test_summary_over_seeds(scores):
+    line = line_of(summarise(scores), "profi", "accuracy")
+    part = scores[(scores["ablation"] == "profi") & (scores["metric"] == "accuracy")]
+    means = [part[part["seed"] == seed]["value"].mean() for seed in range(5)]
+    assert line["mean"] == pytest.approx(np.mean(means))
+    assert line["half_width"] == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(means))
+    assert line["interval"] == T_INTERVAL
+    assert (line["n_seeds"], line["n_triplets"], line["n_nan"]) == (5, 24, 0)
+    assert line["run_ids"].split() == [f"profi-paper-{seed}" for seed in range(5)]
+    assert not line["incomplete"]
+
+
+def test_one_seed_is_bootstrapped_and_says_so(make_scores):
+    scores = make_scores(seeds=(3,))
+    line = line_of(summarise(scores), "base", "clip_score")
+    assert line["interval"] == BOOTSTRAP
+    assert line["low"] < line["mean"] < line["high"]
+    pd.testing.assert_frame_equal(summarise(scores), summarise(scores))
+
+
+def test_bootstrap_approaches_the_normal_interval_of_cluster_means():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, 800)
+    low, high = cluster_bootstrap(values, np.arange(800), n_resamples=4000)
+    half = 1.96 * values.std() / math.sqrt(800)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.08)
+    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+
+
+def test_bootstrap_against_scipy_on_single_clusters():
+    values = np.random.default_rng(1).exponential(1, 60)
+    oracle = stats.bootstrap(
+        (values,), np.mean, n_resamples=6000, method="percentile", random_state=0
+    ).confidence_interval
+    ours = cluster_bootstrap(values, np.arange(60), n_resamples=6000)
+    assert ours == pytest.approx((oracle.low, oracle.high), abs=0.02)
+
+
+def test_repeating_every_image_tenfold_adds_no_certainty():
+    values = np.random.default_rng(2).normal(0, 1, 40)
+    once = cluster_bootstrap(values, np.arange(40))
+    clustered = cluster_bootstrap(np.repeat(values, 10), np.repeat(np.arange(40), 10))
+    naive = cluster_bootstrap(np.repeat(values, 10), np.arange(400))
+    assert clustered == pytest.approx(once)
+    assert naive.high - naive.low < 0.5 * (once.high - once.low)
+
+
+def test_too_little_for_an_interval_is_nan(make_scores):
+    assert all(map(math.isnan, cluster_bootstrap(np.ones(4), np.zeros(4))))
+    assert all(map(math.isnan, cluster_bootstrap(np.full(4, np.nan), np.arange(4))))
+    summary = summarise(make_scores(n_triplets=2, seeds=(0,)))
+    assert set(summary["interval"]) == {NO_INTERVAL}
+
+
+def test_nan_is_counted_and_left_out_of_the_mean(scores):
+    chosen = (scores["ablation"] == "base") & (scores["metric"] == "accuracy")
+    victims = scores[chosen & (scores["seed"] == 0)].index[:4]
+    scores.loc[victims, "value"] = np.nan
+    line = line_of(summarise(scores), "base", "accuracy")
+    part = scores[chosen]
+    assert line["n_nan"] == 4
+    assert not line["incomplete"]
+    by_hand = [np.nanmean(part[part["seed"] == seed]["value"]) for seed in range(5)]
+    assert line["mean"] == pytest.approx(np.mean(by_hand))
+
+
+def test_a_seed_of_nothing_but_nan_is_no_run(scores):
+    chosen = (scores["ablation"] == "base") & (scores["metric"] == "accuracy")
+    scores.loc[chosen & (scores["seed"] == 4), "value"] = np.nan
+    line = line_of(summarise(scores), "base", "accuracy")
+    assert (line["n_seeds"], line["n_nan"]) == (4, 24)
+    scores.loc[chosen, "value"] = np.nan
+    line = line_of(summarise(scores), "base", "accuracy")
+    assert math.isnan(line["mean"])
+    assert line["n_seeds"] == 0
+
+
+def test_missing_triplets_and_seeds_are_marked(scores):
+    lacking = (scores["ablation"] == "profi") & (scores["triplet_id"] == "0003")
+    summary = summarise(scores[~lacking])
+    assert line_of(summary, "profi", "clip_score")["n_missing"] == 5
+    assert set(summary[summary["incomplete"]]["ablation"]) == {"profi"}
+    lacking = (scores["ablation"] == "base") & (scores["seed"] == 1)
+    line = line_of(summarise(scores[~lacking]), "base", "aesthetic")
+    assert line["incomplete"]
+    assert line["n_missing"] == 24
+
+
+def test_two_runs_in_one_cell_are_refused(scores):
+    other = scores[scores["ablation"] == "base"].assign(run_id="another")
+    with pytest.raises(UserError, match="another") as caught:
+        summarise(pd.concat([scores, other]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_of_other_columns_or_none_is_refused(scores):
+    with pytest.raises(UserError, match="image_id"):
+        summarise(scores.drop(columns="image_id"))
+    with pytest.raises(UserError, match="no scores"):
+        summarise(scores.iloc[:0])
+
+
+def test_paired_difference_is_the_mean_difference_and_tighter(scores):
+    noise = scores[scores["ablation"] == "base"].set_index(["seed", "triplet_id", "metric"])
+    profi = scores[scores["ablation"] == "profi"].copy()
+    keys = list(zip(profi["seed"], profi["triplet_id"], profi["metric"], strict=True))
+    profi["value"] = noise.loc[keys, "value"].to_numpy() + 3.0
+    both = pd.concat([scores[scores["ablation"] == "base"], profi.sample(frac=1, random_state=0)])
+    result = paired_difference(both)
+    assert len(result) == 3
+    # A constant shift is certain however noisy the scores are.
+    for column in ("difference", "low", "high"):
+        assert result[column].to_numpy() == pytest.approx([3.0] * 3)
+    assert set(result["n_pairs"]) == {120}
+    assert set(result["n_unpaired"]) == {0}
+
+
+def test_unpaired_are_counted_not_averaged(scores):
+    nan = (scores["ablation"] == "profi") & (scores["triplet_id"] == "0001") & (scores["seed"] == 2)
+    scores.loc[nan, "value"] = 1e9
+    scores.loc[nan, "value"] = np.nan
+    gone = (scores["ablation"] == "base") & (scores["triplet_id"] == "0002")
+    result = paired_difference(scores[~gone])
+    profi = result[result["ablation"] == "profi"]
+    assert set(profi["n_unpaired"]) == {6}
+    assert set(profi["n_pairs"]) == {114}
+
+
+def test_the_only_base_serves_every_reading_and_no_base_gives_nan(scores):
+    released = scores[scores["ablation"] == "profi"].assign(reading="released")
+    result = paired_difference(pd.concat([scores, released]))
+    profi = result[result["ablation"] == "profi"].set_index(["reading", "metric"])
+    for metric in ("accuracy", "clip_score"):
+        assert profi.loc["released", metric].difference == profi.loc["paper", metric].difference
+    without = paired_difference(scores[scores["ablation"] != "base"])
+    assert without["difference"].isna().all()
+    assert (without["n_pairs"] == 0).all()
