@@ -25,10 +25,14 @@ from profi.mini.world import SPRITES
 
 SIDE = 80
 COLUMNS = 16
-FLUENT = ("@lobehub/fluent-emoji-3d@1.1.0",
-          "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58")  # fmt: skip
-NOTO = ("@iconify-json/noto@1.2.9",
-        "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad")  # fmt: skip
+FLUENT = (
+    "@lobehub/fluent-emoji-3d@1.1.0",
+    "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+)
+NOTO = (
+    "@iconify-json/noto@1.2.9",
+    "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+)
 
 # category -> (sprites of the training scenes, sprites kept for the validation scenes).
 # Codes are Fluent's code points, words are Noto's names. A category with fewer than three
@@ -49,8 +53,10 @@ CATALOGUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "carrot": (("1f955", "carrot"), ()),
     "cat": (("1f431", "cat-face"), ("grinning-cat",)),
     "chair": (("1fa91", "chair"), ()),
-    "clock": (("1f550", "1f552", "1f554", "1f556", "two-oclock", "six-oclock"),
-              ("1f558", "1f55b", "nine-oclock")),
+    "clock": (
+        ("1f550", "1f552", "1f554", "1f556", "two-oclock", "six-oclock"),
+        ("1f558", "1f55b", "nine-oclock"),
+    ),
     "cup": (("2615", "hot-beverage"), ()),
     "dog": (("1f436", "dog-face"), ()),
     "donut": (("1f369", "doughnut"), ()),
@@ -67,7 +73,7 @@ CATALOGUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "train": (("1f686", "train"), ()),
     "umbrella": (("2602-fe0f", "umbrella"), ("2614",)),
     "zebra": (("1f993", "zebra"), ()),
-}  # fmt: skip
+}
 
 
 def fetch(package: str, sha256: str, folder: Path) -> tarfile.TarFile:

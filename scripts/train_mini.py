@@ -22,8 +22,15 @@ from profi.mini.world import world
 from profi.types import UserError
 
 STAGES = ("scenes", "vae", "clip", "detector", "t2i", "inpaint", "aesthetic", "ship")
-DEFAULTS = {"stage": "all", "size": "cpu", "work": "outputs/mini", "seed": "0",
-            "minutes": "inf", "device": "auto", "threads": "0"}  # fmt: skip
+DEFAULTS = {
+    "stage": "all",
+    "size": "cpu",
+    "work": "outputs/mini",
+    "seed": "0",
+    "minutes": "inf",
+    "device": "auto",
+    "threads": "0",
+}
 
 
 def options(arguments: list[str]) -> dict[str, str]:
@@ -44,7 +51,9 @@ def main(arguments: list[str]) -> None:
     chosen = options(arguments)
     size = world(chosen["size"])
     name = chosen["device"]
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)  # fmt: skip
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    )
     if int(chosen["threads"]):
         torch.set_num_threads(int(chosen["threads"]))
     if device.type == "cuda":

@@ -10,14 +10,14 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from profi.mini.world import COCO_IDS
+from profi.metrics.coco_categories import COCO_CATEGORIES
 
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "{} in a scene")
 SOT, EOT = "<|startoftext|>", "<|endoftext|>"
 
 
 def with_article(name: str) -> str:
-    """"an apple", "a bus"."""
+    """ "an apple", "a bus"."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -52,7 +52,7 @@ def build_tokenizer(folder: Path, token_limit: int) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=2000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
-    texts = [*COCO_IDS, *(t.format("a an and") for t in TEMPLATES), "an empty scene"]
+    texts = [*COCO_CATEGORIES, *(t.format("a an and") for t in TEMPLATES), "an empty scene"]
     tokenizer.train_from_iterator(texts, trainer)
     merges = [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
     # CLIP's order: bytes, bytes that end a word, merges, then the two special tokens.

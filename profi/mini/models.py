@@ -87,9 +87,7 @@ def clip(world: World, vocabulary: int, sot: int, eot: int) -> CLIPModel:
         patch_size=8,
     )
     return CLIPModel(
-        CLIPConfig(
-            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=width
-        )
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=width)
     )
 
 

@@ -84,7 +84,9 @@ def backgrounds(n: int, size: int, g: torch.Generator) -> Tensor:
     ramp = ((torch.cos(angle) * x + torch.sin(angle) * y) / 2.8 + 0.5).clamp(0, 1)
     image = colours[:, 0] * (1 - ramp) + colours[:, 1] * ramp
     horizon = _uniform((n, 1, 1, 1), -0.4, 0.7, g) + _uniform((n, 1, 1, 1), -0.3, 0.3, g) * x
-    ground = torch.sigmoid((y - horizon) * size / 2) * (torch.rand((n, 1, 1, 1), generator=g, device=device) < 0.6)  # fmt: skip
+    ground = torch.sigmoid((y - horizon) * size / 2) * (
+        torch.rand((n, 1, 1, 1), generator=g, device=device) < 0.6
+    )
     image = image * (1 - ground) + colours[:, 2] * ground
     mottle = torch.randn((n, 1, 5, 5), generator=g, device=device)
     mottle = F.interpolate(mottle, size=(size, size), mode="bicubic", align_corners=True)

@@ -6,33 +6,58 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from profi.metrics.coco_categories import COCO_CATEGORIES
 from profi.types import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"
 SPRITES = Path(__file__).parent / "sprites"
 
-# COCO's category ids and names (instances_val2017.json) of all that our sprites cover.
-COCO_IDS: dict[str, int] = {
-    "person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7,
-    "truck": 8, "boat": 9, "traffic light": 10, "stop sign": 13, "bird": 16, "cat": 17, "dog": 18,
-    "horse": 19, "sheep": 20, "cow": 21, "elephant": 22, "bear": 23, "zebra": 24, "giraffe": 25,
-    "backpack": 27, "umbrella": 28, "handbag": 31, "suitcase": 33, "sports ball": 37, "kite": 38,
-    "wine glass": 46, "cup": 47, "banana": 52, "apple": 53, "sandwich": 54, "orange": 55,
-    "broccoli": 56, "carrot": 57, "hot dog": 58, "pizza": 59, "donut": 60, "cake": 61,
-    "chair": 62, "potted plant": 64, "tv": 72, "laptop": 73, "cell phone": 77, "book": 84,
-    "clock": 85, "vase": 86, "scissors": 87, "teddy bear": 88,
-}  # fmt: skip
-
 CPU_CATEGORIES = (
-    "apple", "banana", "broccoli", "bus", "car", "clock", "donut", "elephant", "teddy bear",
+    "apple",
+    "banana",
+    "broccoli",
+    "bus",
+    "car",
+    "clock",
+    "donut",
+    "elephant",
+    "teddy bear",
     "umbrella",
-)  # fmt: skip
+)
 GPU_CATEGORIES = (
-    "airplane", "apple", "banana", "bear", "bicycle", "bird", "boat", "book", "broccoli", "bus",
-    "cake", "car", "carrot", "cat", "chair", "clock", "cup", "dog", "donut", "elephant", "giraffe",
-    "horse", "motorcycle", "orange", "pizza", "potted plant", "sports ball", "stop sign",
-    "teddy bear", "train", "umbrella", "zebra",
-)  # fmt: skip
+    "airplane",
+    "apple",
+    "banana",
+    "bear",
+    "bicycle",
+    "bird",
+    "boat",
+    "book",
+    "broccoli",
+    "bus",
+    "cake",
+    "car",
+    "carrot",
+    "cat",
+    "chair",
+    "clock",
+    "cup",
+    "dog",
+    "donut",
+    "elephant",
+    "giraffe",
+    "horse",
+    "motorcycle",
+    "orange",
+    "pizza",
+    "potted plant",
+    "sports ball",
+    "stop sign",
+    "teddy bear",
+    "train",
+    "umbrella",
+    "zebra",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,7 @@ class World:
     category_ids: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        ids = {name: COCO_IDS[name] for name in self.categories}
+        ids = {name: COCO_CATEGORIES[name] for name in self.categories}
         object.__setattr__(self, "category_ids", ids)
 
     @property

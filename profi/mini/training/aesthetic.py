@@ -41,11 +41,25 @@ def graded(images: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
     blocks = F.interpolate(small, (h, w), mode="nearest")
     noise = torch.randn(images.shape, generator=g, device=g.device)
     base = F.affine_grid(torch.eye(2, 3, device=g.device).expand(n, 2, 3), [n, 3, h, w], False)
-    bend = F.interpolate(torch.randn((n, 2, 8, 8), generator=g, device=g.device), (h, w), mode="bicubic")  # fmt: skip
-    warped = F.grid_sample(images, base + 0.15 * s * bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)  # fmt: skip
+    bend = F.interpolate(
+        torch.randn((n, 2, 8, 8), generator=g, device=g.device), (h, w), mode="bicubic"
+    )
+    warped = F.grid_sample(
+        images,
+        base + 0.15 * s * bend.permute(0, 2, 3, 1),
+        padding_mode="border",
+        align_corners=False,
+    )
     faded = images + s * 0.8 * (images.mean((1, 2, 3), keepdim=True) - images)
-    variants = torch.stack([images + s * (blurred - images), images + 0.35 * s * noise, faded,
-                            images + s * (blocks - images), warped])  # fmt: skip
+    variants = torch.stack(
+        [
+            images + s * (blurred - images),
+            images + 0.35 * s * noise,
+            faded,
+            images + s * (blocks - images),
+            warped,
+        ]
+    )
     kind = torch.randint(len(variants), (1, n, 1, 1, 1), generator=g, device=g.device)
     return variants.gather(0, kind.expand(1, *images.shape))[0].clamp(0, 1), 10 * (1 - grade)
 
@@ -64,7 +78,9 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         g = make_generator(device, seed, 51 + (split == "val"), chunk)
         parts = [graded(sampler.sample(512, g).image, g) for _ in range(POOL // 512)]
         with torch.no_grad(), mixed_precision(device):
-            found = [features(clip, normalise(images, world.clip_image_size)) for images, _ in parts]  # fmt: skip
+            found = [
+                features(clip, normalise(images, world.clip_image_size)) for images, _ in parts
+            ]
         return torch.cat(found), torch.cat([rating for _, rating in parts])
 
     def loss_at(step: int) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from profi.mini.training.loop import Plan, make_generator, mixed_precision, trai
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=1500, batch=128, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
+    "cpu": Plan(steps=1500, batch=64, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096
@@ -52,7 +52,9 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str], limit: int) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=limit, return_tensors="pt").input_ids
 
 
-def zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, world: World, crops: Tensor, kind: Tensor) -> float:  # fmt: skip
+def zero_shot(
+    model: CLIPModel, tokenizer: CLIPTokenizer, world: World, crops: Tensor, kind: Tensor
+) -> float:
     """Share of crops whose nearest label prompt is their own category."""
     ids = tokens(tokenizer, list(world.categories), world.token_limit).to(crops.device)
     text = features(model, ids=ids)
@@ -84,14 +86,20 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
             crops, kind = object_crops(scenes, world.image_size, g, jitter=0.15)
             crops = corrupt(crops, g, share=0.3)
             names = [world.categories[k] for k in kind.tolist()]
-            texts = [rng.choice(("{}", *TEMPLATES)).format(rng.choice((n, with_article(n)))) for n in names]  # fmt: skip
+            texts = [
+                rng.choice(("{}", *TEMPLATES)).format(rng.choice((n, with_article(n))))
+                for n in names
+            ]
             part = scene_texts(scenes, rng)
             images += [normalise(crops, side)[:320], normalise(scenes.image[:192], side)]
             ids.append(tokens(tokenizer, texts[:320] + part[0][:192], world.token_limit))
             sets += [1 << k for k in kind.tolist()[:320]] + part[1][:192]
         order = torch.randperm(len(sets), generator=g, device=device)
-        return (torch.cat(images)[order], torch.cat(ids).to(device)[order],
-                torch.tensor(sets, device=device)[order])  # fmt: skip
+        return (
+            torch.cat(images)[order],
+            torch.cat(ids).to(device)[order],
+            torch.tensor(sets, device=device)[order],
+        )
 
     def loss_at(step: int) -> dict[str, Tensor]:
         chunk, i = divmod(step * plan.batch, POOL)

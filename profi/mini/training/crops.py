@@ -43,7 +43,9 @@ def crop_resize(images: Tensor, boxes: Tensor, side: int) -> Tensor:
     return square * (inside[:, None, 1, :, None] & inside[:, None, 0, None, :])
 
 
-def object_crops(scenes: Scenes, side: int, g: torch.Generator, jitter: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+def object_crops(
+    scenes: Scenes, side: int, g: torch.Generator, jitter: float
+) -> tuple[Tensor, Tensor]:
     """One crop for each scene that shows an object, and its category [n].
 
     `jitter` moves each side of the box by up to that share of the box's extent, outwards more
@@ -70,10 +72,12 @@ def corrupt(images: Tensor, g: torch.Generator, share: float) -> Tensor:
     small = F.interpolate(images, scale_factor=0.4, mode="bilinear", antialias=True)
     blurred = F.interpolate(small, images.shape[-2:], mode="bilinear")
     noise = torch.randn(images.shape, generator=g, device=g.device)
-    variants = torch.stack([
-        images + strength * (blurred - images),
-        images + 0.12 * strength * noise,
-        images + 0.4 * strength * (images.mean((1, 2, 3), keepdim=True) - images),
-    ])  # fmt: skip
+    variants = torch.stack(
+        [
+            images + strength * (blurred - images),
+            images + 0.12 * strength * noise,
+            images + 0.4 * strength * (images.mean((1, 2, 3), keepdim=True) - images),
+        ]
+    )
     chosen = variants.gather(0, kind[None].expand(1, *images.shape))[0]
     return torch.where(hit, chosen, images).clamp(0, 1)

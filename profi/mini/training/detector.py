@@ -40,7 +40,9 @@ def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tens
     extent = torch.where(square, extent.amax(1, keepdim=True), extent)
     shift = (torch.rand((n, 2), generator=g, device=g.device) - 0.5) * 0.3 * extent
     extent = extent * (0.9 + 0.8 * torch.rand((n, 1), generator=g, device=g.device))
-    whole = (torch.rand((n, 1), generator=g, device=g.device) < 0.25) | (seen.sum(1, keepdim=True) == 0)  # fmt: skip
+    whole = (torch.rand((n, 1), generator=g, device=g.device) < 0.25) | (
+        seen.sum(1, keepdim=True) == 0
+    )
     extent = torch.where(whole, 1.0, extent)
     middle = torch.where(whole, 0.5, centre + shift)
     view = torch.cat([middle - extent / 2, middle + extent / 2], 1)
@@ -48,15 +50,23 @@ def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tens
     origin, reach = view[:, None, :2].repeat(1, 1, 2), extent[:, None].repeat(1, 1, 2)
     inner = ((boxes - origin) / reach).clamp(0, 1)
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    left = (inner[..., 2] - inner[..., 0]) * (inner[..., 3] - inner[..., 1]) * extent.prod(1, keepdim=True)
+    left = (
+        (inner[..., 2] - inner[..., 0])
+        * (inner[..., 3] - inner[..., 1])
+        * extent.prod(1, keepdim=True)
+    )
     kinds = torch.where(left > area / 3, scenes.category, -1)
     return images, inner, kinds
 
 
 def labels_of(boxes: Tensor, kinds: Tensor) -> list[dict[str, Tensor]]:
     """RT-DETR's targets: (cx, cy, w, h) and class of every object that is there."""
-    centres = torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)  # fmt: skip
-    return [{"boxes": c[k >= 0], "class_labels": k[k >= 0]} for c, k in zip(centres, kinds, strict=True)]  # fmt: skip
+    centres = torch.cat(
+        [(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1
+    )
+    return [
+        {"boxes": c[k >= 0], "class_labels": k[k >= 0]} for c, k in zip(centres, kinds, strict=True)
+    ]
 
 
 def found(model: RTDetrForObjectDetection, crops: Tensor) -> Tensor:
@@ -96,7 +106,9 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     return figures
 
 
-def ceiling_and_floor(model: RTDetrForObjectDetection, world: World, device: torch.device, seed: int) -> dict:  # fmt: skip
+def ceiling_and_floor(
+    model: RTDetrForObjectDetection, world: World, device: torch.device, seed: int
+) -> dict:
     """On 1,024 unedited validation crops: how often the true label is found, and how often a
     random label that the whole scene lacks."""
     g = make_generator(device, seed, 42)

@@ -66,8 +66,10 @@ class PoolMaker:
         latents, ids, known, masks = [], [], [], []
         for _ in range(size // 512):
             scenes = self.sampler.sample(512, g)
-            texts = [caption([self.world.categories[k] for k in row if k >= 0], rng)
-                     for row in scenes.category.tolist()]  # fmt: skip
+            texts = [
+                caption([self.world.categories[k] for k in row if k >= 0], rng)
+                for row in scenes.category.tolist()
+            ]
             texts = ["" if rng.random() < DROP_CAPTION else text for text in texts]
             ids.append(tokens(self.tokenizer, texts, self.world.token_limit).to(self.device))
             latents.append(encode(self.vae, scenes.image))
@@ -79,9 +81,12 @@ class PoolMaker:
                 # Zeros (grey) in the hole, as Stable Inpainting's masked image.
                 known.append(encode(self.vae, torch.where(hole[:, None], 0.5, scenes.image)))
                 masks.append(down(hole, self.world.latent_size))
-        return Pool(torch.cat(latents), torch.cat(ids),
-                    torch.cat(known) if masked else None,
-                    torch.cat(masks) if masked else None)  # fmt: skip
+        return Pool(
+            torch.cat(latents),
+            torch.cat(ids),
+            torch.cat(known) if masked else None,
+            torch.cat(masks) if masked else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ def fit(
     inpainting = unet.config.in_channels == 9
     unet.to(device, memory_format=torch.channels_last)
     maker = PoolMaker(world, device, work, seed + 1000 * inpainting)
-    text = CLIPTextModel.from_pretrained(work / "models" / "text_encoder", torch_dtype=torch.float32)  # fmt: skip
+    text = CLIPTextModel.from_pretrained(
+        work / "models" / "text_encoder", torch_dtype=torch.float32
+    )
     text = text.to(device).eval().requires_grad_(False)
     scheduler = DDPMScheduler.from_config(dict(models.SCHEDULER), prediction_type="v_prediction")
     held: dict[int, Pool] = {}
@@ -117,13 +124,17 @@ def fit(
             held.clear()
             held[number] = maker.make(number, pools.size, inpainting)
         pool, use = held[number], i // pools.size
-        order = torch.randperm(pools.size, generator=make_generator(device, seed, 32, number, use), device=device)  # fmt: skip
+        order = torch.randperm(
+            pools.size, generator=make_generator(device, seed, 32, number, use), device=device
+        )
         rows = order[i % pools.size : i % pools.size + plan.batch]
         x0 = pool.latents[rows]
         g = make_generator(device, seed, 33, step)
         noise = torch.randn(x0.shape, generator=g, device=device)
         # Stratified timesteps: the loss varies strongly with t, an even spread steadies it.
-        spread = (torch.arange(len(x0), device=device) + torch.rand(len(x0), generator=g, device=device)) / len(x0)  # fmt: skip
+        spread = (
+            torch.arange(len(x0), device=device) + torch.rand(len(x0), generator=g, device=device)
+        ) / len(x0)
         t = (spread * 1000).long().clamp(max=999)
         x_t = scheduler.add_noise(x0, noise, t)
         inputs = x_t

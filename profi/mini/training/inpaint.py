@@ -18,7 +18,7 @@ from profi.mini.world import World
 from profi.types import UserError
 
 PLANS = {
-    "cpu": Plan(steps=4000, batch=64, rate=8e-4, warmup=200, decay=0.3),
+    "cpu": Plan(steps=5000, batch=64, rate=8e-4, warmup=200, decay=0.3),
     "gpu": Plan(steps=40000, batch=256, rate=4e-4, warmup=500, decay=0.3),
 }
 POOLS = {"cpu": PoolPlan(20480, 8), "gpu": PoolPlan(65536, 2)}
@@ -29,7 +29,9 @@ def widen(source: UNet2DConditionModel, world: World) -> UNet2DConditionModel:
     unet = models.unet(world, in_channels=9)
     state = source.state_dict()
     first = state["conv_in.weight"]
-    state["conv_in.weight"] = torch.cat([first, first.new_zeros(first.shape[0], 5, *first.shape[2:])], 1)  # fmt: skip
+    state["conv_in.weight"] = torch.cat(
+        [first, first.new_zeros(first.shape[0], 5, *first.shape[2:])], 1
+    )
     unet.load_state_dict(state)
     return unet
 

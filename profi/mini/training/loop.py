@@ -66,13 +66,21 @@ def _ema(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
             average[name].copy_(value)
 
 
-def _save(folder: Path, model: nn.Module, average: dict[str, Tensor],
-          optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:  # fmt: skip
+def _save(
+    folder: Path,
+    model: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
     files: dict[str, Callable[[Path], object]] = {
         "model.safetensors": lambda p: save_file(weights, p),
-        "ema.safetensors": lambda p: save_file({k: v.contiguous().cpu() for k, v in average.items()}, p),
+        "ema.safetensors": lambda p: save_file(
+            {k: v.contiguous().cpu() for k, v in average.items()}, p
+        ),
         "optimizer.pt": lambda p: torch.save(optimizer.state_dict(), p),
         "state.json": lambda p: p.write_text(json.dumps({"step": step, "seconds": seconds})),
     }
@@ -97,10 +105,15 @@ def train(
     model.train()
     optimizer = torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad),
-        lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=device.type == "cuda",
-    )  # fmt: skip
-    average = {k: v.detach().clone().float() if v.is_floating_point() else v.clone()
-               for k, v in model.state_dict().items()}  # fmt: skip
+        lr=plan.rate,
+        betas=(0.9, 0.99),
+        weight_decay=plan.weight_decay,
+        fused=device.type == "cuda",
+    )
+    average = {
+        k: v.detach().clone().float() if v.is_floating_point() else v.clone()
+        for k, v in model.state_dict().items()
+    }
     step, before = 0, 0.0
     if (folder / "state.json").exists():
         state = json.loads((folder / "state.json").read_text())

@@ -49,15 +49,17 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
                 continue
             rows, columns = np.nonzero(mask)
             x, y = int(columns.min()), int(rows.min())
-            annotations.append({
-                "id": len(annotations) + 1,
-                "image_id": i + 1,
-                "category_id": world.category_ids[world.categories[kind]],
-                "segmentation": polygons(mask),
-                "area": float(mask.sum()),
-                "bbox": [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y],
-                "iscrowd": 0,
-            })  # fmt: skip
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i + 1,
+                    "category_id": world.category_ids[world.categories[kind]],
+                    "segmentation": polygons(mask),
+                    "area": float(mask.sum()),
+                    "bbox": [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y],
+                    "iscrowd": 0,
+                }
+            )
     categories = [{"id": i, "name": name} for name, i in world.category_ids.items()]
     document = {
         "info": {"description": f"profi's embedded world, size {world.size}, seed {seed}"},

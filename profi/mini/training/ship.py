@@ -1,8 +1,8 @@
 """Stage `ship`: copy the trained models and the data into the package.
 
-    shipped/<size>/inpaint  unet vae text_encoder tokenizer scheduler   (diffusers' layout)
-    shipped/<size>/t2i      unet scheduler, the rest is the inpainting model's
-    shipped/<size>/{clip,detector,aesthetic,data}
+shipped/<size>/inpaint  unet vae text_encoder tokenizer scheduler   (diffusers' layout)
+shipped/<size>/t2i      unet scheduler, the rest is the inpainting model's
+shipped/<size>/{clip,detector,aesthetic,data}
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from profi.mini.training.masks import random_masks
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=3200, batch=16, rate=2e-3, warmup=100, decay=0.5, weight_decay=0.0),
+    "cpu": Plan(steps=2400, batch=16, rate=2e-3, warmup=100, decay=0.5, weight_decay=0.0),
     "gpu": Plan(steps=12000, batch=64, rate=1e-3, warmup=200, decay=0.5, weight_decay=0.0),
 }
 KL_WEIGHT = 2e-4
@@ -63,7 +63,9 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         g = make_generator(device, seed, 3)
         val = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(256, g).image
         latents = model.encode(val * 2 - 1).latent_dist.mean
-        figures["psnr_db"] = psnr(model.decode(latents).sample.clamp(-1, 1) / 2 + 0.5, val).mean().item()  # fmt: skip
+        figures["psnr_db"] = (
+            psnr(model.decode(latents).sample.clamp(-1, 1) / 2 + 0.5, val).mean().item()
+        )
         train_latents = model.encode(images_at(0)[:256] * 2 - 1).latent_dist.mean
         model.register_to_config(scaling_factor=float(1 / train_latents.std()))
     figures["parameters"] = models.parameters(model)

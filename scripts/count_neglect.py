@@ -1,0 +1,105 @@
+"""Count how a run neglected its prompts: the paper's two failures (sec. 1, fig. 5).
+
+    python scripts/count_neglect.py outputs/<run id> [...] [--csv FILE]
+
+Of every painting in which the detector does not find the label, it is asked what stands inside
+the mask instead (detections with a score above 0.3 whose centre lies in the mask):
+
+    background dominance      nothing at all
+    nearby-object dominance   an object of a category that the known part of the scene shows
+    other                     an object of another category
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from profi.config import shipped_path
+from profi.data.coco import read_coco
+from profi.data.hulls import hull_mask
+from profi.data.manifest import read_manifest
+from profi.metrics import TransformersDetector
+from profi.metrics.functional.accuracy import Detection
+from profi.metrics.functional.crop import bounding_box, masked_crop
+from profi.runners.score import decode, resized_mask
+from profi.stores.generations import read_generations
+from profi.types import Triplet, UserError
+
+THRESHOLD = 0.3
+KINDS = ("found", "background dominance", "nearby-object dominance", "other")
+
+
+def kind_of(
+    triplet: Triplet, mask: np.ndarray, detections: list[Detection], known: set[int]
+) -> str:
+    """Which of KINDS a painting is.
+
+    `detections` are of the mask's crop, `known` the categories of the scene's other objects.
+    """
+    seen = [d for d in detections if d.score > THRESHOLD]
+    if any(d.category_id == triplet.category_id for d in seen):
+        return "found"
+    box = bounding_box(mask)
+    inside = set()
+    for d in seen:
+        x, y = (d.box[0] + d.box[2]) / 2 + box.left, (d.box[1] + d.box[3]) / 2 + box.top
+        if mask[min(int(y), mask.shape[0] - 1), min(int(x), mask.shape[1] - 1)]:
+            inside.add(d.category_id)
+    if not inside:
+        return "background dominance"
+    return "nearby-object dominance" if inside & known else "other"
+
+
+def count(run: Path, detector: TransformersDetector, instances: Sequence[Triplet]) -> Counter[str]:
+    """The kinds of all paintings of one run; `instances` are all objects of the scenes."""
+    scenes: dict[int, set[int]] = {}
+    for instance in instances:
+        scenes.setdefault(instance.image_id, set()).add(instance.category_id)
+    triplets = {t.triplet_id: t for t in read_manifest(run / "manifest.parquet")}
+    counts: Counter[str] = Counter()
+    for item in read_generations(run / "generations"):
+        triplet = triplets[item.triplet_id]
+        image = decode(item.image)
+        mask = resized_mask(hull_mask(triplet), *image.shape[:2])
+        known = scenes[triplet.image_id] - {triplet.category_id}
+        (detections,) = detector.detect([masked_crop(image, mask)])
+        counts[kind_of(triplet, mask, detections, known)] += 1
+    return counts
+
+
+def main() -> None:
+    """Print a line per run and write the same as CSV."""
+    parser = argparse.ArgumentParser(description="count background and nearby-object dominance")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--detector", default="shipped:cpu/detector")
+    parser.add_argument("--annotations", default="shipped:cpu/data/instances_val.json")
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    detector = TransformersDetector.from_pretrained(str(shipped_path(options.detector)))
+    instances = read_coco(shipped_path(options.annotations), 1.0).triplets
+    rows = []
+    for run in options.runs:
+        counts = count(run, detector, instances)
+        total = sum(counts.values())
+        shares = ", ".join(f"{kind} {100 * counts[kind] / total:.1f} %" for kind in KINDS)
+        print(f"{run.name}: {total} paintings: {shares}")
+        rows.append({"run": run.name, "paintings": total, **{k: counts[k] for k in KINDS}})
+    if options.csv:
+        with options.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

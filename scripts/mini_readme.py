@@ -1,0 +1,124 @@
+"""Write profi/mini/README.md from what training measured: sizes, steps, time, curves, figures.
+
+python scripts/mini_readme.py [size=cpu] [work=outputs/mini]
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from profi.mini.world import World, world
+
+STAGES = ("vae", "clip", "detector", "t2i", "inpaint", "aesthetic")
+WHAT = {
+    "vae": "AutoencoderKL",
+    "clip": "CLIPModel (its text tower conditions the UNets)",
+    "detector": "RTDetrForObjectDetection",
+    "t2i": "UNet2DConditionModel, 4 input channels",
+    "inpaint": "UNet2DConditionModel, 9 input channels",
+    "aesthetic": "the LAION predictor's MLP",
+}
+MEASURED = {
+    "psnr_db": ("VAE: PSNR on validation scenes", "{:.1f} dB"),
+    "zero_shot_top1": ("CLIP: zero-shot top-1 on unedited validation crops", "{:.1%}"),
+    "ceiling": ("detector: true label found in unedited validation crops (ceiling)", "{:.1%}"),
+    "floor": ("detector: a random absent label reported (floor)", "{:.1%}"),
+    "rank_correlation": ("aesthetic: rank correlation with the grade of corruption", "{:.2f}"),
+}
+
+
+def curves(work: Path, target: Path) -> None:
+    """One small plot per stage: the summed loss over the steps."""
+    figure, axes = plt.subplots(2, 3, figsize=(9, 4.4), layout="constrained")
+    for axis, stage in zip(axes.flat, STAGES, strict=True):
+        with (work / stage / "loss.csv").open() as file:
+            rows = list(csv.reader(file))
+        steps = [int(row[0]) for row in rows]
+        losses = [sum(float(cell.split("=")[1]) for cell in row[2:]) for row in rows]
+        axis.plot(steps, losses, linewidth=1)
+        axis.set_yscale("log")
+        axis.set_title(stage)
+        axis.set_xlabel("step")
+    figure.savefig(target, dpi=80)
+
+
+def page(size: World, figures: dict) -> str:
+    """The README's text."""
+    models = "\n".join(
+        f"| {stage} | {WHAT[stage]} | {f['parameters'] / 1e6:.2f} M | {f['steps']:,} | "
+        f"{f['samples']:,} | {f['seconds'] / 60:.0f} min | {f['device']} |"
+        for stage in STAGES
+        for f in (figures[stage],)
+    )
+    measured = "\n".join(
+        f"| {text} | {form.format(f[key])} |"
+        for stage in STAGES
+        for f in (figures[stage],)
+        for key, (text, form) in MEASURED.items()
+        if key in f
+    )
+    counts = figures["scenes"]
+    return f"""# The embedded world
+
+Scenes of {len(size.categories)} COCO categories at {size.image_size}x{size.image_size} pixels, and
+models of them that we trained ourselves, so that the whole protocol runs on a laptop, offline,
+through the same classes as Stable Diffusion, CLIP and a COCO detector.
+
+- **Scenes** (`scenes.py`): 1 to 4 objects over gradients, horizons, mottling and stripes; scale,
+  place, flip, rotation, colour and occlusion vary; masks are exact. Validation scenes differ from
+  training scenes in seed and layout and, for categories with three or more sprites, in sprite.
+  The sprites come from two published emoji sets (`sprites/NOTICE`).
+- **Data** (`shipped/{size.size}/data`): {counts["images"]} validation scenes with
+  {counts["annotations"]} instances, in COCO's format with COCO's ids.
+- **Categories**: {", ".join(size.categories)}.
+- **Latents**: 4 x {size.latent_size} x {size.latent_size}; the UNets attend at
+  down-factors 2 and 4 ({size.latent_size // 2} and {size.latent_size // 4} a side;
+  H/16 and H/32 of the paper, relative to the latents). Stable Diffusion's noise schedule,
+  v-prediction.
+
+| stage | class | parameters | steps | samples | time | on |
+|---|---|---|---|---|---|---|
+{models}
+
+![training losses](shipped/{size.size}/curves.png)
+
+| what was measured, on validation scenes | |
+|---|---|
+{measured}
+
+The aesthetic score here rates how clean a render is, from 0 (heavily corrupted) to 10 (untouched).
+It is not a model of human taste and not on LAION's scale.
+
+What the base inpainting model does with prompts, and how it fails, is in
+[the recorded results](../../results/README.md).
+
+Training again, stage by stage (`size=gpu` is the larger world: 32 categories, 128x128 images):
+
+    pip install -e '.[scenes]'                # only for build_sprites.py
+    python scripts/build_sprites.py
+    python scripts/train_mini.py stage=all size={size.size}
+    python scripts/mini_readme.py size={size.size}
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page and its plot."""
+    chosen = dict(argument.split("=", 1) for argument in arguments)
+    size = world(chosen.get("size", "cpu"))
+    work = Path(chosen.get("work", "outputs/mini")) / size.size
+    curves(work, size.folder / "curves.png")
+    target = size.folder.parents[1] / "README.md"
+    target.write_text(page(size, json.loads((work / "figures.json").read_text())))
+    print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

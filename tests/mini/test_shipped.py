@@ -1,0 +1,73 @@
+"""What ships is what its README says: measured again from the files, on fresh scenes."""
+
+import json
+
+import pytest
+import torch
+from transformers import CLIPModel, CLIPTokenizer, RTDetrForObjectDetection
+
+from profi.mini.scenes import SceneSampler, SpriteSheet
+from profi.mini.training.clip import zero_shot
+from profi.mini.training.crops import object_crops
+from profi.mini.training.detector import ceiling_and_floor
+from profi.mini.training.vae import psnr
+from profi.mini.world import WORLDS
+
+CPU = torch.device("cpu")
+shipped = pytest.mark.parametrize("size", [w for w in WORLDS.values() if w.folder.exists()])
+
+
+def scenes_of(size, n, seed=987):
+    sampler = SceneSampler(size, SpriteSheet.load(size, "val"))
+    return sampler.sample(n, torch.Generator().manual_seed(seed))
+
+
+def test_a_world_ships():
+    assert any(size.folder.exists() for size in WORLDS.values())
+
+
+@shipped
+def test_it_is_small_and_has_no_pickles(size):
+    files = [f for f in size.folder.rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 40e6
+    assert {f.suffix for f in files} <= {".safetensors", ".json", ".txt", ".png"}
+
+
+@shipped
+def test_the_vae_reconstructs_scenes_at_26_db(size):
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(size.folder / "inpaint" / "vae", torch_dtype=torch.float32)
+    images = scenes_of(size, 32).image
+    with torch.no_grad():
+        again = vae.decode(vae.encode(images * 2 - 1).latent_dist.mean).sample / 2 + 0.5
+    assert psnr(again.clamp(0, 1), images).mean() >= 26
+
+
+@shipped
+def test_clip_names_unedited_crops(size):
+    model = CLIPModel.from_pretrained(size.folder / "clip", torch_dtype=torch.float32).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(size.folder / "clip")
+    g = torch.Generator().manual_seed(5)
+    crops, kind = object_crops(scenes_of(size, 256), size.image_size, g, jitter=0.0)
+    with torch.no_grad():
+        assert zero_shot(model, tokenizer, size, crops, kind) >= 0.9
+
+
+@shipped
+def test_the_detector_has_a_high_ceiling_and_a_low_floor(size):
+    model = RTDetrForObjectDetection.from_pretrained(
+        size.folder / "detector", torch_dtype=torch.float32
+    ).eval()
+    figures = ceiling_and_floor(model, size, CPU, seed=77)
+    assert figures["ceiling"] >= 0.9
+    assert figures["floor"] <= 0.05
+
+
+@shipped
+def test_the_data_is_coco_s_format_with_coco_s_ids(size):
+    document = json.loads((size.folder / "data" / "instances_val.json").read_text())
+    assert {c["name"]: c["id"] for c in document["categories"]} == size.category_ids
+    used = {a["category_id"] for a in document["annotations"]}
+    assert used == set(size.category_ids.values())
+    assert all(a["segmentation"] and not a["iscrowd"] for a in document["annotations"])
