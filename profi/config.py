@@ -1,0 +1,286 @@
+"""Every setting of a run, typed: plain dataclasses that know neither Hydra nor torch.
+
+`run.py` registers `Config` as the schema of `conf/`, so an unknown key or a value of the wrong type
+is refused by name; what a type cannot say (choices, ranges, combinations) is checked here on
+construction and raised as a `UserError` that names the key, the value and what is allowed. (The
+classes are not frozen: OmegaConf takes a frozen schema as one that no YAML may fill in.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from profi.types import UserError
+
+#: The rows of the ablation (Table 2) by the spellings accepted on the command line.
+ABLATIONS = {
+    "base": "base",
+    "painta_only": "painta_only",
+    "paintan_only": "painta_only",
+    "rasg_only": "rasg_only",
+    "profi": "profi",
+}
+STAGES = ("generate", "score", "report", "all")
+METRICS = ("clip_score", "accuracy", "aesthetic", "known_region_psnr")
+PACKAGE = Path(__file__).parent
+SHIPPED = "shipped:"
+
+
+def choice(default: str, *others: str) -> Any:
+    """A text field that takes `default` or one of `others`."""
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def number(default: float | None, *, at_least: float, or_null: bool = False) -> Any:
+    """A number field no smaller than `at_least`; null is allowed where `or_null`."""
+    return field(default=default, metadata={"at_least": at_least, "or_null": or_null})
+
+
+def _check_field(key: str, spec: Field[Any], value: Any) -> None:
+    choices = spec.metadata.get("choices")
+    if choices is not None and value not in choices:
+        raise UserError(f"{key}={value}: choose one of {', '.join(choices)}")
+    least = spec.metadata.get("at_least")
+    if least is None or (value is None and spec.metadata["or_null"]):
+        return
+    # Written so that a NaN is refused too.
+    if not (value >= least and value != float("inf")):
+        raise UserError(f"{key}={value}: must be a finite number of at least {least:g}")
+
+
+def _check(section: str, values: Any) -> None:
+    for spec in fields(values):
+        key = f"{section}.{spec.name}" if section else spec.name
+        _check_field(key, spec, getattr(values, spec.name))
+
+
+def shipped_path(text: str) -> Path:
+    """A path of the config; `shipped:cpu/inpaint` is among the files that ship with the package."""
+    if text.startswith(SHIPPED):
+        return PACKAGE / "mini" / "shipped" / text.removeprefix(SHIPPED)
+    return Path(text).expanduser()
+
+
+@dataclass
+class ModelConfig:
+    """A diffusion inpainting model and how it is run.
+
+    `id` is the row label and, where `path` is null, the Hugging Face repository; `path` is a local
+    folder in the diffusers layout. Images are fitted to `long_side` pixels and padded right and
+    bottom to a multiple of `pad_multiple`.
+    """
+
+    id: str = "profi-mini"
+    path: str | None = f"{SHIPPED}cpu/inpaint"
+    dtype: str = choice("float32", "bfloat16", "float16")
+    device: str = "auto"
+    long_side: int = number(512, at_least=8)
+    pad_multiple: int = number(64, at_least=1)
+    batch_size: int = number(4, at_least=1)
+
+    def __post_init__(self) -> None:
+        _check("model", self)
+        kind, _, index = self.device.partition(":")
+        indexed = kind == "cuda" and (index.isdigit() or ":" not in self.device)
+        if not indexed and self.device not in ("auto", "cpu", "mps"):
+            raise UserError(
+                f"model.device={self.device}: choose one of auto, cpu, cuda, cuda:N, mps"
+            )
+
+
+@dataclass
+class AblationConfig:
+    """Which of the paper's two modules are on: a row of Table 2."""
+
+    name: str = "profi"
+
+    def __post_init__(self) -> None:
+        canonical_ablation("ablation.name", self.name)
+
+
+def canonical_ablation(key: str, name: str) -> str:
+    """The one spelling of an ablation's name; `UserError` naming `key` for an unknown one."""
+    if name not in ABLATIONS:
+        raise UserError(f"{key}={name}: choose one of {', '.join(ABLATIONS)}")
+    return ABLATIONS[name]
+
+
+@dataclass
+class DataConfig:
+    """The benchmark's triplets: instances of a COCO-format file, hulled and sampled.
+
+    `limit` triplets are drawn by `sample_seed` (null: all); hulls under `min_area` square pixels
+    are skipped and counted.
+    """
+
+    name: str = "mini"
+    root: str = f"{SHIPPED}cpu/data/images"
+    annotations: str = f"{SHIPPED}cpu/data/instances_val.json"
+    limit: int | None = number(None, at_least=1, or_null=True)
+    sample_seed: int = number(0, at_least=0)
+    min_area: float = number(1.0, at_least=0)
+
+    def __post_init__(self) -> None:
+        _check("data", self)
+        for key, what in (("root", "the images' folder"), ("annotations", "an instances JSON")):
+            if not getattr(self, key):
+                raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
+
+
+@dataclass
+class SamplingConfig:
+    """How the diffusion is sampled. `eta` null leaves eq. 11's eta to the reading.
+
+    `positive_prompt` is appended to every prompt, `negative_prompt` replaces the empty one.
+    """
+
+    num_inference_steps: int = number(50, at_least=1)
+    guidance_scale: float = number(7.5, at_least=0)
+    eta: float | None = number(None, at_least=0, or_null=True)
+    output: str = choice("unblended", "blended")
+    positive_prompt: str = ""
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        _check("sampling", self)
+
+
+@dataclass
+class ClipConfig:
+    """The CLIP model of the CLIP score: a local folder or a repository id."""
+
+    path: str | None = None
+
+
+@dataclass
+class AccuracyConfig:
+    """The detector of the accuracy: a label counts as found above `threshold`."""
+
+    path: str | None = None
+    threshold: float = number(0.3, at_least=0)
+
+    def __post_init__(self) -> None:
+        _check("metric.accuracy", self)
+
+
+@dataclass
+class AestheticConfig:
+    """The aesthetic predictor's head and the CLIP model whose image embedding it reads."""
+
+    path: str | None = None
+    clip_path: str | None = None
+
+
+@dataclass
+class MetricConfig:
+    """Which metrics are scored, in which order, with which weights; `name` labels the set."""
+
+    name: str = "mini"
+    metrics: list[str] = field(default_factory=lambda: list(METRICS))
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)
+    aesthetic: AestheticConfig = field(default_factory=AestheticConfig)
+    batch_size: int = number(16, at_least=1)
+
+    def __post_init__(self) -> None:
+        _check("metric", self)
+        for name in self.metrics:
+            if name not in METRICS:
+                raise UserError(f"metric.metrics={name}: choose among {', '.join(METRICS)}")
+        if not self.metrics or len(set(self.metrics)) != len(self.metrics):
+            raise UserError(
+                f"metric.metrics=[{','.join(self.metrics)}]: name each wanted metric once"
+            )
+
+
+@dataclass
+class LoggerConfig:
+    """Where progress is told; every run also writes its own `run.log`."""
+
+    name: str = choice("console")
+    level: str = choice("info", "debug", "warning", "error")
+
+    def __post_init__(self) -> None:
+        _check("logger", self)
+
+
+@dataclass
+class ReadingConfig:
+    """Every choice where the paper's text and the authors' released code differ.
+
+    The fields are those of `profi.inpainters.readings.Reading`, which says what each one means;
+    `name` labels the bundle that the values started from.
+    """
+
+    name: str = choice("paper", "released")
+    mask_resizing: str = choice("nearest", "pil_bicubic")
+    query: str = choice("block_input", "after_self_attention")
+    smoothing: str = choice("none", "gaussian")
+    active: str = choice("first_half", "t_above_500")
+    offset: float = 0.0
+    reduction: str = choice("sum", "mean")
+    sigma: str = choice("cumulative", "per_step")
+    eta: float = number(0.15, at_least=0)
+
+    def __post_init__(self) -> None:
+        _check("reading", self)
+
+
+@dataclass
+class Config:
+    """One command: a model, a method, data, metrics, and which stages to run.
+
+    `ablations` and `seeds`, where not empty, make one process run every pair of them (that is what
+    an experiment is) in place of the single `ablation` and `seed`. `shard=i/n` takes parts i, i+n,
+    ... (counted from 1) of the `part_size` triplets each that the manifest is cut into.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stage: str = choice("all", *STAGES[:-1])
+    seed: int = number(0, at_least=0)
+    seeds: list[int] = field(default_factory=list)
+    ablations: list[str] = field(default_factory=list)
+    shard: str = "1/1"
+    part_size: int = number(16, at_least=1)
+    out: str = "outputs"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check("", self)
+        parse_shard(self.shard)
+        ablations = [canonical_ablation("ablations", name) for name in self.ablations]
+        for key, values in (("ablations", ablations), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise UserError(f"{key}={values}: one of them is named twice")
+        if any(seed < 0 for seed in self.seeds):
+            raise UserError(f"seeds={self.seeds}: every seed must be at least 0")
+        if not self.out:
+            raise UserError("out= is empty: name the folder that the runs go to")
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise UserError(f"name={self.name}: must be a plain name, it becomes a folder")
+
+    @property
+    def wanted(self) -> list[tuple[str, int]]:
+        """The (ablation, seed) pairs of this command, ablations outermost."""
+        ablations = self.ablations or [self.ablation.name]
+        return [
+            (canonical_ablation("ablations", name), seed)
+            for name in ablations
+            for seed in (self.seeds or [self.seed])
+        ]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`"2/8"` -> (1, 8): the zero-based index and the count of the shards."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UserError(f"shard={text}: write shard=i/n with 1 <= i <= n, for instance shard=1/4")
+    return int(index) - 1, int(count)

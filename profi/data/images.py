@@ -1,0 +1,47 @@
+"""The images of triplets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from profi.types import Triplet, UserError
+
+
+def image_path(root: Path, triplet: Triplet) -> Path:
+    """Where a triplet's image lies; UserError for a name that leads out of `root`."""
+    path = (root / triplet.file_name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise UserError(
+            f"image {triplet.image_id}: file_name {triplet.file_name!r} leads out of {root}; "
+            "mend data.annotations"
+        )
+    return path
+
+
+def load_image(root: Path, triplet: Triplet) -> np.ndarray:
+    """The image of a triplet: uint8 [height, width, 3], RGB, as stored (no EXIF rotation).
+
+    COCO's polygons refer to the pixels as stored, so an orientation tag must not turn them.
+
+    Raises:
+        UserError: missing, unreadable, or of another size than the annotations say.
+    """
+    path = image_path(root, triplet)
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: set data.root to the images' folder") from error
+    # Damaged PNG chunks are SyntaxErrors to PIL, other damage OSErrors.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} cannot be read ({reason}): fetch it again") from error
+    if pixels.shape[:2] != (triplet.height, triplet.width):
+        raise UserError(
+            f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels but data.annotations says "
+            f"{triplet.width}x{triplet.height}: give the data.root that belongs to it"
+        )
+    return pixels

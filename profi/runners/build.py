@@ -1,0 +1,136 @@
+"""From settings to the objects that do the work; the last place that knows a config's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from profi.config import Config, DataConfig, MetricConfig, ModelConfig, SamplingConfig, shipped_path
+from profi.data.coco import Candidates, read_coco, sample_triplets
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.readings import READINGS, Reading
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.metrics import (
+    AestheticScore,
+    CLIPScore,
+    GenerationAccuracy,
+    KnownRegionPSNR,
+    Metric,
+    TransformersDetector,
+)
+from profi.types import Triplet, UserError
+
+
+def resolve_device(name: str) -> str:
+    """`auto` becomes the best device there is; UserError for one that is not there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if not cuda or index >= torch.cuda.device_count():
+            raise UserError(f"model.device={name}: PyTorch sees no such device; use device=auto")
+    if name == "mps" and not mps:
+        raise UserError("model.device=mps: PyTorch sees no such device; use device=auto")
+    return name
+
+
+def load_triplets(data: DataConfig) -> tuple[tuple[Triplet, ...], Candidates]:
+    """The sampled triplets, and what they were sampled from."""
+    root, annotations = shipped_path(data.root), shipped_path(data.annotations)
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: set data.root to the images' folder")
+    candidates = read_coco(annotations, data.min_area)
+    return sample_triplets(candidates.triplets, data.limit, data.sample_seed), candidates
+
+
+def load_model(model: ModelConfig) -> Backbone:
+    """The model's parts on their device."""
+    device = resolve_device(model.device)
+    if model.path is None:
+        return load_backbone(model.id, device, model.dtype)
+    folder = shipped_path(model.path)
+    if not folder.is_dir():
+        raise UserError(
+            f"{model.id}: there is no folder {folder}; "
+            "point model.path=... at a local folder in the diffusers layout"
+        )
+    return load_backbone(folder, device, model.dtype)
+
+
+def reading(config: Config) -> Reading:
+    """The reading with the run's own eta, where one is set."""
+    chosen = Reading(**asdict(config.reading))
+    eta = config.sampling.eta
+    return chosen if eta is None else replace(chosen, eta=eta)
+
+
+def reading_label(chosen: Reading) -> str:
+    """The bundle's name, followed by what was changed in it: `paper, eta=0.05`."""
+    bundle = asdict(READINGS[chosen.name])
+    changed = [f"{name}={value}" for name, value in asdict(chosen).items() if value != bundle[name]]
+    return ", ".join([chosen.name, *changed])
+
+
+def sampling(settings: SamplingConfig) -> Sampling:
+    """How the diffusion is sampled, less eta, which belongs to the method."""
+    return Sampling(
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        positive=settings.positive_prompt,
+        negative=settings.negative_prompt,
+        output=settings.output,  # type: ignore[arg-type]  # Sampling checks it
+    )
+
+
+def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
+    """One row of the table on a shared model."""
+    method = compose(ablation, reading(config))
+    return StableInpainting(backbone, method, sampling(config.sampling))
+
+
+def load_metrics(config: MetricConfig, device: str) -> list[Metric]:
+    """The wanted metrics in the wanted order."""
+    device = resolve_device(device)
+    builders: dict[str, Callable[[MetricConfig, str], Metric]] = {
+        "clip_score": _clip_score,
+        "accuracy": _accuracy,
+        "aesthetic": _aesthetic,
+        "known_region_psnr": lambda _config, _device: KnownRegionPSNR(),
+    }
+    return [builders[name](config, device) for name in config.metrics]
+
+
+def _clip_score(config: MetricConfig, device: str) -> Metric:
+    path = _weights("metric.clip.path", config.clip.path)
+    return CLIPScore.from_pretrained(path, device=device, batch_size=config.batch_size)
+
+
+def _accuracy(config: MetricConfig, device: str) -> Metric:
+    path = _weights("metric.accuracy.path", config.accuracy.path)
+    detector = TransformersDetector.from_pretrained(
+        path, device=device, batch_size=config.batch_size
+    )
+    return GenerationAccuracy(detector, config.accuracy.threshold)
+
+
+def _aesthetic(config: MetricConfig, device: str) -> Metric:
+    path = Path(_weights("metric.aesthetic.path", config.aesthetic.path))
+    clip = _weights("metric.aesthetic.clip_path", config.aesthetic.clip_path)
+    return AestheticScore.from_pretrained(path, clip, device=device, batch_size=config.batch_size)
+
+
+def _weights(key: str, text: str | None) -> str:
+    """A folder or a repository id; UserError naming the key where neither is set."""
+    if not text:
+        raise UserError(f"{key} is not set: give a local folder, or leave the metric out")
+    local = shipped_path(text)
+    # What looks like a path and is not there must not be asked for on the network.
+    looks_local = text.startswith(("shipped:", "/", ".", "~")) or text.count("/") > 1
+    if looks_local and not local.exists():
+        raise UserError(f"{key}={text}: {local} does not exist; give a local folder")
+    return str(local) if local.exists() else text

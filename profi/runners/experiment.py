@@ -1,0 +1,225 @@
+"""One command: every wanted (ablation, seed) through the wanted stages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from profi.config import Config, parse_shard, shipped_path
+from profi.data.manifest import read_manifest
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.stable_inpainting import StableInpainting
+from profi.metrics import Metric
+from profi.runners import build
+from profi.runners.generate import Plan, generate, pending
+from profi.runners.progress import meter
+from profi.runners.report import Entry, latest_scores, report
+from profi.runners.score import originals_of, score
+from profi.runners.spec import RunFolder, find_run, open_run, run_spec, settings_of
+from profi.stores.parts import part_indices
+from profi.stores.scores import scores_folder_name
+from profi.types import Triplet, UserError, digest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was asked: the settings, the command line and the settings as text."""
+
+    config: Config
+    line: str
+    text: str
+
+    @property
+    def out(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.config.out).expanduser()
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(index from 0, count)."""
+        return parse_shard(self.config.shard)
+
+    def wants(self, stage: str) -> bool:
+        """Whether a stage is to be run."""
+        return self.config.stage in (stage, "all")
+
+
+def run(command: Command, console: Console) -> None:
+    """Run the wanted stages; progress and tables go to `console`.
+
+    Whatever can be refused is refused before a folder is made: the data are read and every model
+    is loaded first.
+
+    Raises:
+        UserError: see the stages and `profi.runners.build`.
+    """
+    config = command.config
+    triplets: tuple[Triplet, ...] = ()
+    inpainters: dict[str, StableInpainting] = {}
+    if command.wants("generate"):
+        triplets, candidates = build.load_triplets(config.data)
+        log.info(
+            "%d triplets of %d (left out: %s)",
+            len(triplets),
+            len(candidates.triplets),
+            ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
+        )
+        backbone = build.load_model(config.model)
+        names = dict.fromkeys(name for name, _ in config.wanted)
+        inpainters = {name: _checked(config, backbone, name) for name in names}
+    metrics: list[Metric] = []
+    if command.wants("score"):
+        metrics = build.load_metrics(config.metric, config.model.device)
+
+    entries = []
+    for ablation, seed in config.wanted:
+        folder = (
+            _generate(command, inpainters[ablation], ablation, seed, triplets, console)
+            if command.wants("generate")
+            else _found(command, ablation, seed)
+        )
+        label = build.reading_label(build.reading(config))
+        entries.append(Entry(folder, config.model.id, ablation, label, seed))
+    if command.wants("score"):
+        for entry in entries:
+            _score(command, entry, metrics, console)
+    if command.wants("report"):
+        _report(command, entries, metrics, console)
+
+
+def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
+    """The inpainter; UserError where the images would not fit its UNet."""
+    multiple = backbone.pixel_multiple
+    if config.model.pad_multiple % multiple:
+        raise UserError(
+            f"model.pad_multiple={config.model.pad_multiple}: "
+            f"this model needs a multiple of {multiple}"
+        )
+    return build.inpainter(config, backbone, ablation)
+
+
+def _generate(
+    command: Command,
+    inpainter: StableInpainting,
+    ablation: str,
+    seed: int,
+    triplets: Sequence[Triplet],
+    console: Console,
+) -> RunFolder:
+    config = command.config
+    folder = open_run(
+        command.out,
+        run_spec(config, inpainter, seed, triplets),
+        settings_of(config, ablation, seed),
+        triplets,
+        command.text,
+    )
+    plan = Plan.of(config, seed, command.shard)
+    device: torch.device = inpainter.backbone.device
+    label = f"paint {ablation} seed {seed}"
+    with _logged(folder), meter(label, pending(folder, plan, triplets), console) as progress:
+        log.info("%s: %s", folder.root, command.line)
+        start = time.monotonic()
+        tally = generate(folder, inpainter, triplets, plan, device, progress)
+        log.info(
+            "%s: %d painted in %.0f s, %d there before, %d failed (%s)",
+            label,
+            tally.painted,
+            time.monotonic() - start,
+            tally.kept,
+            tally.failed,
+            folder.root,
+        )
+    return folder
+
+
+def _found(command: Command, ablation: str, seed: int) -> RunFolder:
+    """The run that an earlier command painted."""
+    settings = settings_of(command.config, ablation, seed)
+    folder = find_run(command.out, settings)
+    if folder is None or not part_indices(folder.generations):
+        raise UserError(
+            f"nothing painted with these settings for ablation={ablation} seed={seed} "
+            f"in {command.out}: run stage=generate with them first"
+        )
+    return folder
+
+
+def _score(command: Command, entry: Entry, metrics: Sequence[Metric], console: Console) -> None:
+    config, folder = command.config, entry.run
+    triplets = read_manifest(folder.manifest)
+    label = f"score {entry.ablation} seed {entry.seed}"
+    originals = originals_of(Plan.of(config, entry.seed, command.shard))
+    with _logged(folder), meter(label, _share(command, triplets), console) as progress:
+        tally = score(
+            folder, metrics, triplets, originals, config.metric.batch_size, progress, command.shard
+        )
+        log.info(
+            "%s: %d scores computed, %d there before, %d NaN",
+            label,
+            tally.computed,
+            tally.kept,
+            tally.n_nan,
+        )
+
+
+def _share(command: Command, triplets: Sequence[Triplet]) -> int:
+    """How many triplets are this shard's."""
+    plan = Plan.of(command.config, 0, command.shard)
+    return sum(len(part) for _, part in plan.share(triplets))
+
+
+def _report(
+    command: Command, entries: Sequence[Entry], metrics: Sequence[Metric], console: Console
+) -> None:
+    config = command.config
+    folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
+    folders = folders or latest_scores(entries, config.metric.metrics)
+    facts: dict[str, Any] = {
+        "experiment": config.name or f"{config.model.id}: {', '.join(e.ablation for e in entries)}",
+        "command": command.line,
+        "model": config.model.id,
+        "reading": entries[0].reading,
+        "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
+        "data": f"{config.data.name}, limit={config.data.limit}, seed={config.data.sample_seed}",
+    }
+    page = report(
+        report_folder(command, entries),
+        entries,
+        folders,
+        shipped_path(config.data.root),
+        facts,
+        console,
+    )
+    log.info("report: %s", page)
+
+
+def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
+    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several."""
+    ids = [entry.run.run_id for entry in entries]
+    name = command.config.name or (ids[0] if len(ids) == 1 else digest(ids))
+    return command.out / "reports" / name
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    """What is told meanwhile also goes to the run's own log."""
+    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("profi")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

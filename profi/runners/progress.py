@@ -1,0 +1,84 @@
+"""Progress: a bar with rate and time left on a terminal, one log line a part elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+log = logging.getLogger(__name__)
+
+
+class _Rate(ProgressColumn):
+    """Images per second, or seconds per image where that is the readable number."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("-")
+        return Text(f"{speed:.2f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+
+
+class Meter:
+    """Counts images towards a total; a part that was done before does not count as speed."""
+
+    def __init__(self, label: str, total: int, bar: Progress | None) -> None:
+        self._label, self._total, self._bar = label, total, bar
+        self._done = 0.0
+        self._start = time.monotonic()
+        self._task = bar.add_task(label, total=total) if bar is not None else None
+
+    def advance(self, images: float) -> None:
+        """Count `images` more; fractions of one are welcome."""
+        self._done += images
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, images)
+
+    def tell(self, message: str) -> None:
+        """After a part: a line with rate and time left, where there is no bar."""
+        if self._bar is not None:
+            return
+        elapsed = time.monotonic() - self._start
+        rate = self._done / elapsed if elapsed > 0 else 0.0
+        left = (self._total - self._done) / rate if rate > 0 else 0.0
+        log.info(
+            "%s: %s, %d/%d images, %.2f/s, %.0f s left",
+            self._label,
+            message,
+            round(self._done),
+            self._total,
+            rate,
+            left,
+        )
+
+
+@contextmanager
+def meter(label: str, total: int, console: Console) -> Iterator[Meter]:
+    """A `Meter` on a console for the duration of a stage."""
+    if not console.is_terminal or total == 0:
+        yield Meter(label, total, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield Meter(label, total, bar)

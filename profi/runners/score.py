@@ -1,0 +1,179 @@
+"""Scoring: painted images -> scores, a store per metric; nothing is painted again."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from profi.data.hulls import hull_mask
+from profi.metrics import Metric, Sample
+from profi.runners.generate import FAILURES, Plan
+from profi.runners.progress import Meter
+from profi.runners.spec import RunFolder
+from profi.stores.generations import pictures_digest, read_generations_part
+from profi.stores.journal import quarantine
+from profi.stores.parts import part_indices
+from profi.stores.scores import read_scores_part, scores_folder_name, write_scores
+from profi.types import Generation, Score, Triplet, UserError
+
+log = logging.getLogger(__name__)
+
+#: The image before painting, uint8 [H, W, 3] at the painted size, or None where it is not at hand.
+Originals = Callable[[Triplet], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class ScoreTally:
+    """How many scores were computed now, were there before, and could not be computed (NaN)."""
+
+    computed: int
+    kept: int
+    n_nan: int
+
+
+def scores_folder(run: RunFolder, metric: Metric) -> Path:
+    """Where a metric's scores of a run lie."""
+    return run.scores / scores_folder_name(metric.name, metric.identity)
+
+
+def score(
+    run: RunFolder,
+    metrics: Sequence[Metric],
+    triplets: Sequence[Triplet],
+    originals: Originals,
+    batch_size: int,
+    meter: Meter,
+    shard: tuple[int, int] = (0, 1),
+) -> ScoreTally:
+    """Score what has no scores yet, for every part of the generations of this shard.
+
+    A metric that fails on a batch is asked sample by sample; a sample that still fails scores NaN
+    and is noted in the quarantine.
+
+    Raises:
+        UserError: an image of a triplet that the manifest does not hold.
+    """
+    by_id = {triplet.triplet_id: triplet for triplet in triplets}
+    computed = kept = n_nan = 0
+    for metric in metrics:
+        _note_identity(scores_folder(run, metric), metric)
+    for index in part_indices(run.generations):
+        if index % shard[1] != shard[0]:
+            continue
+        generations = read_generations_part(run.generations, index)
+        if not generations:
+            continue
+        source = pictures_digest(generations)
+        found = {m.name: read_scores_part(scores_folder(run, m), index, source) for m in metrics}
+        wanted = [metric for metric in metrics if found[metric.name] is None]
+        samples = _samples(generations, by_id, originals) if wanted else []
+        for metric in wanted:
+            values = _values(run, metric, generations, samples, batch_size)
+            scores = [
+                Score(item.triplet_id, item.seed, metric.name, value)
+                for item, value in zip(generations, values, strict=True)
+            ]
+            write_scores(scores_folder(run, metric), index, scores, source)
+            found[metric.name] = scores
+            computed += len(scores)
+        kept += len(generations) * (len(metrics) - len(wanted))
+        n_nan += sum(math.isnan(s.value) for scores in found.values() for s in scores or [])
+        meter.advance(len(generations))
+        meter.tell(f"part {index} scored")
+    return ScoreTally(computed, kept, n_nan)
+
+
+def _samples(
+    generations: Sequence[Generation], by_id: dict[str, Triplet], originals: Originals
+) -> list[Sample]:
+    """What the metrics see; the mask follows the image's size by nearest neighbours."""
+    samples = []
+    for item in generations:
+        triplet = by_id.get(item.triplet_id)
+        if triplet is None:
+            raise UserError(f"{item.triplet_id} is painted but not in the run's manifest")
+        image = decode(item.image)
+        original = originals(triplet)
+        if original is not None and original.shape != image.shape:
+            original = None
+        mask = resized_mask(hull_mask(triplet), *image.shape[:2])
+        samples.append(Sample(image, mask, triplet.prompt, original))
+    return samples
+
+
+def decode(png: bytes) -> np.ndarray:
+    """uint8 [H, W, 3] of a stored image."""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A bool mask [H, W] at another size, by the rule that fits it for the model (`fit`).
+
+    So a pixel counts as painted here exactly where it was painted.
+    """
+    if mask.shape == (height, width):
+        return mask
+    resized = functional.interpolate(
+        torch.from_numpy(mask)[None, None].float(), size=(height, width), mode="nearest"
+    )
+    return resized[0, 0].numpy() > 0.5
+
+
+def originals_of(plan: Plan) -> Originals:
+    """The images as the model was given them, from the data's folder."""
+
+    def original(triplet: Triplet) -> np.ndarray | None:
+        try:
+            fitted = plan.fitted(triplet)
+        except UserError:
+            return None
+        content = fitted.image[:, : fitted.height, : fitted.width]
+        return (content * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+    return original
+
+
+def _values(
+    run: RunFolder,
+    metric: Metric,
+    generations: Sequence[Generation],
+    samples: Sequence[Sample],
+    batch_size: int,
+) -> list[float]:
+    """One value per sample, in fixed batches."""
+    values: list[float] = []
+    for start in range(0, len(samples), batch_size):
+        chunk = samples[start : start + batch_size]
+        try:
+            values += metric(chunk)
+            continue
+        except FAILURES as error:
+            log.warning("%s failed on a batch (%s): one by one", metric.name, error)
+        for offset, sample in enumerate(chunk):
+            try:
+                values += metric([sample])
+            except FAILURES as error:
+                name = generations[start + offset].triplet_id
+                quarantine(run.quarantine, name, f"score {metric.name}", error)
+                values.append(math.nan)
+    return values
+
+
+def _note_identity(folder: Path, metric: Metric) -> None:
+    """What the hash in the folder's name stands for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "identity.json"
+    if not path.is_file():
+        text = json.dumps({"metric": metric.name, **metric.identity}, indent=2, default=str)
+        path.write_text(text + "\n", encoding="utf-8")

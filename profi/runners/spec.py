@@ -1,0 +1,225 @@
+"""What a run is and where it lies: its `RunSpec`, its folder, its settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from profi.config import PACKAGE, Config
+from profi.data.manifest import manifest_digest, write_manifest
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.stable_inpainting import StableInpainting
+from profi.runners.build import reading
+from profi.stores.journal import append_line
+from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("profi", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<out>/<run id>/` and what lies in it."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def generations(self) -> Path:
+        """Parts of painted images."""
+        return self.root / "generations"
+
+    @property
+    def scores(self) -> Path:
+        """A folder of parts per metric."""
+        return self.root / "scores"
+
+    @property
+    def manifest(self) -> Path:
+        """The triplets of the run."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        """What failed."""
+        return self.root / "quarantine.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was told while it ran."""
+        return self.root / "run.log"
+
+
+def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
+    """A run as it was asked for; finds its folder again without loading the model.
+
+    Less than `RunSpec.pixels`: names and paths stand where that has hashes of contents.
+    """
+    model = {name: value for name, value in asdict(config.model).items() if name != "device"}
+    return {
+        "model": model,
+        "method": asdict(compose(ablation, reading(config))),
+        "sampling": asdict(config.sampling) | {"eta": None},
+        "data": asdict(config.data),
+        "part_size": config.part_size,
+        "seed": seed,
+    }
+
+
+def run_spec(
+    config: Config, inpainter: StableInpainting, seed: int, triplets: Sequence[Triplet]
+) -> RunSpec:
+    """Everything that changes a pixel, by content, and the surroundings that are only recorded."""
+    model = config.model
+    pixels = {
+        "backbone": backbone_identity(inpainter.backbone),
+        "dtype": model.dtype,
+        "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
+        # Float rounding depends on the composition of the batches.
+        "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
+        "method": asdict(inpainter.method),
+        "sampling": asdict(inpainter.sampling),
+        "manifest": manifest_digest(triplets),
+        "seed": seed,
+    }
+    return RunSpec(pixels, environment(str(inpainter.backbone.device)))
+
+
+def backbone_identity(backbone: Backbone) -> dict[str, str]:
+    """Hashes of the weights and of what else decides a model's output."""
+    tokenizer = backbone.tokenizer
+    parts = {
+        "unet": dict(backbone.unet.config),
+        "vae": dict(backbone.vae.config),
+        "text_encoder": backbone.text_encoder.config.to_dict(),
+    }
+    # Where the files lay and which version wrote them changes nothing.
+    kept = {
+        part: {
+            key: repr(value)
+            for key, value in values.items()
+            if not key.startswith("_") and key not in ("transformers_version", "dtype")
+        }
+        for part, values in parts.items()
+    }
+    return {
+        "weights": backbone.digest,
+        "configs": digest(kept),
+        "vocabulary": digest(tokenizer.get_vocab()),
+        "token_limit": str(tokenizer.model_max_length),
+        "schedule": digest(
+            {
+                "prediction_type": backbone.schedule.prediction_type,
+                "alphas_cumprod": backbone.schedule.alphas_cumprod.tolist(),
+            }
+        ),
+    }
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Commit, versions and device."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        # Untracked files are no change of the code that ran.
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": device,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Git's answer about the folder that the package lies in; None outside a repository."""
+    command = ["git", "-C", str(PACKAGE.parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def open_run(
+    out: Path,
+    spec: RunSpec,
+    settings: Mapping[str, Any],
+    triplets: Sequence[Triplet],
+    config_text: str,
+) -> RunFolder:
+    """The run's folder with its records; a run that is there already is gone on with."""
+    run = RunFolder(out / spec.run_id)
+    run.root.mkdir(parents=True, exist_ok=True)
+    record = run.root / "run.json"
+    if record.is_file():
+        if canonical_json(_read_json(record)["pixels"]) != canonical_json(spec.pixels):
+            raise UserError(f"{record} is of other settings than its folder's name: move it away")
+    else:
+        _write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
+    append_line(run.root / "starts.jsonl", spec.environment)
+    # A manifest is a function of the run's id; writing it anew mends a damaged one.
+    write_manifest(run.manifest, triplets)
+    _write_text(run.root / "config.yaml", config_text)
+    _write_text(run.root / "settings" / f"{digest(settings)}.json", _pretty(settings))
+    return run
+
+
+def find_run(out: Path, settings: Mapping[str, Any]) -> RunFolder | None:
+    """The folder of the run that was last started with these settings, or None."""
+    found = list(out.glob(f"*/settings/{digest(settings)}.json"))
+    if not found:
+        return None
+    found.sort(key=lambda path: path.stat().st_mtime)
+    if len(found) > 1:
+        log.warning(
+            "%d runs in %s share these settings (weights or data changed): the latest is taken",
+            len(found),
+            out,
+        )
+    return RunFolder(found[-1].parent.parent)
+
+
+def run_record(run: RunFolder) -> dict[str, Any]:
+    """The run's `run.json`: its id and its pixels; UserError where it cannot be read."""
+    return _read_json(run.root / "run.json")
+
+
+def _pretty(value: Mapping[str, Any]) -> str:
+    return json.dumps(json.loads(canonical_json(value)), indent=2, sort_keys=True) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: move its folder away") from error
+    return value
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a small file so that no other shard ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""What the stages leave for one another: folders of Parquet parts, atomic, resumable, mergeable."""

@@ -1,0 +1,145 @@
+"""A folder of Parquet parts: the unit of work that is either whole or absent.
+
+A part is written under a temporary name in the same folder, flushed to the disk and renamed, so a
+kill at any moment leaves whole parts only. Each part carries a SHA-256 over its rows; one that
+does not match it, or cannot be read, is moved aside as `<name>.broken`, told, and counts as
+absent. Parts of several machines merge by lying in one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from profi.types import canonical_json
+
+log = logging.getLogger(__name__)
+
+_ROWS_KEY = b"profi.rows_sha256"
+_FACTS_KEY = b"profi.facts"
+_NAME = re.compile(r"part-(\d{5,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as read: its rows by column, and what its writer noted (`facts`, text to text)."""
+
+    index: int
+    rows: list[dict[str, Any]]
+    facts: Mapping[str, str]
+
+
+def rows_digest(rows: list[dict[str, Any]]) -> str:
+    """SHA-256 of rows in order; bytes count by their own SHA-256, NaN as "NaN"."""
+
+    def plain(value: Any) -> Any:
+        return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(canonical_json({name: plain(value) for name, value in row.items()}).encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """`folder`/part-00003.parquet."""
+    return folder / f"part-{index:05d}.parquet"
+
+
+def part_indices(folder: Path) -> list[int]:
+    """The numbers of the parts that lie in a folder, ascending; their contents are not checked."""
+    if not folder.is_dir():
+        return []
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def write_part(
+    folder: Path,
+    index: int,
+    rows: list[dict[str, Any]],
+    schema: pa.Schema,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a part, replacing one of the same number; visible only when it is whole on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=schema)
+    # Over the values as they are stored: a 1 in a float column comes back as 1.0.
+    metadata = {
+        _ROWS_KEY: rows_digest(table.to_pylist()).encode(),
+        _FACTS_KEY: canonical_json(dict(facts or {})).encode(),
+    }
+    table = table.replace_schema_metadata(metadata)
+    path = part_path(folder, index)
+    temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            # PNG does not compress further.
+            pq.write_table(table, file, compression="none")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself must be on the disk too, before anything relies on it.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    # What a killed writer of this very part left behind.
+    for leftover in folder.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
+    """A part, verified; None where it is absent, or was broken and has been moved aside."""
+    path = part_path(folder, index)
+    if not path.is_file():
+        return None
+    try:
+        with pq.ParquetFile(path) as file:
+            table, metadata = file.read(), file.schema_arrow.metadata or {}
+        reason = "" if table.schema.equals(schema) else "its columns are others"
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+    if not reason:
+        rows = table.to_pylist()
+        if metadata.get(_ROWS_KEY, b"").decode() == rows_digest(rows):
+            return Part(index, rows, json.loads(metadata.get(_FACTS_KEY, b"{}")))
+        reason = "its checksum differs"
+    _move_aside(path, reason)
+    return None
+
+
+def read_parts(folder: Path, schema: pa.Schema) -> Iterator[Part]:
+    """All whole parts of a folder in the order of their numbers, one in memory at a time."""
+    for index in part_indices(folder):
+        part = read_part(folder, index, schema)
+        if part is not None:
+            yield part
+
+
+def _move_aside(path: Path, reason: str) -> None:
+    """Out of the way under a free name, for a look later; never used again."""
+    aside = path.with_name(path.name + ".broken")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.{count}.broken")
+    log.warning("%s is broken (%s): moved aside to %s, to be done again", path, reason, aside.name)
+    # Another shard may have moved it at the same moment; then it is done.
+    if path.exists():
+        path.replace(aside)

@@ -1,0 +1,58 @@
+"""The scores store: `<run>/scores/<metric>-<hash of its identity>/part-*.parquet`.
+
+Part n holds the scores of part n of the generations, whose digest it notes: when that part has
+been painted again, its scores are stale and count as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from profi.stores.parts import read_part, read_parts, write_part
+from profi.types import Score, digest
+
+SCHEMA = pa.schema(
+    [
+        ("triplet_id", pa.string()),
+        ("seed", pa.int64()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+_SOURCE = "generations"
+
+
+def scores_folder_name(metric: str, identity: Mapping[str, Any]) -> str:
+    """`<metric>-<8 hex digits>`: scores of another model or reading lie in another folder."""
+    return f"{metric}-{digest(dict(identity), 8)}"
+
+
+def metric_of(folder_name: str) -> str:
+    """The metric's name in a `scores_folder_name`."""
+    return folder_name.rpartition("-")[0]
+
+
+def write_scores(folder: Path, index: int, scores: Sequence[Score], source: str) -> None:
+    """Write one part; `source` is the `pictures_digest` of the generations that were scored."""
+    write_part(folder, index, [asdict(score) for score in scores], SCHEMA, {_SOURCE: source})
+
+
+def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | None:
+    """The scores of exactly these generations; None where they are absent, broken or stale."""
+    part = read_part(folder, index, SCHEMA)
+    if part is None or part.facts.get(_SOURCE) != source:
+        return None
+    return [Score(**row) for row in part.rows]
+
+
+def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
+    """The scores of several folders: columns triplet_id, seed, metric, value (NaN: no score)."""
+    rows = [row for folder in folders for part in read_parts(folder, SCHEMA) for row in part.rows]
+    frame = pd.DataFrame(rows, columns=SCHEMA.names)
+    return frame.astype({"seed": "int64", "value": "float64"})

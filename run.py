@@ -1,0 +1,132 @@
+"""The command line: composes the settings of conf/, checks them, runs them.
+
+`python run.py --help` lists what can be chosen. This file and conf/ alone know Hydra, and nothing
+heavy is imported before the settings are accepted, so that a typing mistake costs a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from profi.config import Config
+from profi.types import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+REFUSED = 2
+INTERRUPTED = 130
+FULL_ERROR = "HYDRA_FULL_ERROR"
+# What OmegaConf and Hydra add below their messages: inner types, search paths, manuals.
+NOISE = (
+    "object_type=",
+    "reference_type=",
+    "Config search path",
+    "provider=",
+    "See https:",
+    "To append to your config",
+)
+
+
+def one_line(error: BaseException) -> str:
+    """An error and its cause in one line; Hydra and OmegaConf write several."""
+    parts: list[str] = []
+    for item in (error, error.__cause__):
+        lines = [line.strip() for line in str(item).splitlines()] if item is not None else []
+        told = [line for line in lines if line and not line.startswith(NOISE)]
+        text = " ".join(told)
+        if text and text not in " ".join(parts):
+            parts.append(text)
+    return ": ".join(part.rstrip(".") for part in parts) or type(error).__name__
+
+
+def refuse(message: str) -> SystemExit:
+    """Tell the user what is wrong; the exit that follows."""
+    sys.stderr.write(f"error: {message}\n")
+    return SystemExit(REFUSED)
+
+
+def accepted(composed: DictConfig) -> Config:
+    """The typed settings; UserError for what cannot be."""
+    try:
+        # Merged into the bare schema, since +key=value gets past the composed one.
+        plain = OmegaConf.to_container(composed, resolve=True)
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, plain)))
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+
+
+def listen(level: str) -> Console:
+    """Log lines and progress to stderr; returns their console."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    console = Console(stderr=True)
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_time=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("profi")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level.upper())
+    return console
+
+
+def hush_libraries() -> None:
+    """Keep the model libraries' own bars and advice off the terminal; errors still raise."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def task(composed: DictConfig) -> None:
+    """One job: refuse in one line, or run."""
+    try:
+        config = accepted(composed)
+        console = listen(config.logger.level)
+        # torch, diffusers and transformers come in here.
+        from profi.runners.experiment import Command, run
+
+        hush_libraries()
+        run(Command(config, shlex.join(sys.argv), OmegaConf.to_yaml(composed)), console)
+    except UserError as error:
+        # Not an Exception, so that Hydra neither wraps nor decorates it.
+        raise refuse(str(error)) from None
+
+
+def main() -> None:
+    """The entry point."""
+    # Hydra's own errors come here as they are, to be told in one line, unless all is wanted.
+    wanted_full = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"
+    ConfigStore.instance().store(name="schema", node=Config)
+    entry = hydra.main(version_base="1.3", config_path="conf", config_name="config")(task)
+    try:
+        entry()
+    except (HydraException, OmegaConfBaseException) as error:
+        if wanted_full:
+            raise
+        raise refuse(one_line(error)) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command goes on from here\n")
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profi.data.coco import CROWD, DEGENERATE, SMALL, parts, read_coco, sample_triplets
+from profi.data.manifest import manifest_digest, read_manifest, write_manifest
+from profi.types import Triplet, UserError
+
+SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]
+
+
+def instances(count: int = 30) -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": 20, "width": 30} for i in range(count // 2)
+        ],
+        "annotations": [
+            {"id": 1000 + i, "image_id": i // 2, "category_id": 18, "segmentation": SQUARE}
+            for i in range(count)
+        ],
+        "categories": [{"id": 18, "name": "dog"}],
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_triplet_holds_what_the_file_says(tmp_path: Path) -> None:
+    found = read_coco(write(tmp_path / "a.json", instances(2)))
+    first = found.triplets[0]
+    assert first.triplet_id == "000000000000-1000"
+    assert (first.prompt, first.category_id) == ("dog", 18)
+    assert (first.file_name, first.height, first.width) == ("0.png", 20, 30)
+    assert {*zip(first.hull[::2], first.hull[1::2], strict=True)} == {
+        (2.0, 2.0),
+        (12.0, 2.0),
+        (12.0, 12.0),
+        (2.0, 12.0),
+    }
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    content = instances(8)
+    a = content["annotations"]
+    a[0]["segmentation"] = {"counts": [1, 2], "size": [20, 30]}
+    a[1]["iscrowd"] = 1
+    a[2]["segmentation"] = [[1, 1, 2, 2, 3, 3]]
+    a[3]["segmentation"] = [[1, 1, 2, 1, 1, 2]]
+    found = read_coco(write(tmp_path / "a.json", content), min_area=1.0)
+    assert Counter(found.skipped) == {CROWD: 2, DEGENERATE: 1, SMALL: 1}
+    assert [t.annotation_id for t in found.triplets] == [1004, 1005, 1006, 1007]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("{", "no instances JSON"),
+        ("[1]", "no instances JSON"),
+        ("{}", "no usable instance"),
+        (json.dumps({**instances(2), "images": []}), "no instances JSON"),
+        (json.dumps({**instances(2), "categories": []}), "no instances JSON"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=named) as caught:
+        read_coco(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_names_its_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.annotations"):
+        read_coco(tmp_path / "none.json")
+
+
+def test_the_sample_is_the_documented_one_whatever_the_order(tmp_path: Path) -> None:
+    content = instances()
+    found = read_coco(write(tmp_path / "a.json", content)).triplets
+    shuffled = {name: [*values] for name, values in content.items()}
+    for values in shuffled.values():
+        random.Random(0).shuffle(values)
+    assert shuffled["annotations"] != content["annotations"]
+    again = read_coco(write(tmp_path / "b.json", shuffled)).triplets
+    drawn = sample_triplets(found, 7, seed=3)
+    assert sample_triplets(again, 7, seed=3) == drawn
+    # The rule by the tools of a shell: sort the SHA-256 of "<seed>:<annotation id>".
+    ranks = sorted(
+        (hashlib.sha256(f"3:{t.annotation_id}".encode()).hexdigest(), t.annotation_id)
+        for t in found
+    )
+    assert [t.annotation_id for t in drawn] == [number for _, number in ranks[:7]]
+
+
+def test_samples_nest_and_seeds_differ(tmp_path: Path) -> None:
+    found = read_coco(write(tmp_path / "a.json", instances())).triplets
+    everything = sample_triplets(found, None, 0)
+    assert Counter(everything) == Counter(found)
+    assert sample_triplets(found, 5, 0) == everything[:5]
+    assert sample_triplets(found, 5, 1) != everything[:5]
+    with pytest.raises(UserError, match=r"data\.limit=31.*only 30"):
+        sample_triplets(found, 31, 0)
+
+
+def test_twice_the_same_annotation_is_refused(tmp_path: Path) -> None:
+    found = read_coco(write(tmp_path / "a.json", instances())).triplets
+    with pytest.raises(UserError, match="share an annotation id"):
+        sample_triplets([*found, found[0]], None, 0)
+
+
+def test_manifest_survives_the_disk_and_its_digest_is_of_values(tmp_path: Path) -> None:
+    triplets = sample_triplets(read_coco(write(tmp_path / "a.json", instances())).triplets, None, 0)
+    write_manifest(tmp_path / "m.parquet", triplets)
+    read = read_manifest(tmp_path / "m.parquet")
+    assert read == triplets
+    assert manifest_digest(read) == manifest_digest(triplets)
+    assert manifest_digest(triplets[::-1]) != manifest_digest(triplets)
+    moved = Triplet(**{**vars(triplets[0]), "hull": (2.0, 2.0, 12.0, 2.0, 12.0, 12.5)})
+    assert manifest_digest((moved, *triplets[1:])) != manifest_digest(triplets)
+
+
+def test_a_cut_manifest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    write_manifest(path, read_coco(write(tmp_path / "a.json", instances())).triplets)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="stage=generate"):
+        read_manifest(path)
+
+
+def test_parts_keep_order_and_remainder(tmp_path: Path) -> None:
+    found = read_coco(write(tmp_path / "a.json", instances())).triplets
+    cut = parts(found, 8)
+    assert [len(part) for part in cut] == [8, 8, 8, 6]
+    assert tuple(t for part in cut for t in part) == found

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from profi.config import ABLATIONS as CONFIG_ABLATIONS
+from profi.config import Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
+from profi.inpainters.ablations import ABLATIONS
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.readings import READINGS, Reading
+from profi.runners import build
+from profi.runners.experiment import Command, run
+from profi.runners.report import Entry, collect, latest_scores
+from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
+from profi.stores.generations import read_generations
+from profi.stores.parts import part_indices, part_path
+from profi.types import UserError
+
+
+def go(config: Config) -> str:
+    """Run a command; what the terminal showed."""
+    shown = io.StringIO()
+    run(Command(config, "run.py", "a: 1\n"), Console(file=shown, width=120))
+    return shown.getvalue()
+
+
+def runs(config: Config) -> dict[tuple[str, int], RunFolder]:
+    found = {}
+    for name, seed in config.wanted:
+        folder = find_run(Path(config.out), settings_of(config, name, seed))
+        assert folder is not None
+        found[name, seed] = folder
+    return found
+
+
+def pictures(folder: RunFolder) -> dict[str, bytes]:
+    return {item.triplet_id: item.image for item in read_generations(folder.generations)}
+
+
+def test_all_stages_leave_runs_scores_and_a_report(settings: Callable[..., Config]) -> None:
+    config = settings(ablations=["base", "profi"], seeds=[0, 1], name="tiny_table")
+    shown = go(config)
+    assert "RASG & PAIntA" in shown
+    folders = runs(config)
+    assert len({folder.run_id for folder in folders.values()}) == 4
+    for folder in folders.values():
+        there = {path.name for path in folder.root.iterdir()}
+        assert there >= {"run.json", "config.yaml", "manifest.parquet", "run.log", "starts.jsonl"}
+        assert len(pictures(folder)) == 10
+        start = json.loads((folder.root / "starts.jsonl").read_text().splitlines()[0])
+        assert start["packages"]["torch"] == torch.__version__
+        assert start["device"] == "cpu"
+    assert pictures(folders["base", 0]) != pictures(folders["base", 1])
+    assert pictures(folders["base", 0]) != pictures(folders["profi", 0])
+    page = Path(config.out) / "reports" / "tiny_table" / "report.html"
+    assert "tiny_table" in page.read_text()
+    assert {path.name for path in page.parent.iterdir()} == {
+        "report.html",
+        "scores.parquet",
+        "table.csv",
+        "table.md",
+        "table.tex",
+    }
+    scores = pd.read_parquet(page.parent / "scores.parquet")
+    assert len(scores) == 4 * 10 * 2
+    assert scores["value"].notna().all()
+
+
+def test_stages_by_themselves_equal_all_at_once_and_a_rerun_is_idle(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    together = settings(out=str(tmp_path / "a"))
+    go(together)
+    apart = settings(out=str(tmp_path / "b"))
+    for stage in ("generate", "score", "report"):
+        go(replace(apart, stage=stage))
+    tables = []
+    for config in (together, apart):
+        (folder,) = runs(config).values()
+        tables.append(
+            pd.read_parquet(Path(config.out) / "reports" / folder.run_id / "scores.parquet")
+        )
+    assert tables[0].equals(tables[1])
+    (folder,) = runs(together).values()
+    files = [*folder.generations.iterdir(), *folder.scores.glob("*/*.parquet")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    go(together)
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_three_shards_equal_one_run(settings: Callable[..., Config], tmp_path: Path) -> None:
+    whole, cut = settings(out=str(tmp_path / "1")), settings(out=str(tmp_path / "3"))
+    go(whole)
+    for shard in ("3/3", "1/3", "2/3"):
+        go(replace(cut, stage="generate", shard=shard))
+    go(replace(cut, stage="score"))
+    (one,), (three,) = runs(whole).values(), runs(cut).values()
+    assert one.run_id == three.run_id
+    assert pictures(one) == pictures(three)
+    entry = Entry(one, "m", "profi", "paper", 0)
+    frames = [
+        collect([e], latest_scores([e], ["clip_score", "known_region_psnr"]))
+        for e in (entry, replace(entry, run=three))
+    ]
+    assert frames[0].equals(frames[1])
+
+
+def test_a_part_lost_in_the_middle_is_painted_to_the_same_bits(
+    settings: Callable[..., Config],
+) -> None:
+    config = settings(stage="generate")
+    go(config)
+    (folder,) = runs(config).values()
+    before = pictures(folder)
+    assert part_indices(folder.generations) == [0, 1, 2]
+    part_path(folder.generations, 1).unlink()
+    go(config)
+    assert pictures(folder) == before
+
+
+def test_the_id_follows_what_changes_pixels_and_nothing_else(
+    settings: Callable[..., Config], backbone: Backbone
+) -> None:
+    config = settings()
+    triplets, _ = build.load_triplets(config.data)
+
+    def run_id(config: Config, ablation: str = "profi", seed: int = 0) -> str:
+        painter = build.inpainter(config, backbone, ablation)
+        return run_spec(config, painter, seed, triplets).run_id
+
+    first = run_id(config)
+    same = [
+        replace(config, stage="score", shard="2/3", out="elsewhere", name="x"),
+        replace(config, metric=MetricConfig(name="other")),
+        replace(config, model=replace(config.model, id="renamed")),
+    ]
+    assert {run_id(other) for other in same} == {first}
+    sampling, reading = config.sampling, config.reading
+    others = [
+        replace(config, sampling=replace(sampling, num_inference_steps=3)),
+        replace(config, sampling=replace(sampling, guidance_scale=1.0)),
+        replace(config, sampling=replace(sampling, output="blended")),
+        replace(config, sampling=replace(sampling, negative_prompt="x")),
+        replace(config, sampling=replace(sampling, eta=0.3)),
+        replace(config, reading=replace(reading, offset=0.5)),
+        replace(config, model=replace(config.model, batch_size=3)),
+        replace(config, model=replace(config.model, long_side=48)),
+        replace(config, part_size=5),
+    ]
+    ids = {first, run_id(config, "base"), run_id(config, seed=1), *map(run_id, others)}
+    assert len(ids) == 3 + len(others)
+    # The plain model knows no objective: its offset changes no pixel of it.
+    assert run_id(others[5], "base") == run_id(config, "base")
+    assert run_id(config, "paintan_only") == run_id(config, "painta_only")
+
+
+def test_other_weights_are_another_run(settings: Callable[..., Config], backbone: Backbone) -> None:
+    config = settings()
+    triplets, _ = build.load_triplets(config.data)
+    specs = [
+        run_spec(config, build.inpainter(config, model, "base"), 0, triplets)
+        for model in (backbone, replace(backbone, weights={"unet/x.safetensors": "other"}))
+    ]
+    assert specs[0].run_id != specs[1].run_id
+
+
+def test_scoring_and_reporting_what_is_not_there_says_what_to_do(
+    settings: Callable[..., Config],
+) -> None:
+    config = settings()
+    with pytest.raises(UserError, match="stage=generate"):
+        go(replace(config, stage="score"))
+    with pytest.raises(UserError, match="stage=generate"):
+        go(replace(config, stage="report"))
+    go(replace(config, stage="generate"))
+    with pytest.raises(UserError, match="stage=score"):
+        go(replace(config, stage="report"))
+
+
+@pytest.mark.parametrize("case", ["model", "data", "pad", "metric"])
+def test_refusals_come_before_any_folder(
+    settings: Callable[..., Config], case: str, tmp_path: Path
+) -> None:
+    config = settings()
+    changed, named = {
+        "model": (replace(config, model=ModelConfig(path=str(tmp_path / "no"))), "model.path"),
+        "data": (replace(config, data=DataConfig(root=str(tmp_path / "no"))), "data.root"),
+        "pad": (replace(config, model=replace(config.model, pad_multiple=4)), "pad_multiple=4"),
+        "metric": (replace(config, metric=MetricConfig(metrics=["accuracy"])), "metric.accuracy"),
+    }[case]
+    with pytest.raises(UserError, match=named) as caught:
+        go(changed)
+    assert "\n" not in str(caught.value)
+    assert not Path(config.out).exists()
+
+
+def test_an_unreachable_model_is_named_with_its_remedy(settings: Callable[..., Config]) -> None:
+    model = ModelConfig(id="Lykon/dreamshaper-8-inpainting", path=None)
+    with pytest.raises(UserError, match=r"Lykon/dreamshaper-8-inpainting.*model\.path=") as caught:
+        go(settings(model=model))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
+    assert [f.name for f in fields(ReadingConfig)] == [f.name for f in fields(Reading)]
+    assert dict(CONFIG_ABLATIONS) == dict(ABLATIONS)
+    assert Reading(**asdict(ReadingConfig())) == READINGS["paper"]
+
+
+def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config]) -> None:
+    config = settings()
+    assert build.reading_label(build.reading(config)) == "paper"
+    changed = replace(config, sampling=replace(config.sampling, eta=0.05))
+    assert build.reading_label(build.reading(changed)) == "paper, eta=0.05"

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from profi.config import Config, ModelConfig
+from profi.data.hulls import hull_mask
+from profi.inpainters.base import Progress
+from profi.inpainters.images import fit
+from profi.runners import build
+from profi.runners.generate import Plan, generate
+from profi.runners.progress import Meter, meter
+from profi.runners.score import resized_mask
+from profi.runners.spec import RunFolder
+from profi.stores.generations import read_generations
+from profi.stores.journal import read_lines
+from profi.stores.parts import part_indices, part_path
+from profi.types import Triplet, UserError, sample_seed
+
+CPU = torch.device("cpu")
+METER = Meter("test", 0, None)
+
+
+class Painter:
+    """An inpainter whose picture tells its seed, and that remembers its batches.
+
+    `poison` fails every batch with such a prompt; `alone_only` fails batches of several.
+    """
+
+    def __init__(self, poison: str = "", alone_only: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.poison, self.alone_only = poison, alone_only
+
+    def __call__(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress | None = None,
+    ) -> Tensor:
+        if self.poison in prompts:
+            raise RuntimeError("poisoned")
+        if self.alone_only and len(prompts) > 1:
+            raise torch.OutOfMemoryError("too many")
+        self.batches.append(list(seeds))
+        flat = torch.tensor([(seed % 251) / 255 for seed in seeds])
+        return torch.where(masks[:, None], flat[:, None, None, None], images)
+
+
+@pytest.fixture
+def triplets(settings: Callable[..., Config]) -> tuple[Triplet, ...]:
+    return build.load_triplets(settings().data)[0]
+
+
+@pytest.fixture
+def plan(settings: Callable[..., Config]) -> Plan:
+    return Plan.of(settings(), seed=5, shard=(0, 1))
+
+
+def pictures(run: RunFolder) -> dict[str, bytes]:
+    return {item.triplet_id: item.image for item in read_generations(run.generations)}
+
+
+def test_pictures_are_the_fitted_ones_without_padding(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run, painter = RunFolder(tmp_path), Painter()
+    assert generate(run, painter, triplets, plan, CPU, METER).painted == len(triplets)
+    stored = pictures(run)
+    assert list(stored) == [t.triplet_id for t in triplets]
+    for triplet in triplets:
+        picture = np.array(Image.open(io.BytesIO(stored[triplet.triplet_id])))
+        assert picture.shape == (triplet.height, triplet.width, 3)
+        own = sample_seed(5, triplet.triplet_id) % 251
+        assert (picture[hull_mask(triplet)] == own).all()
+    assert all(g.seed == 5 and math.isnan(g.peak_memory_bytes) for g in read_generations(
+        run.generations
+    ))  # fmt: skip
+
+
+def test_batches_are_of_one_size_and_full_where_they_can_be(
+    triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    batches = plan.batches(triplets)
+    assert sorted(t.triplet_id for b in batches for t in b) == sorted(
+        t.triplet_id for t in triplets
+    )
+    for batch in batches:
+        sizes = {tuple(plan.fitted(t).mask.shape) for t in batch}
+        assert sizes == {plan.padded_size(batch[0])}
+        assert len(batch) <= plan.batch_size
+
+
+def test_shards_give_the_same_batches_and_pictures(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    whole, sharded = RunFolder(tmp_path / "1"), RunFolder(tmp_path / "3")
+    one, three = Painter(), Painter()
+    generate(whole, one, triplets, plan, CPU, METER)
+    for shard in ((2, 3), (0, 3), (1, 3)):
+        generate(sharded, three, triplets, replace(plan, shard=shard), CPU, METER)
+    assert pictures(whole) == pictures(sharded)
+    assert sorted(one.batches) == sorted(three.batches)
+
+
+def test_a_rerun_paints_only_what_is_missing(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run, first, second, third = RunFolder(tmp_path), Painter(), Painter(), Painter()
+    generate(run, first, triplets, plan, CPU, METER)
+    before = pictures(run)
+    tally = generate(run, second, triplets, plan, CPU, METER)
+    assert (tally.painted, tally.kept, tally.failed) == (0, len(triplets), 0)
+    assert second.batches == []
+    path = part_path(run.generations, 1)
+    path.write_bytes(path.read_bytes()[:-8])
+    tally = generate(run, third, triplets, plan, CPU, METER)
+    assert tally.painted == plan.part_size
+    assert pictures(run) == before
+    assert len(list(run.generations.glob("*.broken"))) == 1
+
+
+def test_a_failing_sample_is_set_aside_and_tried_again_in_its_own_batch(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run, clean = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    healthy = Painter()
+    generate(clean, healthy, triplets, plan, CPU, METER)
+    bad = [t for t in triplets if t.prompt == "dog"]
+    tally = generate(run, Painter(poison="dog"), triplets, plan, CPU, METER)
+    assert (tally.painted, tally.failed) == (len(triplets) - len(bad), len(bad))
+    lines = read_lines(run.quarantine)
+    assert {line["triplet_id"] for line in lines} == {t.triplet_id for t in bad}
+    assert all(line["reason"] == "RuntimeError: poisoned" for line in lines)
+    assert part_indices(run.generations) == part_indices(clean.generations)
+    # Later: whole batches, the same ones as in a run without a failure.
+    again = Painter()
+    assert generate(run, again, triplets, plan, CPU, METER).failed == 0
+    assert pictures(run) == pictures(clean)
+    assert [b for b in again.batches if b not in healthy.batches] == []
+
+
+def test_a_missing_image_is_set_aside(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    lost = replace(triplets[2], file_name="lost.png")
+    given = (*triplets[:2], lost, *triplets[3:])
+    run = RunFolder(tmp_path)
+    assert generate(run, Painter(), given, plan, CPU, METER).failed == 1
+    (line,) = read_lines(run.quarantine)
+    assert (line["triplet_id"], line["stage"]) == (lost.triplet_id, "load")
+
+
+def test_a_batch_that_does_not_fit_is_painted_one_by_one(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run = RunFolder(tmp_path)
+    tally = generate(run, Painter(alone_only=True), triplets, plan, CPU, METER)
+    assert (tally.painted, tally.failed) == (len(triplets), 0)
+    assert not run.quarantine.exists()
+
+
+def test_a_run_that_only_fails_says_so(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    broken = replace(plan, root=tmp_path / "none")
+    with pytest.raises(UserError, match=r"all 10 samples failed.*quarantine\.jsonl"):
+        generate(RunFolder(tmp_path / "r"), Painter(), triplets, broken, CPU, METER)
+
+
+def test_errors_of_the_program_end_the_run(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    def wrong(*_: object) -> Tensor:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        generate(RunFolder(tmp_path), wrong, triplets, plan, CPU, METER)
+
+
+@pytest.mark.parametrize(("height", "width"), [(427, 640), (333, 500), (51, 77)])
+def test_masks_are_resized_for_scoring_as_for_painting(height: int, width: int) -> None:
+    mask = np.random.default_rng(0).random((height, width)) > 0.5
+    fitted = fit(torch.zeros(3, height, width), torch.from_numpy(mask), 64, 16)
+    content = fitted.mask[: fitted.height, : fitted.width].numpy()
+    np.testing.assert_array_equal(resized_mask(mask, *content.shape), content)
+
+
+def test_the_bar_shows_on_terminals_only() -> None:
+    quiet, loud = io.StringIO(), io.StringIO()
+    for file, terminal in ((quiet, False), (loud, True)):
+        with meter("paint", 4, Console(file=file, force_terminal=terminal, width=100)) as m:
+            m.advance(2)
+            m.tell("part 0")
+    assert quiet.getvalue() == ""
+    assert "paint" in loud.getvalue()
+    assert "2/4" in loud.getvalue()
+
+
+def test_the_pad_multiple_is_in_the_plan(settings: Callable[..., Config]) -> None:
+    model = ModelConfig(long_side=96, pad_multiple=32, batch_size=3)
+    plan = Plan.of(settings(model=model), 0, (0, 1))
+    assert (plan.long_side, plan.pad_multiple, plan.batch_size) == (96, 32, 3)

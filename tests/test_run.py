@@ -1,0 +1,144 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from profi.config import Config
+from profi.inpainters.readings import READINGS
+
+REPOSITORY = Path(__file__).parents[1]
+SECONDS = 5.0
+
+
+def call(
+    *arguments: str, cwd: Path, code: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [sys.executable, *code, str(REPOSITORY / "run.py"), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["model.batch_siz=3"], ["model.batch_siz", "ModelConfig"]),
+        (["model.batch_size=abc"], ["model.batch_size", "abc"]),
+        (["modle.dtype=float16"], ["modle"]),
+        (["+foo=3"], ["foo"]),
+        (["ablation=foo"], ["ablation", "painta_only", "rasg_only"]),
+        (["stage=paint"], ["stage=paint", "generate", "score", "report"]),
+        (["shard=4/3"], ["shard=4/3", "1/4"]),
+        (["seed=-1"], ["seed=-1"]),
+        (["seed=0.5"], ["seed", "0.5"]),
+        (["sampling.guidance_scale=nan"], ["sampling.guidance_scale=nan"]),
+        (["model.device=tpu"], ["model.device=tpu", "cuda"]),
+        (["reading.query=nothing"], ["reading.query=nothing", "block_input"]),
+        (["ablations=[base,foo]"], ["foo", "profi"]),
+        (["ablations=[painta_only,paintan_only]"], ["twice"]),
+        (["data=coco"], ["data.root"]),
+        (["name=../up"], ["name=../up"]),
+        (["metric.metrics=[fid]"], ["fid", "clip_score"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
+)
+def test_a_mistake_is_refused_by_name_in_one_line(
+    arguments: list[str], named: list[str], tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    done = call(*arguments, cwd=tmp_path)
+    assert time.monotonic() - start < SECONDS
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in named:
+        assert word in line
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_needs_no_torch(tmp_path: Path) -> None:
+    done = call("stage=paint", cwd=tmp_path, code=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "profi.config" in imported
+    assert not imported & {"torch", "diffusers", "transformers", "pandas", "scipy"}
+
+
+def test_a_sweep_stops_at_a_mistake(tmp_path: Path) -> None:
+    done = call("-m", "stage=paint,score", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "stage=paint" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_group_and_example(tmp_path: Path) -> None:
+    done = call("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for folder in sorted(path for path in (REPOSITORY / "conf").iterdir() if path.is_dir()):
+        if folder.name != "hydra":
+            for option in folder.glob("*.yaml"):
+                assert option.stem in done.stdout
+    assert "experiment=table2_mini" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def composed(*overrides: str) -> Config:
+    ConfigStore.instance().store(name="schema", node=Config)
+    with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
+        config = OmegaConf.to_object(compose("config", list(overrides)))
+    assert isinstance(config, Config)
+    return config
+
+
+def every_option() -> list[str]:
+    return [
+        f"{path.parent.name}={path.stem}"
+        for path in sorted((REPOSITORY / "conf").glob("*/*.yaml"))
+        if path.parent.name != "hydra"
+    ]
+
+
+@pytest.mark.parametrize("option", every_option())
+def test_every_option_composes(option: str) -> None:
+    # COCO's folders have no default.
+    composed(option, "data.root=somewhere", "data.annotations=something")
+
+
+@pytest.mark.parametrize("name", ["paper", "released"])
+def test_the_bundles_of_readings_are_the_method_s(name: str) -> None:
+    assert vars(composed(f"reading={name}").reading) == vars(READINGS[name])
+
+
+def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:
+    config = composed()
+    assert (config.model.id, config.data.name, config.metric.name) == ("profi-mini", "mini", "mini")
+    assert config.wanted == [("profi", 0)]
+    assert (config.sampling.num_inference_steps, config.sampling.guidance_scale) == (50, 7.5)
+    assert config.sampling.output == "unblended"
+
+
+def test_the_experiment_is_table_2_times_three_seeds() -> None:
+    wanted = composed("experiment=table2_mini").wanted
+    assert [name for name, _ in wanted[::3]] == ["base", "painta_only", "rasg_only", "profi"]
+    assert [seed for _, seed in wanted[:3]] == [0, 1, 2]
+
+
+def test_the_first_user_s_spelling_is_the_same_run() -> None:
+    assert composed("ablation=paintan_only").wanted == composed("ablation=painta_only").wanted
