@@ -93,7 +93,7 @@ def clip(world: World, vocabulary: int, sot: int, eot: int) -> CLIPModel:
 
 def detector(world: World) -> RTDetrForObjectDetection:
     """A small RT-DETR whose labels carry COCO's names; `coco_ids` maps them to COCO's ids."""
-    width = 64 if world.size == "cpu" else 128
+    width = 64 if world.size == "cpu" else 96
     names = dict(enumerate(world.categories))
     backbone = RTDetrResNetConfig(
         embedding_size=32,

@@ -98,7 +98,7 @@ class World:
 
 WORLDS: dict[str, World] = {
     "cpu": World("cpu", 64, CPU_CATEGORIES, (16, 32, 64), (64, 96, 160), 1, 128, 48),
-    "gpu": World("gpu", 128, GPU_CATEGORIES, (48, 96, 128), (80, 144, 192), 2, 192, 64),
+    "gpu": World("gpu", 128, GPU_CATEGORIES, (32, 64, 96), (80, 96, 128), 1, 160, 64),
 }
 
 

@@ -22,7 +22,7 @@ from profi.mini.training.loop import Plan, make_generator, mixed_precision, trai
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=1500, batch=64, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
+    "cpu": Plan(steps=2000, batch=64, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096
