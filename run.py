@@ -10,7 +10,8 @@ import logging
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 INTERRUPTED = 130
+WIDTH = 160
+SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
 # What OmegaConf and Hydra add below their messages: inner types, search paths, manuals.
 NOISE = (
@@ -66,12 +69,18 @@ def accepted(composed: DictConfig) -> Config:
         raise UserError(one_line(error)) from error
 
 
+def console_for(stream: TextIO) -> Console:
+    """A terminal's own width; room for a table where the stream is a file or a pipe."""
+    from rich.console import Console
+
+    return Console(file=stream, width=None if stream.isatty() else WIDTH)
+
+
 def listen(level: str) -> Console:
     """Log lines and progress to stderr; returns their console."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
-    console = Console(stderr=True)
+    console = console_for(sys.stderr)
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_time=False)
@@ -104,7 +113,10 @@ def task(composed: DictConfig) -> None:
         from profi.runners.experiment import Command, run
 
         hush_libraries()
-        run(Command(config, shlex.join(sys.argv), OmegaConf.to_yaml(composed)), console)
+        line = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+        table = run(Command(config, line, OmegaConf.to_yaml(composed)), console)
+        if table is not None:
+            console_for(sys.stdout).print(table)
     except UserError as error:
         # Not an Exception, so that Hydra neither wraps nor decorates it.
         raise refuse(str(error)) from None
@@ -115,6 +127,8 @@ def main() -> None:
     # Hydra's own errors come here as they are, to be told in one line, unless all is wanted.
     wanted_full = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"
+    # Hydra takes its flags before or after all settings only; between them is as natural.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     ConfigStore.instance().store(name="schema", node=Config)
     entry = hydra.main(version_base="1.3", config_path="conf", config_name="config")(task)
     try:

@@ -82,7 +82,7 @@ def test_a_refusal_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_a_sweep_stops_at_a_mistake(tmp_path: Path) -> None:
-    done = call("-m", "stage=paint,score", cwd=tmp_path)
+    done = call("seed=3", "-m", "stage=paint,score", cwd=tmp_path)
     assert done.returncode == 2
     assert "stage=paint" in done.stderr
     assert "Traceback" not in done.stderr

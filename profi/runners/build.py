@@ -7,11 +7,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import Config, DataConfig, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.data.coco import Candidates, read_coco, sample_triplets
 from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.backbone import (
+    HUB_ERRORS,
+    HUB_TIMEOUT_SECONDS,
+    Backbone,
+    load_backbone,
+)
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.metrics import (
@@ -133,4 +139,23 @@ def _weights(key: str, text: str | None) -> str:
     looks_local = text.startswith(("shipped:", "/", ".", "~")) or text.count("/") > 1
     if looks_local and not local.exists():
         raise UserError(f"{key}={text}: {local} does not exist; give a local folder")
-    return str(local) if local.exists() else text
+    if local.exists():
+        return str(local)
+    _check_hub(key, text)
+    return text
+
+
+def _check_hub(key: str, repository: str) -> None:
+    """UserError, soon, for a repository that is neither cached nor reachable.
+
+    Left to itself the download asks again for half a minute.
+    """
+    if isinstance(try_to_load_from_cache(repository, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
+    except HUB_ERRORS as error:
+        raise UserError(
+            f"{key}={repository} is neither a local folder nor to be had from the Hugging Face Hub "
+            f"({type(error).__name__}): give a local folder with {key}=..."
+        ) from error

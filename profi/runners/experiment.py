@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from profi.config import Config, parse_shard, shipped_path
 from profi.data.manifest import read_manifest
@@ -19,9 +20,9 @@ from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.metrics import Metric
 from profi.runners import build
-from profi.runners.generate import Plan, generate, pending
+from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
-from profi.runners.report import Entry, latest_scores, report
+from profi.runners.report import PAGE, Entry, latest_scores, report
 from profi.runners.score import originals_of, score
 from profi.runners.spec import RunFolder, find_run, open_run, run_spec, settings_of
 from profi.stores.parts import part_indices
@@ -54,8 +55,8 @@ class Command:
         return self.config.stage in (stage, "all")
 
 
-def run(command: Command, console: Console) -> None:
-    """Run the wanted stages; progress and tables go to `console`.
+def run(command: Command, console: Console) -> Table | None:
+    """Run the wanted stages, with progress on `console`; returns the table of the report stage.
 
     Whatever can be refused is refused before a folder is made: the data are read and every model
     is loaded first.
@@ -93,8 +94,7 @@ def run(command: Command, console: Console) -> None:
     if command.wants("score"):
         for entry in entries:
             _score(command, entry, metrics, console)
-    if command.wants("report"):
-        _report(command, entries, metrics, console)
+    return _report(command, entries, metrics) if command.wants("report") else None
 
 
 def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
@@ -123,12 +123,12 @@ def _generate(
         settings_of(config, ablation, seed),
         triplets,
         command.text,
+        command.line,
     )
     plan = Plan.of(config, seed, command.shard)
     device: torch.device = inpainter.backbone.device
     label = f"paint {ablation} seed {seed}"
-    with _logged(folder), meter(label, pending(folder, plan, triplets), console) as progress:
-        log.info("%s: %s", folder.root, command.line)
+    with _logged(folder), meter(label, _share(command, triplets), console) as progress:
         start = time.monotonic()
         tally = generate(folder, inpainter, triplets, plan, device, progress)
         log.info(
@@ -179,9 +179,7 @@ def _share(command: Command, triplets: Sequence[Triplet]) -> int:
     return sum(len(part) for _, part in plan.share(triplets))
 
 
-def _report(
-    command: Command, entries: Sequence[Entry], metrics: Sequence[Metric], console: Console
-) -> None:
+def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric]) -> Table:
     config = command.config
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
     folders = folders or latest_scores(entries, config.metric.metrics)
@@ -193,15 +191,10 @@ def _report(
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
         "data": f"{config.data.name}, limit={config.data.limit}, seed={config.data.sample_seed}",
     }
-    page = report(
-        report_folder(command, entries),
-        entries,
-        folders,
-        shipped_path(config.data.root),
-        facts,
-        console,
-    )
-    log.info("report: %s", page)
+    folder = report_folder(command, entries)
+    table = report(folder, entries, folders, shipped_path(config.data.root), facts)
+    log.info("report: %s", folder / PAGE)
+    return table
 
 
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:

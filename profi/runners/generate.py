@@ -107,11 +107,6 @@ class Tally:
     failed: int
 
 
-def pending(run: RunFolder, plan: Plan, triplets: Sequence[Triplet]) -> int:
-    """How many samples of this shard have no image yet; broken parts are moved aside."""
-    return sum(len(part) - len(_kept(run, index, part)) for index, part in plan.share(triplets))
-
-
 def generate(
     run: RunFolder,
     inpainter: Inpainter,
@@ -134,6 +129,7 @@ def generate(
         kept = _kept(run, index, part)
         if len(kept) == len(part):
             kept_before += len(part)
+            meter.skip(len(part))
             continue
         fresh: dict[str, Generation] = {}
         for batch in plan.batches(part):
@@ -144,6 +140,7 @@ def generate(
                 kept.pop(triplet.triplet_id, None)
             for item in _paint(run, inpainter, batch, plan, device, meter):
                 fresh[item.triplet_id] = item
+        meter.skip(len(kept))
         found = kept | fresh
         rows = [found[t.triplet_id] for t in part if t.triplet_id in found]
         write_generations(run.generations, index, rows)

@@ -1,4 +1,4 @@
-"""Progress: a bar with rate and time left on a terminal, one log line a part elsewhere."""
+"""Progress: a bar with rate and time left on a terminal, a log line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from rich.text import Text
 
 log = logging.getLogger(__name__)
 
+# Without a bar, seconds between two lines.
+PAUSE = 10.0
+
 
 class _Rate(ProgressColumn):
     """Images per second, or seconds per image where that is the readable number."""
@@ -34,12 +37,12 @@ class _Rate(ProgressColumn):
 
 
 class Meter:
-    """Counts images towards a total; a part that was done before does not count as speed."""
+    """Counts images towards a total."""
 
     def __init__(self, label: str, total: int, bar: Progress | None) -> None:
         self._label, self._total, self._bar = label, total, bar
         self._done = 0.0
-        self._start = time.monotonic()
+        self._start = self._told = time.monotonic()
         self._task = bar.add_task(label, total=total) if bar is not None else None
 
     def advance(self, images: float) -> None:
@@ -48,11 +51,19 @@ class Meter:
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, images)
 
+    def skip(self, images: int) -> None:
+        """`images` of the total were there before: they count neither as work nor as speed."""
+        self._total -= images
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self._total)
+
     def tell(self, message: str) -> None:
-        """After a part: a line with rate and time left, where there is no bar."""
-        if self._bar is not None:
+        """After a part: a line with rate and time left, where there is no bar and one is due."""
+        now = time.monotonic()
+        if self._bar is not None or now - self._told < PAUSE:
             return
-        elapsed = time.monotonic() - self._start
+        self._told = now
+        elapsed = now - self._start
         rate = self._done / elapsed if elapsed > 0 else 0.0
         left = (self._total - self._done) / rate if rate > 0 else 0.0
         log.info(

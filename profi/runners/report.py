@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
+from rich.table import Table
 
 from profi import reports
 from profi.data.hulls import hull_mask
@@ -28,6 +28,7 @@ from profi.types import Triplet, UserError
 log = logging.getLogger(__name__)
 
 GALLERY = 24
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,11 @@ def report(
     folders: Mapping[str, str],
     data_root: Path,
     facts: Mapping[str, Any],
-    console: Console,
-) -> Path:
-    """Write `report.html`, `table.{csv,md,tex}` and `scores.parquet`; show the table.
+) -> Table:
+    """Write `report.html`, `table.{csv,md,tex}` and `scores.parquet` into `folder`.
 
     Returns:
-        The path of the page.
+        The table for a terminal.
 
     Raises:
         UserError: nothing was scored.
@@ -130,14 +130,12 @@ def report(
     choices = reports.choose_gallery(scores, GALLERY)
     painted = {entry: _painted(entry, choices) for entry in entries}
     told = _told(facts, entries, painted, folders)
-    page = folder / "report.html"
     gallery = _gallery(choices, entries, painted, scores, data_root)
-    reports.write_report(page, scores, gallery, told)
-    console.print(reports.render_rich(table, str(facts.get("experiment", ""))))
+    reports.write_report(folder / PAGE, scores, gallery, told)
     for name in ("missing", "quarantined"):
         if told[name]:
             log.warning("%d samples are %s", told[name], name)
-    return page
+    return reports.render_rich(table, str(facts.get("experiment", "")))
 
 
 def _painted(entry: Entry, choices: Sequence[reports.GalleryChoice]) -> _Painted:

@@ -167,8 +167,13 @@ def open_run(
     settings: Mapping[str, Any],
     triplets: Sequence[Triplet],
     config_text: str,
+    command: str,
 ) -> RunFolder:
-    """The run's folder with its records; a run that is there already is gone on with."""
+    """The run's folder with its records; a run that is there already is gone on with.
+
+    `run.json` holds the id and the pixels, `starts.jsonl` a line per start (command, commit,
+    versions, device), `config.yaml` the last command's settings, `manifest.parquet` the triplets.
+    """
     run = RunFolder(out / spec.run_id)
     run.root.mkdir(parents=True, exist_ok=True)
     record = run.root / "run.json"
@@ -177,7 +182,7 @@ def open_run(
             raise UserError(f"{record} is of other settings than its folder's name: move it away")
     else:
         _write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
-    append_line(run.root / "starts.jsonl", spec.environment)
+    append_line(run.root / "starts.jsonl", {"command": command, **spec.environment})
     # A manifest is a function of the run's id; writing it anew mends a damaged one.
     write_manifest(run.manifest, triplets)
     _write_text(run.root / "config.yaml", config_text)

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from profi.config import ABLATIONS as CONFIG_ABLATIONS
-from profi.config import Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
+from profi.config import ClipConfig, Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
 from profi.inpainters.ablations import ABLATIONS
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
@@ -28,7 +28,10 @@ from profi.types import UserError
 def go(config: Config) -> str:
     """Run a command; what the terminal showed."""
     shown = io.StringIO()
-    run(Command(config, "run.py", "a: 1\n"), Console(file=shown, width=120))
+    console = Console(file=shown, width=160)
+    table = run(Command(config, "run.py here", "a: 1\n"), console)
+    if table is not None:
+        console.print(table)
     return shown.getvalue()
 
 
@@ -57,7 +60,7 @@ def test_all_stages_leave_runs_scores_and_a_report(settings: Callable[..., Confi
         assert len(pictures(folder)) == 10
         start = json.loads((folder.root / "starts.jsonl").read_text().splitlines()[0])
         assert start["packages"]["torch"] == torch.__version__
-        assert start["device"] == "cpu"
+        assert (start["device"], start["command"]) == ("cpu", "run.py here")
     assert pictures(folders["base", 0]) != pictures(folders["base", 1])
     assert pictures(folders["base", 0]) != pictures(folders["profi", 0])
     page = Path(config.out) / "reports" / "tiny_table" / "report.html"
@@ -206,6 +209,24 @@ def test_an_unreachable_model_is_named_with_its_remedy(settings: Callable[..., C
     model = ModelConfig(id="Lykon/dreamshaper-8-inpainting", path=None)
     with pytest.raises(UserError, match=r"Lykon/dreamshaper-8-inpainting.*model\.path=") as caught:
         go(settings(model=model))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("openai/clip-vit-base-patch16", "Hugging Face Hub"),
+        ("/no/such/folder", "does not exist"),
+        ("shipped:cpu/nothing", "does not exist"),
+        (None, "is not set"),
+    ],
+)
+def test_weights_of_a_metric_that_are_not_there_name_their_key(
+    path: str | None, named: str
+) -> None:
+    config = MetricConfig(metrics=["clip_score"], clip=ClipConfig(path))
+    with pytest.raises(UserError, match=rf"metric\.clip\.path.*{named}") as caught:
+        build.load_metrics(config, "cpu")
     assert "\n" not in str(caught.value)
 
 
