@@ -119,6 +119,7 @@ def _gains(scores: pd.DataFrame, base: str, method: RowKey | None) -> tuple[pd.S
 
 def _weighted(scores: pd.DataFrame, seed: int, weights: Mapping[str, float]) -> pd.Series:
     part = scores[(scores["seed"] == seed) & scores["metric"].isin(list(weights))]
-    values = part["value"] * part["metric"].map(dict(weights))
+    # As floats: an empty selection would otherwise stay one of text, which cannot be multiplied.
+    values = part["value"] * part["metric"].map(dict(weights)).astype("float64")
     # A triplet with a NaN is not ranked: skipna would rank it by half of its scores.
     return values.groupby(part["triplet_id"]).agg(lambda cells: cells.sum(skipna=False))

@@ -237,3 +237,8 @@ def test_scores_come_back_from_a_csv(scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
     again = pd.read_csv(tmp_path / "scores.csv", dtype={"triplet_id": str})
     write_report(tmp_path / "r.html", again, [], FACTS)
+
+
+def test_scores_without_a_metric_to_rank_by_give_a_random_gallery(make_scores):
+    scores = make_scores(metrics=("known_region_psnr",))
+    assert {choice.reason for choice in choose_gallery(scores, 5)} == {RANDOM}

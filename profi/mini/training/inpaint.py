@@ -18,7 +18,7 @@ from profi.mini.world import World
 from profi.types import UserError
 
 PLANS = {
-    "cpu": Plan(steps=5000, batch=64, rate=8e-4, warmup=200, decay=0.3),
+    "cpu": Plan(steps=3500, batch=64, rate=8e-4, warmup=200, decay=0.3),
     "gpu": Plan(steps=40000, batch=256, rate=4e-4, warmup=500, decay=0.3),
 }
 POOLS = {"cpu": PoolPlan(20480, 8), "gpu": PoolPlan(65536, 2)}

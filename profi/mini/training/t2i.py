@@ -12,7 +12,7 @@ from profi.mini.training.loop import Plan
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=3000, batch=64, rate=1e-3, warmup=200, decay=0.25),
+    "cpu": Plan(steps=1800, batch=64, rate=1e-3, warmup=200, decay=0.25),
     "gpu": Plan(steps=60000, batch=256, rate=6e-4, warmup=500, decay=0.25),
 }
 POOLS = {"cpu": PoolPlan(20480, 12), "gpu": PoolPlan(65536, 2)}
