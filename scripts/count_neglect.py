@@ -6,7 +6,8 @@ Of every painting in which the detector does not find the label, it is asked wha
 the mask instead (detections with a score above 0.3 whose centre lies in the mask):
 
     background dominance      nothing at all
-    nearby-object dominance   an object of a category that the known part of the scene shows
+    nearby-object dominance   an object of a category that the known part of the scene shows, that
+                              is, of an instance with a third of its hull or more outside the mask
     other                     an object of another category
 """
 
@@ -59,16 +60,21 @@ def kind_of(
 
 def count(run: Path, detector: TransformersDetector, instances: Sequence[Triplet]) -> Counter[str]:
     """The kinds of all paintings of one run; `instances` are all objects of the scenes."""
-    scenes: dict[int, set[int]] = {}
+    scenes: dict[int, list[Triplet]] = {}
     for instance in instances:
-        scenes.setdefault(instance.image_id, set()).add(instance.category_id)
+        scenes.setdefault(instance.image_id, []).append(instance)
     triplets = {t.triplet_id: t for t in read_manifest(run / "manifest.parquet")}
     counts: Counter[str] = Counter()
     for item in read_generations(run / "generations"):
         triplet = triplets[item.triplet_id]
-        image = decode(item.image)
-        mask = resized_mask(hull_mask(triplet), *image.shape[:2])
-        known = scenes[triplet.image_id] - {triplet.category_id}
+        image, own = decode(item.image), hull_mask(triplet)
+        mask = resized_mask(own, *image.shape[:2])
+        known = {
+            other.category_id
+            for other in scenes[triplet.image_id]
+            for hull in (hull_mask(other),)
+            if (hull & ~own).sum() >= hull.sum() / 3
+        } - {triplet.category_id}
         (detections,) = detector.detect([masked_crop(image, mask)])
         counts[kind_of(triplet, mask, detections, known)] += 1
     return counts

@@ -17,10 +17,11 @@ import matplotlib.pyplot as plt
 
 from profi.mini.world import World, world
 
-STAGES = ("vae", "clip", "detector", "t2i", "inpaint", "aesthetic")
+STAGES = ("vae", "clip", "clip_vision", "t2i", "inpaint", "detector", "aesthetic")
 WHAT = {
     "vae": "AutoencoderKL",
     "clip": "CLIPModel (its text tower conditions the UNets)",
+    "clip_vision": "its vision tower and projection anew, text tower frozen",
     "detector": "RTDetrForObjectDetection",
     "t2i": "UNet2DConditionModel, 4 input channels",
     "inpaint": "UNet2DConditionModel, 9 input channels",
@@ -37,8 +38,11 @@ MEASURED = {
 
 def curves(work: Path, target: Path) -> None:
     """One small plot per stage: the summed loss over the steps."""
-    figure, axes = plt.subplots(2, 3, figsize=(9, 4.4), layout="constrained")
-    for axis, stage in zip(axes.flat, STAGES, strict=True):
+    stages = [stage for stage in STAGES if (work / stage / "loss.csv").exists()]
+    figure, axes = plt.subplots(2, 4, figsize=(10, 4.2), layout="constrained")
+    for axis in axes.flat[len(stages) :]:
+        axis.set_visible(False)
+    for axis, stage in zip(axes.flat, stages, strict=False):
         with (work / stage / "loss.csv").open() as file:
             rows = list(csv.reader(file))
         steps = [int(row[0]) for row in rows]
@@ -52,18 +56,19 @@ def curves(work: Path, target: Path) -> None:
 
 def page(size: World, figures: dict) -> str:
     """The README's text."""
+    stages = [stage for stage in STAGES if stage in figures]
     models = "\n".join(
         f"| {stage} | {WHAT[stage]} | {f['parameters'] / 1e6:.2f} M | {f['steps']:,} | "
         f"{f['samples']:,} | {f['seconds'] / 60:.0f} min | {f['device']} |"
-        for stage in STAGES
+        for stage in stages
         for f in (figures[stage],)
     )
+    # A later stage's measurement replaces an earlier one's of the same thing.
+    values = {key: value for stage in stages for key, value in figures[stage].items()}
     measured = "\n".join(
-        f"| {text} | {form.format(f[key])} |"
-        for stage in STAGES
-        for f in (figures[stage],)
+        f"| {text} | {form.format(values[key])} |"
         for key, (text, form) in MEASURED.items()
-        if key in f
+        if key in values
     )
     counts = figures["scenes"]
     return f"""# The embedded world

@@ -1,27 +1,38 @@
 """Train the embedded world's models.
 
-    python scripts/train_mini.py stage=vae|clip|detector|t2i|inpaint|aesthetic|all [size=cpu|gpu]
-                                 [work=outputs/mini] [seed=0] [minutes=30] [device=auto]
+    python scripts/train_mini.py stage=scenes|vae|clip|detector|t2i|inpaint|aesthetic|ship|all
+        [size=cpu|gpu] [work=outputs/mini] [seed=0] [minutes=30] [device=auto] [threads=2]
 
-Stages build on one another: vae and clip first, then t2i, then inpaint; detector needs neither;
-aesthetic needs clip. A stage that was stopped goes on from its checkpoint in `work`.
-`stage=scenes` writes the COCO-format validation data; `stage=ship` copies what was trained,
-in half precision, into the package.
+`all` runs them in the order of STAGES. A stage that was stopped goes on from its checkpoint in
+`work`, which belongs to one size, seed and set of sprites. `stage=scenes` writes the COCO-format
+validation data; `stage=ship` copies what was trained, in half precision, into the package;
+`stage=clip_vision`, not part of `all`, trains CLIP's vision tower anew after a change of scenes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from profi.mini.world import world
-from profi.types import UserError
+from profi.mini.world import SPRITES, World, world
+from profi.types import UserError, digest
 
 STAGES = ("scenes", "vae", "clip", "detector", "t2i", "inpaint", "aesthetic", "ship")
+ONCE = ("clip_vision",)  # not part of `all`
+# What a stage finds in `work`, by the stage that makes it.
+NEEDS = {
+    "detector": {"data": "scenes"},
+    "t2i": {"models/vae": "vae", "models/text_encoder": "clip"},
+    "inpaint": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
+    "aesthetic": {"models/clip": "clip"},
+    "clip_vision": {"models/clip": "clip"},
+}
 DEFAULTS = {
     "stage": "all",
     "size": "cpu",
@@ -41,9 +52,36 @@ def options(arguments: list[str]) -> dict[str, str]:
         if key not in DEFAULTS or not value:
             raise UserError(f"{argument}: options are {' '.join(f'{k}=...' for k in DEFAULTS)}")
         chosen[key] = value
-    if chosen["stage"] not in (*STAGES, "all"):
-        raise UserError(f"stage={chosen['stage']}: stages are {' '.join(STAGES)} all")
+    if chosen["stage"] not in (*STAGES, *ONCE, "all"):
+        raise UserError(f"stage={chosen['stage']}: stages are {' '.join((*STAGES, *ONCE))} all")
+    for key, kind in (("seed", int), ("threads", int), ("minutes", float)):
+        try:
+            kind(chosen[key])
+        except ValueError as error:
+            raise UserError(f"{key}={chosen[key]}: must be a number") from error
     return chosen
+
+
+def claim(work: Path, size: World, seed: int) -> None:
+    """Note what `work` belongs to; UserError where it belongs to something else.
+
+    So a checkpoint is never gone on with under another seed, or after sprites changed sides
+    between training and validation.
+    """
+    sprites = [path.read_bytes() for path in sorted(SPRITES.glob("sprites.*"))]
+    mine = {
+        "world": digest(asdict(size)),
+        "seed": seed,
+        "sprites": hashlib.sha256(b"".join(sprites)).hexdigest(),
+    }
+    note = work / "belongs.json"
+    work.mkdir(parents=True, exist_ok=True)
+    if not note.exists():
+        note.write_text(json.dumps(mine, indent=1) + "\n")
+    theirs = json.loads(note.read_text())
+    other = [key for key in mine if mine[key] != theirs.get(key)]
+    if other:
+        raise UserError(f"{work} was trained with another {', '.join(other)}: give another work=")
 
 
 def main(arguments: list[str]) -> None:
@@ -59,9 +97,14 @@ def main(arguments: list[str]) -> None:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     work = Path(chosen["work"]) / size.size
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, size, int(chosen["seed"]))
     book = work / "figures.json"
     for stage in STAGES if chosen["stage"] == "all" else (chosen["stage"],):
+        missing = [
+            maker for path, maker in NEEDS.get(stage, {}).items() if not (work / path).exists()
+        ]
+        if missing:
+            raise UserError(f"stage={stage} builds on stage={missing[0]}: run that first")
         module = importlib.import_module(f"profi.mini.training.{stage}")
         figures = module.run(size, device, work, int(chosen["seed"]), float(chosen["minutes"]))
         everything = json.loads(book.read_text()) if book.exists() else {}

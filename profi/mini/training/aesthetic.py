@@ -6,10 +6,12 @@ of human taste, and its scale is not LAION's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import spearmanr
 from torch import Tensor
 from transformers import CLIPModel
 
@@ -66,7 +68,7 @@ def graded(images: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train on the trained CLIP's features, measure rank correlation, save the head."""
-    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    plan = replace(PLANS[world.size], minutes=minutes)
     clip = CLIPModel.from_pretrained(work / "models" / "clip", torch_dtype=torch.float32)
     clip = clip.to(device).eval().requires_grad_(False)
     torch.manual_seed(seed)
@@ -95,8 +97,8 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     figures: dict = train(head, loss_at, plan, work / "aesthetic")
     with torch.no_grad():
         x, rating = draw("val", 0)
-        ranks = torch.stack([head(x).argsort().argsort(), rating.argsort().argsort()])
-    figures["rank_correlation"] = torch.corrcoef(ranks.float())[0, 1].item()
+        ranks = spearmanr(head(x).cpu(), rating.cpu())
+    figures["rank_correlation"] = float(ranks.statistic)
     figures["parameters"] = models.parameters(head)
     head.half().save_pretrained(work / "models" / "aesthetic")
     return figures

@@ -7,6 +7,7 @@ name the same set of categories; the rest are negatives.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -63,12 +64,29 @@ def zero_shot(
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
-    """Train, measure zero-shot accuracy on validation crops, save clip, tokenizer, text_encoder."""
-    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    """Train both towers; saves clip, tokenizer and text_encoder (which the UNets will read)."""
     tokenizer = build_tokenizer(work / "models" / "tokenizer", world.token_limit)
     torch.manual_seed(seed)
     sot, eot = tokenizer.bos_token_id, tokenizer.eos_token_id
     model = models.clip(world, len(tokenizer), sot, eot).to(device)
+    plan = replace(PLANS[world.size], minutes=minutes)
+    figures = contrast(model, tokenizer, world, device, work, "clip", plan, seed)
+    model.text_model.save_pretrained(work / "models" / "text_encoder")
+    return figures
+
+
+def contrast(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    world: World,
+    device: torch.device,
+    work: Path,
+    stage: str,
+    plan: Plan,
+    seed: int,
+) -> dict:
+    """Train what of `model` is not frozen, measure zero-shot accuracy on validation crops and
+    save to `work/models/clip`."""
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
     pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -115,7 +133,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         loss = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
         return {"contrastive": loss / 2}
 
-    figures: dict = train(model, loss_at, plan, work / "clip")
+    figures: dict = train(model, loss_at, plan, work / stage)
     g = make_generator(device, seed, 12)
     scenes = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(512, g)
     crops, kind = object_crops(scenes, world.image_size, g, jitter=0.0)
@@ -125,5 +143,4 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     folder = work / "models" / "clip"
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    model.text_model.save_pretrained(work / "models" / "text_encoder")
     return figures

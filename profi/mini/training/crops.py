@@ -1,4 +1,4 @@
-"""Crops of objects, as the metrics take them, and graded corruptions of images."""
+"""Crops of objects, padded to squares as the CLIP score takes them, and corrupted images."""
 
 from __future__ import annotations
 

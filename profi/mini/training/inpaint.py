@@ -6,6 +6,7 @@ random, captions are of the whole scene.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from profi.mini import models
 from profi.mini.training.diffusion import PoolPlan, fit
 from profi.mini.training.loop import Plan
 from profi.mini.world import World
-from profi.types import UserError
 
 PLANS = {
     "cpu": Plan(steps=3500, batch=64, rate=8e-4, warmup=200, decay=0.3),
@@ -39,9 +39,7 @@ def widen(source: UNet2DConditionModel, world: World) -> UNet2DConditionModel:
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from the text-to-image UNet (or the checkpoint) and save to `work/models/inpaint`."""
     folder = work / "models" / "t2i" / "unet"
-    if not folder.exists():
-        raise UserError("stage=inpaint starts from the text-to-image UNet: run stage=t2i first")
-    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    plan = replace(PLANS[world.size], minutes=minutes)
     source = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     unet = widen(source, world)
     return fit(unet, world, device, work, "inpaint", plan, POOLS[world.size], seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ def _ema(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
             average[name].copy_(value)
 
 
+def _checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints of a stage, oldest first."""
+    found = [p for p in folder.glob("checkpoint-*") if p.suffix != ".tmp"]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+
+
 def _save(
     folder: Path,
     model: nn.Module,
@@ -74,19 +81,32 @@ def _save(
     step: int,
     seconds: float,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `checkpoint-<step>` beside and rename it, so that one is whole or not there."""
+    target = folder / f"checkpoint-{step}"
+    if target.exists():
+        return
+    temporary = target.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
-    files: dict[str, Callable[[Path], object]] = {
-        "model.safetensors": lambda p: save_file(weights, p),
-        "ema.safetensors": lambda p: save_file(
-            {k: v.contiguous().cpu() for k, v in average.items()}, p
-        ),
-        "optimizer.pt": lambda p: torch.save(optimizer.state_dict(), p),
-        "state.json": lambda p: p.write_text(json.dumps({"step": step, "seconds": seconds})),
-    }
-    for name, write in files.items():  # state.json last: it says that the others are whole
-        write(folder / f"{name}.tmp")
-        (folder / f"{name}.tmp").replace(folder / name)
+    save_file(weights, temporary / "model.safetensors")
+    averaged = {k: v.contiguous().cpu() for k, v in average.items()}
+    save_file(averaged, temporary / "ema.safetensors")
+    torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+    (temporary / "state.json").write_text(json.dumps({"step": step, "seconds": seconds}))
+    older = _checkpoints(folder)
+    temporary.rename(target)
+    for path in older:
+        shutil.rmtree(path)
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint."""
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if int(row[0]) <= step]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
 
 
 def train(
@@ -98,7 +118,8 @@ def train(
     """Train `model` in place and leave it holding its moving average.
 
     `loss_at(step)` returns named losses; their sum is minimised. It must draw all randomness
-    from the step, so that a resumed run goes on as an undisturbed one would. `folder` receives
+    from the step, so that a resumed run goes on as an undisturbed one would; what layers draw
+    (dropout) comes from torch's own stream, which starts anew in every step. `folder` receives
     checkpoints and `loss.csv`. Returns steps and seconds trained so far.
     """
     device = next(model.parameters()).device
@@ -115,14 +136,15 @@ def train(
         for k, v in model.state_dict().items()
     }
     step, before = 0, 0.0
-    if (folder / "state.json").exists():
-        state = json.loads((folder / "state.json").read_text())
+    for last in _checkpoints(folder)[-1:]:
+        state = json.loads((last / "state.json").read_text())
         step, before = state["step"], state["seconds"]
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        average = {k: v.to(device) for k, v in load_file(folder / "ema.safetensors").items()}
+        model.load_state_dict(load_file(last / "model.safetensors"))
+        average = {k: v.to(device) for k, v in load_file(last / "ema.safetensors").items()}
         optimizer.load_state_dict(
-            torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
+            torch.load(last / "optimizer.pt", map_location=device, weights_only=True)
         )
+        _cut_log(folder / "loss.csv", step)
         console.print(f"{folder.name}: resuming at step {step} of {plan.steps}")
     folder.mkdir(parents=True, exist_ok=True)
     start = saved = shown = time.monotonic()
@@ -133,6 +155,7 @@ def train(
         while step < plan.steps and time.monotonic() - start < plan.minutes * 60:
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate_at(step)
+            torch.manual_seed(step)
             losses = loss_at(step)
             total = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad(set_to_none=True)

@@ -14,35 +14,45 @@ from pathlib import Path
 import torch
 
 from profi.mini.world import World
+from profi.types import UserError
 
+MODELS = ("t2i", "inpaint", "clip", "detector", "aesthetic")
 SHARED = ("vae", "text_encoder", "tokenizer")
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionInpaintPipeline",
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "requires_safety_checker": False,
+}
 LIMIT_MB = 40
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Replace what `world.folder` holds; returns its size in MB."""
     models, target = work / "models", world.folder
+    wanted = [*(models / name for name in (*MODELS, *SHARED)), work / "data"]
+    missing = [path.name for path in wanted if not path.is_dir()]
+    if missing:
+        raise UserError(f"stage=ship needs {', '.join(missing)} in {work}: run those stages first")
+    beside = target.with_suffix(".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    for name in MODELS:
+        shutil.copytree(models / name, beside / name)
+    for name in SHARED:
+        shutil.copytree(models / name, beside / "inpaint" / name)
+    index = json.dumps(MODEL_INDEX, indent=1) + "\n"
+    (beside / "inpaint" / "model_index.json").write_text(index)
+    shutil.copytree(work / "data", beside / "data")
+    shutil.copy(work / "figures.json", beside / "figures.json")
+    size = sum(f.stat().st_size for f in beside.rglob("*") if f.is_file()) / 1e6
+    if size > LIMIT_MB:
+        raise UserError(f"{beside} holds {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
     if target.exists():
         shutil.rmtree(target)
-    for name in ("t2i", "inpaint", "clip", "detector", "aesthetic"):
-        shutil.copytree(models / name, target / name)
-    for name in SHARED:
-        shutil.copytree(models / name, target / "inpaint" / name)
-    index = {
-        "_class_name": "StableDiffusionInpaintPipeline",
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-    }
-    (target / "inpaint" / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
-    shutil.copytree(work / "data", target / "data")
-    shutil.copy(work / "figures.json", target / "figures.json")
-    size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
-    if size > LIMIT_MB:
-        raise RuntimeError(f"{target} holds {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
+    beside.rename(target)
     return {"megabytes": round(size, 1)}

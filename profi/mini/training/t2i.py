@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ POOLS = {"cpu": PoolPlan(20480, 12), "gpu": PoolPlan(65536, 2)}
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from scratch (or the checkpoint) and save to `work/models/t2i`."""
-    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    plan = replace(PLANS[world.size], minutes=minutes)
     torch.manual_seed(seed + 1)
     unet = models.unet(world, in_channels=4)
     return fit(unet, world, device, work, "t2i", plan, POOLS[world.size], seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train, measure on validation scenes, save to `work/models/vae`; returns the figures."""
-    plan = Plan(**{**PLANS[world.size].__dict__, "minutes": minutes})
+    plan = replace(PLANS[world.size], minutes=minutes)
     torch.manual_seed(seed)
     model = models.vae(world).to(device, memory_format=torch.channels_last)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
@@ -66,7 +67,8 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         figures["psnr_db"] = (
             psnr(model.decode(latents).sample.clamp(-1, 1) / 2 + 0.5, val).mean().item()
         )
-        train_latents = model.encode(images_at(0)[:256] * 2 - 1).latent_dist.mean
+        scenes = sampler.sample(256, make_generator(device, seed, 4)).image
+        train_latents = model.encode(scenes * 2 - 1).latent_dist.mean
         model.register_to_config(scaling_factor=float(1 / train_latents.std()))
     figures["parameters"] = models.parameters(model)
     model.half().save_pretrained(work / "models" / "vae")
