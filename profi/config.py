@@ -216,11 +216,14 @@ class ReadingConfig:
 
     name: str = choice("paper", "released")
     mask_resizing: str = choice("nearest", "pil_bicubic")
+    masked_image: str = choice("given", "as_resized")
     query: str = choice("block_input", "after_self_attention")
     smoothing: str = choice("none", "gaussian")
     active: str = choice("first_half", "t_above_500")
+    c_gradient: str = choice("flows", "stops")
     offset: float = 0.0
     reduction: str = choice("sum", "mean")
+    vanished_mask: str = choice("unguided", "literal")
     sigma: str = choice("cumulative", "per_step")
     eta: float = number(0.15, at_least=0)
 

@@ -23,6 +23,7 @@ from profi.types import UserError
 Query = Literal["block_input", "after_self_attention"]
 Smoothing = Literal["none", "gaussian"]
 Active = Literal["first_half", "t_above_500"]
+CGradient = Literal["flows", "stops"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class PAIntASettings:
     `query`: from what the cross-attention's query for c is made: the block input X, or
     X + the vanilla self-attention's output. `smoothing` of c before its normalisation: none, or
     a 3x3 Gaussian of sigma 0.5. `active`: in the first half of the steps, or while t > 500.
+    `c_gradient`: whether RASG's gradient flows through c too.
     `down_factors` of the latents: 2 and 4 are the paper's H/16 and H/32.
     """
 
     query: Query = "block_input"
     smoothing: Smoothing = "none"
     active: Active = "first_half"
+    c_gradient: CGradient = "flows"
     down_factors: tuple[int, ...] = (2, 4)
 
 
@@ -94,8 +97,7 @@ class PAIntA:
     """The attention control of eq. 5, for one batch.
 
     In the conditional pass c is computed and used; it is kept for the unconditional pass of the
-    same step, which uses it too (so the conditional pass must run first). Gradients flow through
-    c in both readings: the paper does not say otherwise and c depends on x_t.
+    same step, which uses it too (so the conditional pass must run first).
 
     Args:
         settings: the choices.
@@ -143,6 +145,8 @@ class PAIntA:
             height, width = self.masks[site.down_factor].shape[-2:]
             c = smoothed(c, height, width)
         c = normalised(c)
+        if self.settings.c_gradient == "stops":
+            c = c.detach()
         self._kept[site.index] = (unet_pass.step_index, c.detach())
         return c
 

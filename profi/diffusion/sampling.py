@@ -53,7 +53,10 @@ class StepNoise(Protocol[Clue_contra]):
     """The second seam: what sigma_t multiplies in eq. 3."""
 
     def __call__(self, state: StepState[Clue_contra]) -> Tensor | None:
-        """A tensor [B, C, h, w] of unit variance per sample, or None for a step by eq. 4."""
+        """A tensor [B, C, h, w] of unit variance per sample, or None for a step by eq. 4.
+
+        A sample of zeros has no noise either: it alone steps by eq. 4.
+        """
         ...
 
 
@@ -93,9 +96,14 @@ def sample(
             x_t, t, step_index, denoised.x0_pred, denoised.eps, sigma_t, denoised.clue
         )
         noise = step_noise(state) if step_noise is not None and sigma_t > 0.0 else None
-        x_t = ddim_step(
-            denoised.x0_pred, denoised.eps, schedule.alpha(t_prev), sigma_t, noise
-        )  # eq. 3
+        alpha_prev = schedule.alpha(t_prev)
+        x_t = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, sigma_t, noise)  # eq. 3
+        if noise is not None:
+            # sigma_t times nothing would lose sigma_t^2 of the variance: eq. 4 keeps it.
+            still = ~noise.flatten(1).any(dim=1).view(-1, *[1] * (noise.ndim - 1))
+            if still.any():
+                plain = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, 0.0, None)
+                x_t = torch.where(still, plain, x_t)
         if callback is not None:
             callback(state)
     return x_t

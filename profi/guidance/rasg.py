@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,13 +13,20 @@ from profi.diffusion.sampling import StepState
 from profi.diffusion.schedule import SigmaFormula
 from profi.guidance.objectives import Reduction, bce_objective, mean_attention
 
+VanishedMask = Literal["unguided", "literal"]
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RASGSettings:
     """The choices of RASG; the defaults are what the paper prints.
 
     `offset` and `reduction` of the objective (eq. 10), `sigma` and `eta` of sigma_t (eq. 11), and
-    `down_factor` of the latents where attention is read (4 is the paper's H/32).
+    `down_factor` of the latents where attention is read (4 is the paper's H/32). `vanished_mask`:
+    what happens to a sample whose mask has no pixel left at that level. Taken literally, eq. 10
+    then lowers attention to the prompt everywhere, in the hole too; "unguided" lets the sample
+    step by eq. 4 instead.
     """
 
     offset: float = 0.0
@@ -26,6 +34,7 @@ class RASGSettings:
     sigma: SigmaFormula = "cumulative"
     eta: float = 0.15
     down_factor: int = 4
+    vanished_mask: VanishedMask = "unguided"
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,10 @@ class RASG:
         noise = standardised(g)
         dead = [i for i, flat in enumerate(noise.flatten(1)) if not flat.any()]
         if dead:
-            warnings.warn(
-                f"RASG: no usable gradient at t={state.t} for samples {dead}", stacklevel=2
-            )
+            log.warning("RASG: no usable gradient at t=%d for samples %s", state.t, dead)
+        if self.settings.vanished_mask == "unguided":
+            there = self.mask.any(dim=1).view(-1, *[1] * (noise.ndim - 1))
+            noise = torch.where(there, noise, 0.0)
         return noise
 
 
@@ -83,7 +93,7 @@ def standardised(g: Tensor) -> Tensor:
     """g / std(g) per sample [B, ...], float32; the mean is not subtracted (app. C.3).
 
     The std is the unbiased one over a sample's own elements. A sample whose gradient is constant
-    or not finite has no direction: it gets zeros.
+    or not finite has no direction: it gets zeros, and the loop steps it by eq. 4.
     """
     g = g.float()
     std = g.flatten(1).std(dim=1).view(-1, *[1] * (g.ndim - 1))

@@ -3,9 +3,10 @@
 `nearest`: the mask, resized by nearest neighbours straight from the image's size.
 `pil_bicubic`: the mask is first dilated once by a 3x3 cross. Then, by PIL's bicubic filter on
 8-bit greys: for the attention more than a half, for the UNet's mask channel anything above zero.
-In that reading the dilated mask is the mask everywhere, also where the image is blanked out for
-the VAE: an assumption, since a ring that is unknown to the UNet but shown by the VAE makes no
-sense. (Only a blend with the given image uses the mask as given.)
+Which of the two masks blanks the image out for the VAE is a choice of its own, `masked_image`:
+"as_resized", the mask that the levels were made from (so the dilated one in `pil_bicubic`: a ring
+that the UNet takes for unknown but the VAE shows would make no sense), or "given". A blend with
+the given image always uses the mask as given.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from torch import Tensor
 from torch.nn import functional
 
 MaskResizing = Literal["nearest", "pil_bicubic"]
+MaskedImage = Literal["as_resized", "given"]
 
 
 @dataclass(frozen=True)
 class MaskPyramid:
     """A batch of masks at all sizes, bool, True = inpaint.
 
-    `image` [B, H, W]; `latent` [B, h, w], for the UNet's mask channel; `levels`, for attention,
-    per down-factor f of the latents [B, h / f, w / f]. A small mask may vanish at a level.
+    `image` [B, H, W], what is blanked out for the VAE; `latent` [B, h, w], for the UNet's mask
+    channel; `levels`, for attention, per down-factor f of the latents [B, h / f, w / f]. A small
+    mask may vanish at a level.
     """
 
     image: Tensor
@@ -41,7 +44,11 @@ class MaskPyramid:
 
 
 def mask_pyramid(
-    masks: Tensor, latent_factor: int, down_factors: Sequence[int], resizing: MaskResizing
+    masks: Tensor,
+    latent_factor: int,
+    down_factors: Sequence[int],
+    resizing: MaskResizing,
+    masked_image: MaskedImage = "as_resized",
 ) -> MaskPyramid:
     """All sizes of masks [B, H, W] bool; H and W must be multiples of every size's factor."""
     H, W = masks.shape[1:]
@@ -50,9 +57,10 @@ def mask_pyramid(
     if resizing == "nearest":
         levels = {factor: _nearest(masks, size) for factor, size in sizes.items()}
         return MaskPyramid(masks, _nearest(masks, (h, w)), levels)
-    masks = dilated(masks)
+    given, masks = masks, dilated(masks)
     levels = {factor: _bicubic(masks, size) > 127.5 for factor, size in sizes.items()}
-    return MaskPyramid(masks, _bicubic(masks, (h, w)) > 0, levels)
+    blanked = given if masked_image == "given" else masks
+    return MaskPyramid(blanked, _bicubic(masks, (h, w)) > 0, levels)
 
 
 def dilated(masks: Tensor) -> Tensor:

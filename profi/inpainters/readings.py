@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import get_args
 
-from profi.attention.painta import Active, Query, Smoothing
+from profi.attention.painta import Active, CGradient, Query, Smoothing
 from profi.diffusion.schedule import SigmaFormula
 from profi.guidance.objectives import Reduction
-from profi.inpainters.masks import MaskResizing
+from profi.guidance.rasg import VanishedMask
+from profi.inpainters.masks import MaskedImage, MaskResizing
 from profi.types import UserError
 
 
@@ -20,27 +21,34 @@ class Reading:
 
     Fields:
         mask_resizing: how masks get to the sizes of the latents and the attention (`masks.py`).
-        query, smoothing, active: of PAIntA (`PAIntASettings`).
-        offset, reduction: of RASG's objective (`bce_objective`).
+        masked_image: which mask blanks the image out for the VAE (`masks.py`).
+        query, smoothing, active, c_gradient: of PAIntA (`PAIntASettings`).
+        offset, reduction, vanished_mask: of RASG (`RASGSettings`, `bce_objective`).
         sigma, eta: of eq. 11 (`sigma_schedule`).
     """
 
     name: str
     mask_resizing: MaskResizing
+    masked_image: MaskedImage
     query: Query
     smoothing: Smoothing
     active: Active
+    c_gradient: CGradient
     offset: float
     reduction: Reduction
+    vanished_mask: VanishedMask
     sigma: SigmaFormula
     eta: float
 
     def __post_init__(self) -> None:
         for field, choices in (
             ("mask_resizing", MaskResizing),
+            ("masked_image", MaskedImage),
             ("query", Query),
             ("smoothing", Smoothing),
             ("active", Active),
+            ("c_gradient", CGradient),
+            ("vanished_mask", VanishedMask),
             ("reduction", Reduction),
             ("sigma", SigmaFormula),
         ):
@@ -55,11 +63,14 @@ def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
 PAPER = Reading(
     name="paper",
     mask_resizing="nearest",
+    masked_image="given",
     query="block_input",
     smoothing="none",
     active="first_half",
+    c_gradient="flows",
     offset=0.0,
     reduction="sum",
+    vanished_mask="unguided",
     sigma="cumulative",
     eta=0.15,
 )
@@ -67,11 +78,14 @@ PAPER = Reading(
 RELEASED = Reading(
     name="released",
     mask_resizing="pil_bicubic",
+    masked_image="as_resized",
     query="after_self_attention",
     smoothing="gaussian",
     active="t_above_500",
+    c_gradient="flows",
     offset=1.0,
     reduction="mean",
+    vanished_mask="literal",
     sigma="per_step",
     eta=0.25,
 )

@@ -131,7 +131,11 @@ class StableInpainting:
         if self.method.rasg is not None:
             factors.add(self.method.rasg.down_factor)
         return mask_pyramid(
-            masks, self.backbone.latent_factor, sorted(factors), self.method.mask_resizing
+            masks,
+            self.backbone.latent_factor,
+            sorted(factors),
+            self.method.mask_resizing,
+            self.method.masked_image,
         )
 
     def _tokens(self, prompts: Sequence[str]) -> PromptTokens:

@@ -105,3 +105,25 @@ def test_noise_belongs_to_the_sample_not_to_the_batch() -> None:
         torch.zeros(1, 4, 3, 3), 999, 0, torch.zeros(()), torch.zeros(()), 0.1, None
     )
     torch.testing.assert_close(pair[1:], GaussianNoise(generators(9))(state_of_one))
+
+
+def test_a_sample_without_noise_steps_by_eq_4_and_its_neighbour_by_eq_3() -> None:
+    schedule = Schedule.from_config(
+        {
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "num_train_timesteps": 1000,
+        }
+    )
+    x_T = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    noise[0] = 0
+
+    def denoise(x_t: torch.Tensor, t: int, step_index: int) -> Denoised[None]:
+        return Denoised(0.5 * x_t, 0.1 * x_t, None)
+
+    args = (denoise, x_T, (599, 19), schedule, (0.05, 0.0))
+    plain, mixed = sample(*args), sample(*args, lambda state: noise)
+    assert torch.equal(mixed[0], plain[0])
+    assert not torch.allclose(mixed[1], plain[1], atol=1e-3)

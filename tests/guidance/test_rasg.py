@@ -112,10 +112,20 @@ def test_a_sample_without_a_direction_gets_zeros_and_the_other_none_of_it() -> N
     assert not standardised(infinite)[0].any()
 
 
-def test_a_dead_gradient_is_reported(backbone: Backbone) -> None:
+def test_a_dead_gradient_is_reported(backbone: Backbone, caplog: pytest.LogCaptureFixture) -> None:
     clue, _ = read(backbone, start(0), T)
-    with pytest.warns(UserWarning, match=r"no usable gradient at t=599 for samples \[0, 1\]"):
-        RASG(RASGSettings(), MASK, torch.zeros_like(TOKENS))(state(clue))
+    RASG(RASGSettings(), MASK, torch.zeros_like(TOKENS))(state(clue))
+    assert "no usable gradient at t=599 for samples [0, 1]" in caplog.text
+
+
+def test_a_vanished_mask_is_unguided_or_taken_literally(backbone: Backbone) -> None:
+    mask = MASK.clone()
+    mask[0] = False
+    for vanished, guided in (("unguided", False), ("literal", True)):
+        clue, _ = read(backbone, start(0), T)
+        noise = RASG(RASGSettings(vanished_mask=vanished), mask, TOKENS)(state(clue))
+        assert bool(noise[0].any()) is guided
+        assert bool(noise[1].any())
 
 
 def test_samples_do_not_mix(backbone: Backbone) -> None:
