@@ -10,7 +10,7 @@ from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training import inpaint
 from profi.mini.training.aesthetic import graded
-from profi.mini.training.crops import boxes_of, crop_resize, object_crops, view_resize
+from profi.mini.training.crops import boxes_of, crop_resize, object_crops, recolour, view_resize
 from profi.mini.training.loop import Plan, make_generator, train
 from profi.mini.training.masks import object_masks, random_masks
 from profi.mini.world import world
@@ -126,3 +126,15 @@ def test_crops_show_their_category_and_corruption_grows_with_the_grade():
     error = (images - scenes.image).square().flatten(1).mean(1)
     torch.testing.assert_close(images[rating == 10], scenes.image[rating == 10], atol=1e-4, rtol=0)
     assert error[rating < 3].mean() > 3 * error[rating > 7].mean()
+
+
+def test_recolouring_turns_hues_and_keeps_greys_and_brightness():
+    g = torch.Generator().manual_seed(0)
+    grey = torch.full((16, 3, 4, 4), 0.4)
+    torch.testing.assert_close(recolour(grey, g, 1.0), grey, atol=1e-4, rtol=0)
+    red = torch.zeros(16, 3, 4, 4) + torch.tensor([0.6, 0.4, 0.4]).view(3, 1, 1)
+    turned = recolour(red, g, 1.0)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    torch.testing.assert_close((turned * luma).sum(1), (red * luma).sum(1), atol=1e-4, rtol=0)
+    assert (turned - red).abs().amax() > 0.05
+    assert torch.equal(recolour(red, g, 0.0), red)

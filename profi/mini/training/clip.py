@@ -18,7 +18,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from profi.mini import models
 from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
-from profi.mini.training.crops import corrupt, object_crops
+from profi.mini.training.crops import corrupt, object_crops, recolour
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.world import World
 
@@ -102,14 +102,17 @@ def contrast(
         for _ in range(POOL // 512):
             scenes = sampler.sample(384, g)
             crops, kind = object_crops(scenes, world.image_size, g, jitter=0.15)
-            crops = corrupt(crops, g, share=0.3)
+            crops = recolour(corrupt(crops, g, share=0.3), g, share=0.7)
             names = [world.categories[k] for k in kind.tolist()]
             texts = [
                 rng.choice(("{}", *TEMPLATES)).format(rng.choice((n, with_article(n))))
                 for n in names
             ]
             part = scene_texts(scenes, rng)
-            images += [normalise(crops, side)[:320], normalise(scenes.image[:192], side)]
+            images += [
+                normalise(crops, side)[:320],
+                normalise(recolour(scenes.image[:192], g, share=0.7), side),
+            ]
             ids.append(tokens(tokenizer, texts[:320] + part[0][:192], world.token_limit))
             sets += [1 << k for k in kind.tolist()[:320]] + part[1][:192]
         order = torch.randperm(len(sets), generator=g, device=device)

@@ -29,5 +29,5 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         part = getattr(model, name)
         part.load_state_dict(getattr(trained, name).state_dict())
         part.requires_grad_(False)
-    plan = replace(PLANS[world.size], steps=PLANS[world.size].steps * 3 // 5, minutes=minutes)
+    plan = replace(PLANS[world.size], minutes=minutes)
     return contrast(model.to(device), tokenizer, world, device, work, "clip_vision", plan, seed)

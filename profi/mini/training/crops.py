@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,3 +83,27 @@ def corrupt(images: Tensor, g: torch.Generator, share: float) -> Tensor:
     )
     chosen = variants.gather(0, kind[None].expand(1, *images.shape))[0]
     return torch.where(hit, chosen, images).clamp(0, 1)
+
+
+def recolour(images: Tensor, g: torch.Generator, share: float) -> Tensor:
+    """Turn the hue of a `share` of the images by up to 60 degrees and change their saturation.
+
+    A scorer that has seen three apples must know the fourth by its shape, not by its red.
+    """
+    n = len(images)
+    # YIQ: hue is the angle of (I, Q), saturation their length.
+    to_yiq = torch.tensor(
+        [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]],
+        device=g.device,
+    )
+    angle = (torch.rand(n, generator=g, device=g.device) * 2 - 1) * math.pi / 3
+    saturation = 0.3 + torch.rand(n, generator=g, device=g.device)
+    turn = torch.zeros(n, 3, 3, device=g.device)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = saturation * torch.cos(angle)
+    turn[:, 2, 1] = saturation * torch.sin(angle)
+    turn[:, 1, 2] = -turn[:, 2, 1]
+    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    turned = torch.einsum("nij,njhw->nihw", matrix, images).clamp(0, 1)
+    hit = torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
+    return torch.where(hit, turned, images)

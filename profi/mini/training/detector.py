@@ -15,7 +15,7 @@ from profi.data.images import load_image
 from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.mini import models
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
-from profi.mini.training.crops import boxes_of, corrupt, view_resize
+from profi.mini.training.crops import boxes_of, corrupt, recolour, view_resize
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.world import World
 from profi.types import sample_seed
@@ -88,7 +88,8 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
             pool.clear()
             g = make_generator(device, seed, 41, chunk)
             images, boxes, kinds = zoom(sampler.sample(POOL, g), g, world)
-            pool[chunk] = corrupt(images, g, share=0.3), boxes, kinds
+            images = recolour(corrupt(images, g, share=0.3), g, share=0.7)
+            pool[chunk] = images, boxes, kinds
         images, boxes, kinds = (t[i : i + plan.batch] for t in pool[chunk])
         with mixed_precision(device):
             return {"set": model(pixel_values=images, labels=labels_of(boxes, kinds)).loss}
