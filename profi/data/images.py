@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from profi.types import Triplet, UserError
+from profi.types import Triplet, UserError, digest
 
 
 def image_path(root: Path, triplet: Triplet) -> Path:
@@ -45,3 +47,26 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
             f"{triplet.width}x{triplet.height}: give the data.root that belongs to it"
         )
     return pixels
+
+
+def images_digest(root: Path, triplets: Iterable[Triplet]) -> str:
+    """A hash of the names and bytes of the triplets' image files, each read once.
+
+    A file that is not there counts by its absence: once it is, that is another set of images.
+
+    Raises:
+        UserError: a name that leads out of `root`; a file that is there and cannot be read.
+    """
+    hashes: dict[str, str | None] = {}
+    for triplet in triplets:
+        if triplet.file_name in hashes:
+            continue
+        path = image_path(root, triplet)
+        try:
+            with path.open("rb") as file:
+                hashes[triplet.file_name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            hashes[triplet.file_name] = None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): mend data.root") from error
+    return digest(hashes)

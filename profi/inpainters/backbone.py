@@ -116,6 +116,19 @@ class Backbone:
         """One digest of all weight files."""
         return digest(dict(self.weights))
 
+    @property
+    def tokenizer_digest(self) -> str:
+        """One digest of what turns a text into tokens: vocabulary, merges and normalisation."""
+        tokenizer: Any = self.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            # transformers 4 tokenizes in Python, its normalisation is in its code.
+            merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
+            return digest({"vocabulary": tokenizer.get_vocab(), "merges": merges})
+        state: dict[str, Any] = json.loads(backend.to_str())
+        # These two are of the last call.
+        return digest({k: v for k, v in state.items() if k not in ("padding", "truncation")})
+
     @torch.no_grad()
     def encode_ids(self, input_ids: Tensor) -> Tensor:
         """Text embeddings [B, L, D], in the UNet's dtype, of token ids [B, L]."""

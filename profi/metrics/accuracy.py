@@ -20,6 +20,7 @@ class GenerationAccuracy:
 
     name = "accuracy"
     higher_is_better = True
+    needs_original = False
 
     def __init__(self, detector: Detector, threshold: float = 0.3) -> None:
         self._detector = detector

@@ -26,6 +26,7 @@ class AestheticScore:
 
     name = "aesthetic"
     higher_is_better = True
+    needs_original = False
 
     def __init__(self, encoder: ClipEncoder, predictor: AestheticPredictor) -> None:
         if encoder.embedding_dim != predictor.input_dim:

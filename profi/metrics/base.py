@@ -18,7 +18,7 @@ class Sample:
         mask: bool [H, W]; True where the image was painted.
         prompt: what was asked for; the label in the benchmark.
         original: uint8 [H, W, 3], RGB, the image before painting; only metrics that compare
-            with it need it, and they score NaN without it.
+            with it (`Metric.needs_original`) are given it; they score NaN without it.
 
     Raises:
         ValueError: a shape or a type is another one.
@@ -59,6 +59,11 @@ class Metric(Protocol):
     @property
     def higher_is_better(self) -> bool:
         """Which end of the scale is the good one."""
+        ...
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether it compares with `Sample.original`."""
         ...
 
     @property

@@ -20,6 +20,7 @@ class CLIPScore:
 
     name = "clip_score"
     higher_is_better = True
+    needs_original = False
 
     def __init__(self, encoder: ClipEncoder) -> None:
         self._encoder = encoder

@@ -15,6 +15,7 @@ class KnownRegionPSNR:
 
     name = "known_region_psnr"
     higher_is_better = True
+    needs_original = True
     identity: Mapping[str, Any] = {"cap_db": CAP_DB}
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:

@@ -5,7 +5,7 @@ Everything here reads one long DataFrame with a row per score (`statistics.COLUM
 
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
 from profi.reports.html import write_report
-from profi.reports.statistics import paired_difference, summarise
+from profi.reports.statistics import Expected, paired_difference, summarise
 from profi.reports.tables import (
     paper_table2,
     render_latex,
@@ -16,6 +16,7 @@ from profi.reports.tables import (
 )
 
 __all__ = [
+    "Expected",
     "GalleryChoice",
     "GalleryItem",
     "choose_gallery",

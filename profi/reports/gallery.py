@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from profi.reports.names import RowKey, row_labels
-from profi.reports.statistics import validate
+from profi.reports.statistics import row_keys, validate
 from profi.types import UserError
 
 GAIN, LOSS, RANDOM = "largest gain", "largest loss", "random"
@@ -74,7 +74,7 @@ def choose_gallery(
     validate(scores)
     if k < 0:
         raise UserError(f"a gallery of {k} triplets: set its size to 0 or more")
-    first = next(iter(row_labels(_row_keys(scores[scores["ablation"] == method]))), None)
+    first = next(iter(row_labels(row_keys(scores[scores["ablation"] == method]))), None)
     shown = scores
     if first is not None:
         shown = scores[(scores["model"] == first.model)]
@@ -88,11 +88,6 @@ def choose_gallery(
     rest = sorted(set(shown.loc[shown["seed"] == run_seed, "triplet_id"].astype(str)) - taken)
     drawn = np.random.default_rng(seed).permutation(len(rest))[: k - len(chosen)]
     return chosen + [GalleryChoice(rest[index], run_seed, RANDOM) for index in drawn]
-
-
-def _row_keys(scores: pd.DataFrame) -> list[RowKey]:
-    unique = scores[["model", "ablation", "reading"]].drop_duplicates()
-    return [RowKey(*map(str, line)) for line in unique.itertuples(index=False)]
 
 
 def _gains(scores: pd.DataFrame, base: str, method: RowKey | None) -> tuple[pd.Series, int]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from profi.reports.gallery import GalleryItem
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
-from profi.reports.statistics import paired_difference, summarise
+from profi.reports.statistics import Expected, paired_difference, row_keys, summarise
 from profi.reports.tables import paper_table2, table2
 
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
@@ -52,6 +52,7 @@ def write_report(
     scores: pd.DataFrame,
     gallery: Sequence[GalleryItem],
     facts: Mapping[str, Any],
+    expected: Expected | None = None,
     *,
     base: str = "base",
 ) -> None:
@@ -64,17 +65,18 @@ def write_report(
             embedded.
         facts: what is printed above: `experiment` becomes the title, `command` is shown as code,
             `quarantined` is a count; everything else (hashes, versions) as name and value.
+        expected: what every line should hold, see `statistics.summarise`.
         base: the ablation that differences are taken to.
 
     Raises:
         UserError: see `statistics.validate`.
     """
-    summary = summarise(scores)
+    summary = summarise(scores, expected)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = resources.files("profi.reports") / "templates" / "report.html.j2"
-    labels = row_labels(_keys(scores))
+    labels = row_labels(row_keys(summary))
     text = environment.from_string(template.read_text(encoding="utf-8")).render(
         title=str(facts.get("experiment", "Report")),
         command=facts.get("command"),
@@ -98,11 +100,6 @@ def write_report(
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
-
-
-def _keys(scores: pd.DataFrame) -> list[RowKey]:
-    unique = scores[["model", "ablation", "reading"]].drop_duplicates()
-    return [RowKey(*map(str, line)) for line in unique.itertuples(index=False)]
 
 
 def _differences(

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from profi.reports.names import RowKey
 from profi.types import UserError
 
 COLUMNS = (
@@ -43,6 +44,20 @@ class Interval(NamedTuple):
 
 
 _UNKNOWN = Interval(math.nan, math.nan)
+
+
+class Expected(NamedTuple):
+    """What every line of a table should hold: a score per triplet and seed, for these rows."""
+
+    triplets: frozenset[str]
+    seeds: frozenset[int]
+    rows: frozenset[RowKey] = frozenset()
+
+
+def row_keys(scores: pd.DataFrame) -> list[RowKey]:
+    """The rows that occur in a long table or a summary."""
+    unique = scores[ROW].drop_duplicates()
+    return [RowKey(*map(str, line)) for line in unique.itertuples(index=False)]
 
 
 def validate(scores: pd.DataFrame) -> None:
@@ -118,14 +133,26 @@ def cluster_bootstrap(
 
 
 def summarise(
-    scores: pd.DataFrame, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+    scores: pd.DataFrame,
+    expected: Expected | None = None,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """One line per (model, ablation, reading, metric).
+    """One line per (model, ablation, reading) and metric, lines of nothing included.
 
     A run mean is over the values that are not NaN; how many are NaN is `n_nan`, and a seed of
-    nothing but NaN is not among `n_seeds`. What a line should
-    hold is the union of all triplets times the union of all seeds of the whole table: a line
-    that lacks some of it has `n_missing` > 0 and is `incomplete`, hence not comparable.
+    nothing but NaN is not among `n_seeds`. A line that lacks some of what it should hold has
+    `n_missing` > 0 and is `incomplete`, hence not comparable.
+
+    Args:
+        scores: the long table.
+        expected: what a line should hold. None takes all triplets and seeds that occur in the
+            table, which cannot see what is missing from every line.
+        confidence: of the intervals.
+        n_resamples: of the bootstrap.
+        seed: of the bootstrap.
 
     Returns:
         Columns model, ablation, reading, metric, mean, low, high, half_width, interval ("t over
@@ -136,9 +163,15 @@ def summarise(
         UserError: see `validate`.
     """
     validate(scores)
-    n_expected = scores["triplet_id"].nunique() * scores["seed"].nunique()
+    if expected is None:
+        expected = Expected(frozenset(scores["triplet_id"]), frozenset(scores["seed"]))
+    n_expected = len(expected.triplets) * len(expected.seeds)
+    groups = dict(iter(scores.groupby([*ROW, "metric"])))
+    rows = expected.rows | set(row_keys(scores))
     lines = []
-    for key, group in scores.groupby([*ROW, "metric"], sort=True):
+    for key in sorted((*row, metric) for row in rows for metric in set(scores["metric"])):
+        group = groups.get(key, scores.iloc[:0])
+        wanted = group["triplet_id"].isin(expected.triplets) & group["seed"].isin(expected.seeds)
         run_means = group.groupby("seed")["value"].mean().dropna().to_numpy()
         if run_means.size > 1:
             kind, interval = T_INTERVAL, t_interval(run_means, confidence)
@@ -151,7 +184,7 @@ def summarise(
                 n_resamples=n_resamples,
                 seed=seed,
             )
-        n_missing = n_expected - len(group)
+        n_missing = n_expected - int(wanted.sum())
         lines.append(
             {
                 **dict(zip([*ROW, "metric"], key, strict=True)),

@@ -138,8 +138,8 @@ def _notes(summary: pd.DataFrame) -> tuple[str, ...]:
     if summary["incomplete"].any():
         n_missing = int(summary["n_missing"].sum())
         notes.append(
-            f"{_INCOMPLETE_MARK} incomplete: {n_missing} scores of the union of all triplets and "
-            "seeds are missing; not comparable"
+            f"{_INCOMPLETE_MARK} incomplete: {n_missing} scores of the wanted triplets and seeds "
+            "are missing; not comparable"
         )
     if (summary["interval"] == BOOTSTRAP).any():
         notes.append(f"{_BOOTSTRAP_MARK} one seed: 95 % interval by bootstrap over images")

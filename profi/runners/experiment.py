@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from profi.config import Config, parse_shard, shipped_path
+from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
@@ -22,9 +23,11 @@ from profi.metrics import Metric
 from profi.runners import build
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
-from profi.runners.report import PAGE, Entry, latest_scores, report
+from profi.runners.provenance import part_facts_of
+from profi.runners.report import PAGE, report
 from profi.runners.score import originals_of, score
 from profi.runners.spec import RunFolder, find_run, open_run, run_spec, settings_of
+from profi.runners.survey import Entry, latest_scores
 from profi.stores.parts import part_indices
 from profi.stores.scores import scores_folder_name
 from profi.types import Triplet, UserError, digest
@@ -66,6 +69,7 @@ def run(command: Command, console: Console) -> Table | None:
     """
     config = command.config
     triplets: tuple[Triplet, ...] = ()
+    images = ""
     inpainters: dict[str, StableInpainting] = {}
     if command.wants("generate"):
         triplets, candidates = build.load_triplets(config.data)
@@ -75,6 +79,7 @@ def run(command: Command, console: Console) -> Table | None:
             len(candidates.triplets),
             ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
         )
+        images = images_digest(shipped_path(config.data.root), triplets)
         backbone = build.load_model(config.model)
         names = dict.fromkeys(name for name, _ in config.wanted)
         inpainters = {name: _checked(config, backbone, name) for name in names}
@@ -85,7 +90,7 @@ def run(command: Command, console: Console) -> Table | None:
     entries = []
     for ablation, seed in config.wanted:
         folder = (
-            _generate(command, inpainters[ablation], ablation, seed, triplets, console)
+            _generate(command, inpainters[ablation], ablation, seed, triplets, images, console)
             if command.wants("generate")
             else _found(command, ablation, seed)
         )
@@ -114,12 +119,15 @@ def _generate(
     ablation: str,
     seed: int,
     triplets: Sequence[Triplet],
+    images: str,
     console: Console,
 ) -> RunFolder:
     config = command.config
+    spec = run_spec(config, inpainter, seed, triplets, images)
+    facts = part_facts_of(spec.environment, config.model.batch_size)
     folder = open_run(
         command.out,
-        run_spec(config, inpainter, seed, triplets),
+        spec,
         settings_of(config, ablation, seed),
         triplets,
         command.text,
@@ -130,7 +138,7 @@ def _generate(
     label = f"paint {ablation} seed {seed}"
     with _logged(folder), meter(label, _share(command, triplets), console) as progress:
         start = time.monotonic()
-        tally = generate(folder, inpainter, triplets, plan, device, progress)
+        tally = generate(folder, inpainter, triplets, plan, device, progress, facts)
         log.info(
             "%s: %d painted in %.0f s, %d there before, %d failed (%s)",
             label,

@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,11 @@ from profi.data.images import load_image
 from profi.inpainters.base import Inpainter
 from profi.inpainters.images import Fitted, fit, unfit
 from profi.runners.progress import Meter
+from profi.runners.provenance import APART, SEPARATOR, merged
 from profi.runners.spec import RunFolder
 from profi.stores.generations import read_generations_part, write_generations
 from profi.stores.journal import quarantine
+from profi.stores.parts import part_facts
 from profi.types import Generation, Triplet, UserError, sample_seed
 
 log = logging.getLogger(__name__)
@@ -114,12 +116,15 @@ def generate(
     plan: Plan,
     device: torch.device,
     meter: Meter,
+    facts: Mapping[str, str] | None = None,
 ) -> Tally:
     """Paint what is missing of this shard's parts.
 
     A sample that fails is noted in the quarantine with its traceback and left out; a later start
-    tries it again, its whole batch painted anew. `seed` of a Generation is the run's seed; the
-    sample's own is `sample_seed(seed, triplet_id)`.
+    tries it again, its whole batch painted anew (pictures that are there are replaced only where
+    that succeeds for all of them). `seed` of a Generation is the run's seed; the
+    sample's own is `sample_seed(seed, triplet_id)`. `facts` (see `provenance.part_facts_of`) are
+    noted in every part, and which samples were painted without their fixed company.
 
     Raises:
         UserError: every sample failed.
@@ -132,18 +137,32 @@ def generate(
             meter.skip(len(part))
             continue
         fresh: dict[str, Generation] = {}
+        noted = dict(part_facts(run.generations, index)) if kept else {}
+        apart = set(noted.pop(APART, "").split(SEPARATOR))
         for batch in plan.batches(part):
             # All or nothing: a batch with a gap is painted as a whole, with its fixed company.
             if all(triplet.triplet_id in kept for triplet in batch):
                 continue
-            for triplet in batch:
-                kept.pop(triplet.triplet_id, None)
-            for item in _paint(run, inpainter, batch, plan, device, meter):
-                fresh[item.triplet_id] = item
+            items, together = _paint(run, inpainter, batch, plan, device, meter)
+            new = {item.triplet_id: item for item in items}
+            old = {t.triplet_id for t in batch if t.triplet_id in kept}
+            # What is there goes only when all of it is there again: a retry that fails, wholly or
+            # in part, fills gaps at most.
+            if old <= new.keys():
+                kept = {name: item for name, item in kept.items() if name not in old}
+            else:
+                new = {name: item for name, item in new.items() if name not in old}
+            fresh |= new
+            apart = apart - new.keys() if together else apart | new.keys()
         meter.skip(len(kept))
         found = kept | fresh
         rows = [found[t.triplet_id] for t in part if t.triplet_id in found]
-        write_generations(run.generations, index, rows)
+        if fresh or not kept:
+            told = merged([noted, facts or {}] if kept else [facts or {}])
+            apart &= found.keys()
+            if apart:
+                told[APART] = SEPARATOR.join(sorted(apart))
+            write_generations(run.generations, index, rows, told)
         painted, kept_before = painted + len(fresh), kept_before + len(kept)
         failed += len(part) - len(rows)
         meter.tell(f"part {index} written")
@@ -166,8 +185,12 @@ def _paint(
     plan: Plan,
     device: torch.device,
     meter: Meter,
-) -> list[Generation]:
-    """One batch; where it fails as a whole, its samples one by one."""
+) -> tuple[list[Generation], bool]:
+    """One batch; where it fails as a whole, its samples one by one.
+
+    Returns:
+        What was painted, and whether that was the whole batch together.
+    """
     loaded: list[tuple[Triplet, Fitted]] = []
     for triplet in batch:
         try:
@@ -175,13 +198,14 @@ def _paint(
         except FAILURES as error:
             _set_aside(run, triplet, "load", error)
     if not loaded:
-        return []
+        return [], False
     try:
-        return _paint_together(inpainter, loaded, plan, device, meter.advance)
+        done = _paint_together(inpainter, loaded, plan, device, meter.advance)
+        return done, len(loaded) == len(batch)
     except FAILURES as error:
         if len(loaded) == 1:
             _set_aside(run, loaded[0][0], "generate", error)
-            return []
+            return [], False
         log.warning("a batch of %d failed (%s): painting them one by one", len(loaded), error)
     done = []
     for pair in loaded:
@@ -190,7 +214,7 @@ def _paint(
             done += _paint_together(inpainter, [pair], plan, device, meter.advance)
         except FAILURES as error:
             _set_aside(run, pair[0], "generate", error)
-    return done
+    return done, False
 
 
 def _paint_together(

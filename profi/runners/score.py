@@ -23,13 +23,18 @@ from profi.runners.spec import RunFolder
 from profi.stores.generations import pictures_digest, read_generations_part
 from profi.stores.journal import quarantine
 from profi.stores.parts import part_indices
-from profi.stores.scores import read_scores_part, scores_folder_name, write_scores
+from profi.stores.scores import (
+    failed_scores,
+    read_scores_part,
+    scores_folder_name,
+    write_scores,
+)
 from profi.types import Generation, Score, Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-#: The image before painting, uint8 [H, W, 3] at the painted size, or None where it is not at hand.
-Originals = Callable[[Triplet], np.ndarray | None]
+#: The image before painting, uint8 [H, W, 3] at the painted size; UserError where it is absent.
+Originals = Callable[[Triplet], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,11 @@ def score(
     """Score what has no scores yet, for every part of the generations of this shard.
 
     A metric that fails on a batch is asked sample by sample; a sample that still fails scores NaN
-    and is noted in the quarantine.
+    and is noted in the quarantine and with the scores: a later start tries these samples again.
 
     Raises:
-        UserError: an image of a triplet that the manifest does not hold.
+        UserError: an image of a triplet that the manifest does not hold; a metric that compares
+            with the originals, which are not there.
     """
     by_id = {triplet.triplet_id: triplet for triplet in triplets}
     computed = kept = n_nan = 0
@@ -74,41 +80,72 @@ def score(
         if not generations:
             continue
         source = pictures_digest(generations)
-        found = {m.name: read_scores_part(scores_folder(run, m), index, source) for m in metrics}
-        wanted = [metric for metric in metrics if found[metric.name] is None]
-        samples = _samples(generations, by_id, originals) if wanted else []
-        for metric in wanted:
-            values = _values(run, metric, generations, samples, batch_size)
-            scores = [
-                Score(item.triplet_id, item.seed, metric.name, value)
-                for item, value in zip(generations, values, strict=True)
-            ]
-            write_scores(scores_folder(run, metric), index, scores, source)
-            found[metric.name] = scores
-            computed += len(scores)
-        kept += len(generations) * (len(metrics) - len(wanted))
-        n_nan += sum(math.isnan(s.value) for scores in found.values() for s in scores or [])
+        found = {m.name: _good(scores_folder(run, m), index, source) for m in metrics}
+        gaps = {
+            m.name: [g for g in generations if g.triplet_id not in found[m.name]] for m in metrics
+        }
+        missing = {g.triplet_id for gap in gaps.values() for g in gap}
+        needed = any(metric.needs_original and gaps[metric.name] for metric in metrics)
+        todo = [item for item in generations if item.triplet_id in missing]
+        samples = _samples(todo, by_id, originals if needed else None)
+        for metric in metrics:
+            gap, good = gaps[metric.name], found[metric.name]
+            if gap:
+                chosen = [samples[item.triplet_id] for item in gap]
+                values, failed = _values(run, metric, gap, chosen, batch_size)
+                good |= {
+                    item.triplet_id: Score(item.triplet_id, item.seed, metric.name, value)
+                    for item, value in zip(gap, values, strict=True)
+                }
+                scores = [good[item.triplet_id] for item in generations]
+                write_scores(scores_folder(run, metric), index, scores, source, failed)
+            computed += len(gap)
+            kept += len(generations) - len(gap)
+            n_nan += sum(math.isnan(item.value) for item in good.values())
         meter.advance(len(generations))
         meter.tell(f"part {index} scored")
     return ScoreTally(computed, kept, n_nan)
 
 
+def _good(folder: Path, index: int, source: str) -> dict[str, Score]:
+    """The scores that need not be computed again, by triplet: none of a failure's NaN."""
+    scores = read_scores_part(folder, index, source)
+    if scores is None:
+        return {}
+    failed = failed_scores(folder, index)
+    return {item.triplet_id: item for item in scores if item.triplet_id not in failed}
+
+
 def _samples(
-    generations: Sequence[Generation], by_id: dict[str, Triplet], originals: Originals
-) -> list[Sample]:
-    """What the metrics see; the mask follows the image's size by nearest neighbours."""
-    samples = []
+    generations: Sequence[Generation], by_id: dict[str, Triplet], originals: Originals | None
+) -> dict[str, Sample]:
+    """What the metrics see, by triplet; without originals where no metric compares with them."""
+    samples = {}
     for item in generations:
         triplet = by_id.get(item.triplet_id)
         if triplet is None:
             raise UserError(f"{item.triplet_id} is painted but not in the run's manifest")
         image = decode(item.image)
-        original = originals(triplet)
-        if original is not None and original.shape != image.shape:
-            original = None
+        original = None if originals is None else _original(originals, triplet, image.shape)
         mask = resized_mask(hull_mask(triplet), *image.shape[:2])
-        samples.append(Sample(image, mask, triplet.prompt, original))
+        samples[item.triplet_id] = Sample(image, mask, triplet.prompt, original)
     return samples
+
+
+def _original(originals: Originals, triplet: Triplet, shape: tuple[int, ...]) -> np.ndarray:
+    """The image before painting; UserError rather than a NaN that would stay for good."""
+    try:
+        original = originals(triplet)
+    except UserError as error:
+        raise UserError(
+            f"a metric compares with the originals: {error}, or leave it out of metric.metrics"
+        ) from error
+    if original.shape != shape:
+        raise UserError(
+            f"{triplet.file_name} is no longer what was painted (another size): "
+            "give the data.root of the run, or leave known_region_psnr out of metric.metrics"
+        )
+    return original
 
 
 def decode(png: bytes) -> np.ndarray:
@@ -133,11 +170,8 @@ def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 def originals_of(plan: Plan) -> Originals:
     """The images as the model was given them, from the data's folder."""
 
-    def original(triplet: Triplet) -> np.ndarray | None:
-        try:
-            fitted = plan.fitted(triplet)
-        except UserError:
-            return None
+    def original(triplet: Triplet) -> np.ndarray:
+        fitted = plan.fitted(triplet)
         content = fitted.image[:, : fitted.height, : fitted.width]
         return (content * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
@@ -150,9 +184,10 @@ def _values(
     generations: Sequence[Generation],
     samples: Sequence[Sample],
     batch_size: int,
-) -> list[float]:
-    """One value per sample, in fixed batches."""
+) -> tuple[list[float], list[str]]:
+    """One value per sample, in batches, and the triplets that failed (NaN)."""
     values: list[float] = []
+    failed: list[str] = []
     for start in range(0, len(samples), batch_size):
         chunk = samples[start : start + batch_size]
         try:
@@ -167,7 +202,8 @@ def _values(
                 name = generations[start + offset].triplet_id
                 quarantine(run.quarantine, name, f"score {metric.name}", error)
                 values.append(math.nan)
-    return values
+                failed.append(name)
+    return values, failed
 
 
 def _note_identity(folder: Path, metric: Metric) -> None:

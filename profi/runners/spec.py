@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import secrets
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from profi.config import PACKAGE, Config
+from profi.config import Config
 from profi.data.manifest import manifest_digest, write_manifest
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.runners.build import reading
+from profi.runners.provenance import environment
 from profi.stores.journal import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("profi", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
+#: Part of every run's id. Raise it with a change of the code that changes the pixels of equal
+#: settings (a mended formula, another rounding, another order of the random draws), so that new
+#: paintings do not complete old runs; refactorings leave it.
+PIXELS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,19 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
 
 
 def run_spec(
-    config: Config, inpainter: StableInpainting, seed: int, triplets: Sequence[Triplet]
+    config: Config,
+    inpainter: StableInpainting,
+    seed: int,
+    triplets: Sequence[Triplet],
+    images: str,
 ) -> RunSpec:
-    """Everything that changes a pixel, by content, and the surroundings that are only recorded."""
+    """Everything that changes a pixel, by content, and the surroundings that are only recorded.
+
+    `images` is the `images_digest` of the triplets' files.
+    """
     model = config.model
     pixels = {
+        "version": PIXELS_VERSION,
         "backbone": backbone_identity(inpainter.backbone),
         "dtype": model.dtype,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
@@ -95,14 +104,14 @@ def run_spec(
         "method": asdict(inpainter.method),
         "sampling": asdict(inpainter.sampling),
         "manifest": manifest_digest(triplets),
+        "images": images,
         "seed": seed,
     }
-    return RunSpec(pixels, environment(str(inpainter.backbone.device)))
+    return RunSpec(pixels, environment(inpainter.backbone.device))
 
 
 def backbone_identity(backbone: Backbone) -> dict[str, str]:
     """Hashes of the weights and of what else decides a model's output."""
-    tokenizer = backbone.tokenizer
     parts = {
         "unet": dict(backbone.unet.config),
         "vae": dict(backbone.vae.config),
@@ -120,8 +129,8 @@ def backbone_identity(backbone: Backbone) -> dict[str, str]:
     return {
         "weights": backbone.digest,
         "configs": digest(kept),
-        "vocabulary": digest(tokenizer.get_vocab()),
-        "token_limit": str(tokenizer.model_max_length),
+        "tokenizer": backbone.tokenizer_digest,
+        "token_limit": str(backbone.tokenizer.model_max_length),
         "schedule": digest(
             {
                 "prediction_type": backbone.schedule.prediction_type,
@@ -129,36 +138,6 @@ def backbone_identity(backbone: Backbone) -> dict[str, str]:
             }
         ),
     }
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Commit, versions and device."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        # Untracked files are no change of the code that ran.
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "device": device,
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """Git's answer about the folder that the package lies in; None outside a repository."""
-    command = ["git", "-C", str(PACKAGE.parent), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def open_run(

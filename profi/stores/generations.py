@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,13 +24,18 @@ SCHEMA = pa.schema(
 )
 
 
-def write_generations(folder: Path, index: int, generations: Sequence[Generation]) -> None:
-    """Write one part."""
+def write_generations(
+    folder: Path,
+    index: int,
+    generations: Sequence[Generation],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write one part, with what is to be noted of how it was painted."""
     rows = [
         asdict(item) | {"image_sha256": hashlib.sha256(item.image).hexdigest()}
         for item in generations
     ]
-    write_part(folder, index, rows, SCHEMA)
+    write_part(folder, index, rows, SCHEMA, facts)
 
 
 def read_generations_part(folder: Path, index: int) -> list[Generation] | None:

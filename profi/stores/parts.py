@@ -124,6 +124,16 @@ def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
     return None
 
 
+def part_facts(folder: Path, index: int) -> Mapping[str, str]:
+    """What a part's writer noted, without reading its rows; empty where it cannot be read."""
+    try:
+        metadata = pq.read_schema(part_path(folder, index)).metadata or {}
+    except (OSError, pa.ArrowException):
+        return {}
+    facts: dict[str, str] = json.loads(metadata.get(_FACTS_KEY, b"{}"))
+    return facts
+
+
 def read_parts(folder: Path, schema: pa.Schema) -> Iterator[Part]:
     """All whole parts of a folder in the order of their numbers, one in memory at a time."""
     for index in part_indices(folder):

@@ -1,11 +1,13 @@
 """The scores store: `<run>/scores/<metric>-<hash of its identity>/part-*.parquet`.
 
 Part n holds the scores of part n of the generations, whose digest it notes: when that part has
-been painted again, its scores are stale and count as absent.
+been painted again, its scores are stale and count as absent. It notes too which of its NaN stand
+for a failure (memory, a damaged file), so that these are tried again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from profi.stores.parts import read_part, read_parts, write_part
+from profi.stores.parts import part_facts, read_part, read_parts, write_part
 from profi.types import Score, digest
 
 SCHEMA = pa.schema(
@@ -26,6 +28,7 @@ SCHEMA = pa.schema(
     ]
 )
 _SOURCE = "generations"
+_FAILED = "failed"
 
 
 def scores_folder_name(metric: str, identity: Mapping[str, Any]) -> str:
@@ -38,9 +41,29 @@ def metric_of(folder_name: str) -> str:
     return folder_name.rpartition("-")[0]
 
 
-def write_scores(folder: Path, index: int, scores: Sequence[Score], source: str) -> None:
-    """Write one part; `source` is the `pictures_digest` of the generations that were scored."""
-    write_part(folder, index, [asdict(score) for score in scores], SCHEMA, {_SOURCE: source})
+def write_scores(
+    folder: Path,
+    index: int,
+    scores: Sequence[Score],
+    source: str,
+    failed: Iterable[str] = (),
+) -> None:
+    """Write one part.
+
+    Args:
+        folder: of the metric.
+        index: the part's number.
+        scores: its rows.
+        source: the `pictures_digest` of the generations that were scored.
+        failed: the triplets whose NaN stands for a failure and not for "there is no such score".
+    """
+    facts = {_SOURCE: source, _FAILED: json.dumps(sorted(failed))}
+    write_part(folder, index, [asdict(score) for score in scores], SCHEMA, facts)
+
+
+def failed_scores(folder: Path, index: int) -> frozenset[str]:
+    """The triplets of a part whose scoring failed, see `write_scores`."""
+    return frozenset(json.loads(part_facts(folder, index).get(_FAILED, "[]")))
 
 
 def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | None:
@@ -52,7 +75,16 @@ def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | Non
 
 
 def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
-    """The scores of several folders: columns triplet_id, seed, metric, value (NaN: no score)."""
-    rows = [row for folder in folders for part in read_parts(folder, SCHEMA) for row in part.rows]
-    frame = pd.DataFrame(rows, columns=SCHEMA.names)
+    """The scores of several folders, see `scores_frame`; stale ones are among them."""
+    return scores_frame(
+        Score(**row)
+        for folder in folders
+        for part in read_parts(folder, SCHEMA)
+        for row in part.rows
+    )
+
+
+def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:
+    """Columns triplet_id, seed, metric, value (NaN: no score); a row per score, in order."""
+    frame = pd.DataFrame([asdict(score) for score in scores], columns=SCHEMA.names)
     return frame.astype({"seed": "int64", "value": "float64"})

@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from profi.reports.names import RowKey
 from profi.reports.statistics import (
     BOOTSTRAP,
     NO_INTERVAL,
     T_INTERVAL,
+    Expected,
     cluster_bootstrap,
     paired_difference,
     summarise,
     t_interval,
 )
+from profi.reports.tables import render_latex, render_markdown, table2
 from profi.types import UserError
 
 
@@ -174,3 +177,28 @@ def test_the_only_base_serves_every_reading_and_no_base_gives_nan(scores):
     without = paired_difference(scores[scores["ablation"] != "base"])
     assert without["difference"].isna().all()
     assert (without["n_pairs"] == 0).all()
+
+
+def test_what_is_missing_from_every_line_is_counted_where_it_was_expected(scores):
+    lacking = scores[scores["triplet_id"] != "0003"]
+    lacking = lacking[~((lacking["ablation"] == "base") & (lacking["metric"] == "accuracy"))]
+    assert not line_of(summarise(lacking), "profi", "clip_score")["incomplete"]
+    wanted = Expected(
+        frozenset(scores["triplet_id"]),
+        frozenset(range(6)),
+        frozenset({RowKey("mini", "none_of_it", "paper")}),
+    )
+    summary = summarise(lacking, wanted)
+    assert summary["incomplete"].all()
+    # One of 24 triplets in five seeds, all of them in the sixth.
+    assert line_of(summary, "profi", "clip_score")["n_missing"] == 5 + 24
+    for ablation in ("base", "none_of_it"):
+        line = line_of(summary, ablation, "accuracy")
+        assert math.isnan(line["mean"])
+        assert line["n_missing"] == 6 * 24
+    table = table2(summary)
+    texts = render_markdown(table), render_latex(table)
+    assert not any(cell.best for cells in table.rows.values() for cell in cells)
+    assert all(cell.marks.startswith("*") for cells in table.rows.values() for cell in cells)
+    assert r"\*" in texts[0]
+    assert "$^{*}$" in texts[1]

@@ -2,26 +2,31 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from profi.config import ABLATIONS as CONFIG_ABLATIONS
 from profi.config import ClipConfig, Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
+from profi.data.images import images_digest
 from profi.inpainters.ablations import ABLATIONS
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
+from profi.reports import summarise
 from profi.runners import build
 from profi.runners.experiment import Command, run
-from profi.runners.report import Entry, collect, latest_scores
 from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
-from profi.stores.generations import read_generations
-from profi.stores.parts import part_indices, part_path
+from profi.runners.survey import Entry, check_comparable, collect, expected, latest_scores, survey
+from profi.stores.generations import read_generations, read_generations_part, write_generations
+from profi.stores.parts import part_facts, part_indices, part_path
 from profi.types import UserError
 
 
@@ -110,7 +115,7 @@ def test_three_shards_equal_one_run(settings: Callable[..., Config], tmp_path: P
     assert pictures(one) == pictures(three)
     entry = Entry(one, "m", "profi", "paper", 0)
     frames = [
-        collect([e], latest_scores([e], ["clip_score", "known_region_psnr"]))
+        collect({e: survey(e)}, latest_scores([e], ["clip_score", "known_region_psnr"]))
         for e in (entry, replace(entry, run=three))
     ]
     assert frames[0].equals(frames[1])
@@ -129,6 +134,57 @@ def test_a_part_lost_in_the_middle_is_painted_to_the_same_bits(
     assert pictures(folder) == before
 
 
+def test_what_the_manifest_wants_and_no_run_has_is_missing(
+    settings: Callable[..., Config],
+) -> None:
+    """Half of the parts only: every line says so, though the lines are alike."""
+    config = settings(shard="1/2", name="half")
+    assert "*" in go(config)
+    summary = pd.read_csv(Path(config.out) / "reports" / "half" / "table.csv")
+    assert summary["incomplete"].all()
+    assert summary["n_missing"].tolist() == [4, 4]
+    page = (Path(config.out) / "reports" / "half" / "report.html").read_text()
+    assert "8 scores missing" in page
+
+
+def test_scores_of_pictures_that_were_painted_again_are_missing(
+    settings: Callable[..., Config],
+) -> None:
+    config = settings()
+    go(config)
+    (folder,) = runs(config).values()
+    there = read_generations_part(folder.generations, 1)
+    assert there is not None
+    other = read_generations_part(folder.generations, 0)
+    assert other is not None
+    swapped = [replace(there[0], image=other[0].image), *there[1:]]
+    write_generations(folder.generations, 1, swapped)
+    entry = Entry(folder, "m", "profi", "paper", 0)
+    surveys = {entry: survey(entry)}
+    scores = collect(surveys, latest_scores([entry], ["clip_score"]))
+    assert len(scores) == 10 - len(there)
+    assert summarise(scores, expected(surveys))["n_missing"].tolist() == [len(there)]
+
+
+def test_runs_of_other_weights_do_not_share_a_table(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    def entry(seed: int, ablation: str = "base", weights: str = "a", method: str = "x") -> Entry:
+        run = RunFolder(tmp_path / f"{ablation}-{seed}-{weights}-{method}")
+        run.root.mkdir(exist_ok=True)
+        pixels = {"backbone": {"weights": weights}, "method": {"m": method}, "seed": seed}
+        (run.root / "run.json").write_text(json.dumps({"run_id": run.run_id, "pixels": pixels}))
+        return Entry(run, "m", ablation, "paper", seed)
+
+    check_comparable([entry(0), entry(1), entry(0, "profi", method="y")])
+    for wrong in (entry(1, weights="b"), entry(0, "profi", "b", "y")):
+        with pytest.raises(UserError, match=r"backbone\.weights .*stage=all") as caught:
+            check_comparable([entry(0), wrong])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"method\.m"):
+        check_comparable([entry(0), entry(1, method="y")])
+
+
 def test_the_id_follows_what_changes_pixels_and_nothing_else(
     settings: Callable[..., Config], backbone: Backbone
 ) -> None:
@@ -137,7 +193,7 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
 
     def run_id(config: Config, ablation: str = "profi", seed: int = 0) -> str:
         painter = build.inpainter(config, backbone, ablation)
-        return run_spec(config, painter, seed, triplets).run_id
+        return run_spec(config, painter, seed, triplets, "images").run_id
 
     first = run_id(config)
     same = [
@@ -169,10 +225,39 @@ def test_other_weights_are_another_run(settings: Callable[..., Config], backbone
     config = settings()
     triplets, _ = build.load_triplets(config.data)
     specs = [
-        run_spec(config, build.inpainter(config, model, "base"), 0, triplets)
+        run_spec(config, build.inpainter(config, model, "base"), 0, triplets, "images")
         for model in (backbone, replace(backbone, weights={"unet/x.safetensors": "other"}))
     ]
     assert specs[0].run_id != specs[1].run_id
+
+
+def test_other_image_bytes_are_another_digest(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    root = tmp_path / "images"
+    data = settings().data
+    shutil.copytree(data.root, root)
+    triplets, _ = build.load_triplets(data)
+    first = images_digest(root, triplets)
+    assert images_digest(root, triplets[::-1]) == first
+    victim = root / triplets[0].file_name
+    pixels = 255 - np.array(Image.open(victim))
+    Image.fromarray(pixels).save(victim)
+    assert images_digest(root, triplets) != first
+    victim.unlink()
+    assert images_digest(root, triplets) not in (first, images_digest(root, triplets[1:]))
+
+
+def test_parts_and_page_tell_by_what_they_were_painted(settings: Callable[..., Config]) -> None:
+    config = settings(name="told")
+    go(config)
+    (folder,) = runs(config).values()
+    facts = part_facts(folder.generations, 0)
+    assert (facts["device"], facts["batch size"]) == ("cpu", "2")
+    assert f"torch {torch.__version__}" in facts["versions"]
+    page = (Path(config.out) / "reports" / "told" / "report.html").read_text()
+    assert facts["commit"] in page
+    assert facts["versions"] in page
 
 
 def test_scoring_and_reporting_what_is_not_there_says_what_to_do(

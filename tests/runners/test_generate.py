@@ -20,11 +20,12 @@ from profi.inpainters.images import fit
 from profi.runners import build
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import Meter, meter
+from profi.runners.provenance import APART
 from profi.runners.score import resized_mask
 from profi.runners.spec import RunFolder
 from profi.stores.generations import read_generations
 from profi.stores.journal import read_lines
-from profi.stores.parts import part_indices, part_path
+from profi.stores.parts import part_facts, part_indices, part_path
 from profi.types import Triplet, UserError, sample_seed
 
 CPU = torch.device("cpu")
@@ -151,6 +152,28 @@ def test_a_failing_sample_is_set_aside_and_tried_again_in_its_own_batch(
     assert [b for b in again.batches if b not in healthy.batches] == []
 
 
+def test_a_retry_that_fails_leaves_the_good_pictures(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    """A batch with a gap fails as a whole the second time: nothing that was there is lost."""
+    run = RunFolder(tmp_path)
+    generate(run, Painter(poison="dog"), triplets, plan, CPU, METER)
+    before = pictures(run)
+    assert 0 < len(before) < len(triplets)
+
+    def failing(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("nothing fits")
+
+    tally = generate(run, failing, triplets, plan, CPU, METER)
+    assert (tally.painted, tally.kept) == (0, len(before))
+    assert pictures(run) == before
+    # Only what was there fails now: the gap is filled and the rest stays.
+    others = Painter(poison=next(t.prompt for t in triplets if t.prompt != "dog"))
+    generate(run, others, triplets, plan, CPU, METER)
+    after = pictures(run)
+    assert before.items() <= after.items()
+
+
 def test_a_missing_image_is_set_aside(
     tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
 ) -> None:
@@ -169,6 +192,25 @@ def test_a_batch_that_does_not_fit_is_painted_one_by_one(
     tally = generate(run, Painter(alone_only=True), triplets, plan, CPU, METER)
     assert (tally.painted, tally.failed) == (len(triplets), 0)
     assert not run.quarantine.exists()
+    # Noted, until the whole batch is painted together.
+    for index, part in plan.share(triplets):
+        apart = {t.triplet_id for b in plan.batches(part) if len(b) > 1 for t in b}
+        assert set(
+            filter(None, part_facts(run.generations, index).get(APART, "").split(" | "))
+        ) == (apart)
+
+
+def test_a_part_painted_in_several_goes_names_them_all(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run = RunFolder(tmp_path)
+    first, second = {"commit": "a", "device": "cpu"}, {"commit": "b", "device": "cpu"}
+    generate(run, Painter(poison="dog"), triplets, plan, CPU, METER, first)
+    generate(run, Painter(), triplets, plan, CPU, METER, second)
+    facts = [part_facts(run.generations, index) for index in part_indices(run.generations)]
+    assert {item["device"] for item in facts} == {"cpu"}
+    assert "a | b" in {item["commit"] for item in facts}
+    assert not any(APART in item for item in facts)
 
 
 def test_a_run_that_only_fails_says_so(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ class MaskedMean:
     version: int = 1
     name: str = "brightness"
     higher_is_better: bool = True
+    needs_original: bool = False
     seen: list[str] = field(default_factory=list)
 
     @property
@@ -68,8 +68,8 @@ def painted(root: Path, triplets: Sequence[Triplet], size: int = 4) -> RunFolder
     return run
 
 
-def absent(_: Triplet) -> None:
-    return None
+def absent(_: Triplet) -> np.ndarray:
+    raise UserError("gone.png does not exist: set data.root to the images' folder")
 
 
 def test_each_picture_is_scored_with_its_own_mask(
@@ -111,6 +111,14 @@ def test_what_cannot_be_scored_is_nan_counted_and_noted(
     frame = read_scores([scores_folder(run, metric)])
     assert sorted(frame[frame["value"].isna()]["triplet_id"]) == sorted(bad)
     assert {line["triplet_id"] for line in read_lines(run.quarantine)} == set(bad)
+    # Later, when the failure is over: these alone are scored, and a third start is idle.
+    healthy = MaskedMean()
+    tally = score(run, [healthy], triplets, absent, 3, METER)
+    assert (tally.computed, tally.n_nan) == (len(bad), 0)
+    assert set(healthy.seen) == {"cat"}
+    frame = read_scores([scores_folder(run, metric)])
+    assert frame["value"].tolist() == [float(i) for i in range(len(triplets))]
+    assert score(run, [MaskedMean()], triplets, absent, 3, METER).computed == 0
 
 
 def test_shards_score_all_between_them_bit_for_bit(
@@ -133,7 +141,7 @@ def test_originals_are_what_the_model_was_given(
     rows = [
         Generation(t.triplet_id, 0, png_of(image), 1, 1)
         for t in triplets
-        if (image := originals(t)) is not None
+        for image in (originals(t),)
     ]
     write_generations(run.generations, 0, rows)
     metric = KnownRegionPSNR()
@@ -143,8 +151,9 @@ def test_originals_are_what_the_model_was_given(
     assert values.min() == values.max() == metric.identity["cap_db"]
     other = RunFolder(tmp_path / "other")
     write_generations(other.generations, 0, rows)
-    score(other, [metric], triplets, absent, 4, METER)
-    assert all(math.isnan(v) for v in read_scores([scores_folder(other, metric)])["value"])
+    with pytest.raises(UserError, match=r"gone\.png.*metric\.metrics"):
+        score(other, [metric], triplets, absent, 4, METER)
+    assert score(other, [metric], triplets, originals, 4, METER).n_nan == 0
 
 
 def test_a_picture_of_no_triplet_is_refused(tmp_path: Path, triplets: tuple[Triplet, ...]) -> None:
