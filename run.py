@@ -120,6 +120,11 @@ def task(composed: DictConfig) -> None:
     except UserError as error:
         # Not an Exception, so that Hydra neither wraps nor decorates it.
         raise refuse(str(error)) from None
+    except OSError as error:
+        # A full disk, a folder without permission: of the machine, not of the program.
+        where = f"{error.filename}: " if error.filename else ""
+        reason = " ".join(str(error.strerror or error).split())
+        raise refuse(f"{where}{reason}; free space or name another folder with out=...") from None
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ ABLATIONS = {
 }
 STAGES = ("generate", "score", "report", "all")
 METRICS = ("clip_score", "accuracy", "aesthetic", "known_region_psnr")
+MAX_SEED = 2**63 - 1
 PACKAGE = Path(__file__).parent
 SHIPPED = "shipped:"
 
@@ -131,14 +132,13 @@ class DataConfig:
 
 @dataclass
 class SamplingConfig:
-    """How the diffusion is sampled. `eta` null leaves eq. 11's eta to the reading.
+    """How the diffusion is sampled (eq. 11's eta is a choice of the reading: `reading.eta`).
 
     `positive_prompt` is appended to every prompt, `negative_prompt` replaces the empty one.
     """
 
     num_inference_steps: int = number(50, at_least=1)
     guidance_scale: float = number(7.5, at_least=0)
-    eta: float | None = number(None, at_least=0, or_null=True)
     output: str = choice("unblended", "blended")
     positive_prompt: str = ""
     negative_prompt: str = ""
@@ -265,9 +265,15 @@ class Config:
                 raise UserError(f"{key}={values}: one of them is named twice")
         if any(seed < 0 for seed in self.seeds):
             raise UserError(f"seeds={self.seeds}: every seed must be at least 0")
+        # They are stored as 64-bit integers.
+        largest = max([self.seed, *self.seeds])
+        if largest > MAX_SEED:
+            raise UserError(f"seed={largest}: must be at most {MAX_SEED}")
         if not self.out:
             raise UserError("out= is empty: name the folder that the runs go to")
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+        if self.name is not None and (
+            self.name in ("", ".", "..") or Path(self.name).name != self.name
+        ):
             raise UserError(f"name={self.name}: must be a plain name, it becomes a folder")
 
     @property

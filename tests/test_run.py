@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 
 from profi.config import Config
 from profi.inpainters.readings import READINGS
+from run import task
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0
@@ -55,6 +57,9 @@ def call(
         (["ablations=[painta_only,paintan_only]"], ["twice"]),
         (["data=coco"], ["data.root"]),
         (["name=../up"], ["name=../up"]),
+        (["name=.."], ["name=.."]),
+        (["seed=9223372036854775808"], ["seed=9223372036854775808", "9223372036854775807"]),
+        (["sampling.eta=0.1"], ["sampling.eta"]),
         (["metric.metrics=[fid]"], ["fid", "clip_score"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),
@@ -72,6 +77,24 @@ def test_a_mistake_is_refused_by_name_in_one_line(
         assert word in line
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_machine_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that fills up meanwhile: no traceback, the path and the remedy."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "outputs/x")
+
+    monkeypatch.setattr("profi.runners.experiment.run", full)
+    with pytest.raises(SystemExit) as caught:
+        task(OmegaConf.structured(Config))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: outputs/x: No space left on device; "
+        "free space or name another folder with out=...\n"
+    )
 
 
 def test_a_refusal_needs_no_torch(tmp_path: Path) -> None:

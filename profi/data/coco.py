@@ -45,6 +45,9 @@ def read_coco(annotations: Path, min_area: float = 1.0) -> Candidates:
         # pycocotools reports its progress by print.
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(str(annotations))
+        # pycocotools keeps the last of several instances of one id.
+        if len(coco.anns) != len(coco.dataset.get("annotations", [])):
+            raise UserError(f"{annotations}: two instances share an annotation id; mend the file")
         found = [_candidate(coco, annotation, min_area) for annotation in coco.anns.values()]
     # JSON that cannot be parsed, or that is another structure.
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
@@ -96,11 +99,9 @@ def sample_triplets(
     file nor a version of any library matters, and a smaller sample is the start of a larger one.
 
     Raises:
-        UserError: fewer than `limit` triplets, or two of one annotation id.
+        UserError: fewer than `limit` triplets.
     """
     ordered = sorted(triplets, key=lambda triplet: _rank(triplet, seed))
-    if len({triplet.annotation_id for triplet in ordered}) != len(ordered):
-        raise UserError("two instances share an annotation id: mend data.annotations")
     if limit is not None and limit > len(ordered):
         raise UserError(
             f"data.limit={limit}: there are only {len(ordered)} usable instances; lower it"

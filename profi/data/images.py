@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
@@ -13,9 +14,14 @@ from profi.types import Triplet, UserError, digest
 
 
 def image_path(root: Path, triplet: Triplet) -> Path:
-    """Where a triplet's image lies; UserError for a name that leads out of `root`."""
-    path = (root / triplet.file_name).resolve()
-    if not path.is_relative_to(root.resolve()):
+    """Where a triplet's image lies; UserError for a name that leads out of `root`.
+
+    Judged by the name alone: links within the folder are its owner's (a model hub's cache and
+    git-annex keep all files behind links).
+    """
+    name = PurePath(os.path.normpath(triplet.file_name))
+    path = root / name
+    if name.is_absolute() or ".." in name.parts:
         raise UserError(
             f"image {triplet.image_id}: file_name {triplet.file_name!r} leads out of {root}; "
             "mend data.annotations"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from profi.atomic import whole_file
 from profi.types import Triplet, UserError, digest
 
 SCHEMA = pa.schema(
@@ -42,12 +42,8 @@ def write_manifest(path: Path, triplets: Sequence[Triplet]) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata(
         {_DIGEST_KEY: manifest_digest(triplets).encode()}
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def read_manifest(path: Path) -> tuple[Triplet, ...]:

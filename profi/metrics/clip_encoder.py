@@ -51,10 +51,9 @@ class ClipEncoder:
             UserError: unreachable, incomplete or not a CLIP model.
         """
         what = "CLIP model"
-        preprocessing = Preprocessing.from_config(
-            {"resample": 3, **preprocessor_config(path, what, key)}
-        )
+        config = {"resample": 3, **preprocessor_config(path, what, key)}
         with explained(what, path, key):
+            preprocessing = Preprocessing.from_config(config)
             tokenizer = CLIPTokenizer.from_pretrained(path)
             model: Any = CLIPModel.from_pretrained(path, dtype=torch.float32, weights_only=True)
         # Offline, transformers builds a tokenizer of the two special tokens rather than raise.

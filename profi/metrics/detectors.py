@@ -55,7 +55,6 @@ class TransformersDetector:
         categories: names to ids; the labels are matched by name, MSCOCO's older spellings too.
             Labels outside it are never reported.
         batch_size: pictures per forward pass, where the input size is fixed; else one.
-        score_floor: detections with scores up to it are left out; keep it below any threshold.
     """
 
     def __init__(
@@ -65,12 +64,10 @@ class TransformersDetector:
         *,
         categories: Mapping[str, int] = COCO_CATEGORIES,
         batch_size: int = 16,
-        score_floor: float = 0.05,
     ) -> None:
         self._model: Any = model.eval().requires_grad_(False)
         self._preprocessing = preprocessing
         self._batch_size = batch_size
-        self._score_floor = score_floor
         labels: dict[int, str] = self._model.config.id2label
         names = {
             int(index): name if name in categories else COCO_ALIASES.get(name, name)
@@ -103,8 +100,9 @@ class TransformersDetector:
             UserError: unreachable, no detector, or one of other categories.
         """
         what = "detector"
-        preprocessing = Preprocessing.from_config(preprocessor_config(path, what, _KEY))
+        config = preprocessor_config(path, what, _KEY)
         with explained(what, path, _KEY):
+            preprocessing = Preprocessing.from_config(config)
             model = AutoModelForObjectDetection.from_pretrained(
                 path, dtype=torch.float32, weights_only=True
             )
@@ -151,7 +149,8 @@ class TransformersDetector:
         detections = []
         for score, index in zip(top.values.tolist(), top.indices.tolist(), strict=True):
             query, label = divmod(index, scores.shape[1])
-            if score <= self._score_floor or label not in self._category_of:
+            # A softmax query's other labels are zeros.
+            if score <= 0 or label not in self._category_of:
                 continue
             cx, cy, w, h = boxes[query].tolist()
             box = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from profi.types import UserError
@@ -24,9 +25,10 @@ def explained(what: str, path: str, key: str) -> Iterator[None]:
     """
     try:
         yield
-    # transformers raises OSError for what is absent or unreachable, ValueError and KeyError for
-    # what is not a model of the expected kind.
-    except (OSError, ValueError, KeyError) as error:
+    # transformers raises OSError for what is absent or unreachable, ValueError, TypeError and
+    # KeyError for what is not a model of the expected kind, RuntimeError for weights of other
+    # shapes; safetensors its own error for a file cut short.
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{what} '{path}' cannot be loaded ({reason}): "

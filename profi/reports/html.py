@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from profi.atomic import write_text
 from profi.reports.gallery import GalleryItem
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import Expected, paired_difference, row_keys, summarise
@@ -59,7 +60,7 @@ def write_report(
     """Write the report of `scores` to `path`, one self-contained HTML file.
 
     Args:
-        path: of the file; written to a neighbour first and renamed.
+        path: of the file, which appears whole or not at all.
         scores: the long table (`statistics.COLUMNS`).
         gallery: pictures of the chosen triplets, see `gallery.choose_gallery`; only these are
             embedded.
@@ -96,10 +97,7 @@ def write_report(
         row_names=list(labels.values()),
         exhibits=[_exhibit(item) for item in gallery],
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, text)
 
 
 def _differences(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import Config, DataConfig, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.data.coco import Candidates, read_coco, sample_triplets
+from profi.data.images import image_path
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import (
     HUB_ERRORS,
@@ -30,6 +32,8 @@ from profi.metrics import (
 )
 from profi.types import Triplet, UserError
 
+log = logging.getLogger(__name__)
+
 
 def resolve_device(name: str) -> str:
     """`auto` becomes the best device there is; UserError for one that is not there."""
@@ -46,12 +50,27 @@ def resolve_device(name: str) -> str:
 
 
 def load_triplets(data: DataConfig) -> tuple[tuple[Triplet, ...], Candidates]:
-    """The sampled triplets, and what they were sampled from."""
+    """The sampled triplets, and what they were sampled from.
+
+    Raises:
+        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
+            the sampled images (some may be missing: these are set aside when their turn comes).
+    """
     root, annotations = shipped_path(data.root), shipped_path(data.annotations)
     if not root.is_dir():
         raise UserError(f"{root} is no folder: set data.root to the images' folder")
     candidates = read_coco(annotations, data.min_area)
-    return sample_triplets(candidates.triplets, data.limit, data.sample_seed), candidates
+    triplets = sample_triplets(candidates.triplets, data.limit, data.sample_seed)
+    paths = [image_path(root, triplet) for triplet in triplets]
+    missing = [path for path in paths if not path.is_file()]
+    if 2 * len(missing) > len(paths):
+        raise UserError(
+            f"{len(missing)} of the {len(paths)} sampled images are not in {root} "
+            f"(such as {missing[0].name}): set data.root to the images' folder"
+        )
+    if missing:
+        log.warning("%d images are missing, such as %s", len(missing), missing[0])
+    return triplets, candidates
 
 
 def load_model(model: ModelConfig) -> Backbone:
@@ -69,10 +88,8 @@ def load_model(model: ModelConfig) -> Backbone:
 
 
 def reading(config: Config) -> Reading:
-    """The reading with the run's own eta, where one is set."""
-    chosen = Reading(**asdict(config.reading))
-    eta = config.sampling.eta
-    return chosen if eta is None else replace(chosen, eta=eta)
+    """How the paper is read."""
+    return Reading(**asdict(config.reading))
 
 
 def reading_label(chosen: Reading) -> str:
@@ -150,9 +167,10 @@ def _check_hub(key: str, repository: str) -> None:
 
     Left to itself the download asks again for half a minute.
     """
-    if isinstance(try_to_load_from_cache(repository, "config.json"), str):
-        return
     try:
+        # Refuses what cannot be the name of a repository, too.
+        if isinstance(try_to_load_from_cache(repository, "config.json"), str):
+            return
         HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
     except HUB_ERRORS as error:
         raise UserError(

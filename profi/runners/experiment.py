@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from profi.config import Config, parse_shard, shipped_path
+from profi.config import Config, ReadingConfig, parse_shard, shipped_path
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
@@ -33,6 +34,8 @@ from profi.stores.scores import scores_folder_name
 from profi.types import Triplet, UserError, digest
 
 log = logging.getLogger(__name__)
+
+DEFAULT_READING = ReadingConfig().name
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def run(command: Command, console: Console) -> Table | None:
         UserError: see the stages and `profi.runners.build`.
     """
     config = command.config
+    _check_writable(command.out)
     triplets: tuple[Triplet, ...] = ()
     images = ""
     inpainters: dict[str, StableInpainting] = {}
@@ -100,6 +104,16 @@ def run(command: Command, console: Console) -> Table | None:
         for entry in entries:
             _score(command, entry, metrics, console)
     return _report(command, entries, metrics) if command.wants("report") else None
+
+
+def _check_writable(out: Path) -> None:
+    """UserError where runs could not be written, before anything is loaded."""
+    there = out
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "cannot be written to"
+        raise UserError(f"out={out}: {there} {what}; name another folder with out=...")
 
 
 def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
@@ -190,7 +204,9 @@ def _share(command: Command, triplets: Sequence[Triplet]) -> int:
 def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric]) -> Table:
     config = command.config
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
-    folders = folders or latest_scores(entries, config.metric.metrics)
+    if not folders:
+        required = {"accuracy": {"threshold": config.metric.accuracy.threshold}}
+        folders = latest_scores(entries, config.metric.metrics, required)
     facts: dict[str, Any] = {
         "experiment": config.name or f"{config.model.id}: {', '.join(e.ablation for e in entries)}",
         "command": command.line,
@@ -206,10 +222,17 @@ def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric
 
 
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
-    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several."""
+    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
+
+    A reading other than the paper's is added to the name, so that one experiment in two readings
+    leaves two reports: `table2_mini-released`, `table2_mini-paper-eta=0.05`.
+    """
     ids = [entry.run.run_id for entry in entries]
-    name = command.config.name or (ids[0] if len(ids) == 1 else digest(ids))
-    return command.out / "reports" / name
+    if command.config.name is None:
+        return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
+    label = build.reading_label(build.reading(command.config))
+    suffix = "" if label == DEFAULT_READING else "-" + label.replace(", ", "-")
+    return command.out / "reports" / f"{command.config.name}{suffix}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from profi import reports
+from profi.atomic import write_text
 from profi.data.hulls import hull_mask
 from profi.data.images import load_image
 from profi.reports.figures import outlined
@@ -62,8 +63,8 @@ def report(
     summary = reports.summarise(scores, wanted)
     table = reports.table2(summary, reports.paper_table2())
     reports.write_csv(summary, folder / "table.csv")
-    (folder / "table.md").write_text(reports.render_markdown(table), encoding="utf-8")
-    (folder / "table.tex").write_text(reports.render_latex(table), encoding="utf-8")
+    write_text(folder / "table.md", reports.render_markdown(table))
+    write_text(folder / "table.tex", reports.render_latex(table))
 
     choices = reports.choose_gallery(scores, GALLERY)
     told = _told(facts, surveys, folders)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional
 
+from profi.atomic import write_text
 from profi.data.hulls import hull_mask
+from profi.inpainters.images import fit
 from profi.metrics import Metric, Sample
 from profi.runners.generate import FAILURES, Plan
 from profi.runners.progress import Meter
@@ -24,6 +25,7 @@ from profi.stores.generations import pictures_digest, read_generations_part
 from profi.stores.journal import quarantine
 from profi.stores.parts import part_indices
 from profi.stores.scores import (
+    IDENTITY,
     failed_scores,
     read_scores_part,
     scores_folder_name,
@@ -155,16 +157,21 @@ def decode(png: bytes) -> np.ndarray:
 
 
 def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A bool mask [H, W] at another size, by the rule that fits it for the model (`fit`).
+    """A bool mask [H, W] as it was fitted to the model for a picture of `height` x `width`.
 
     So a pixel counts as painted here exactly where it was painted.
+
+    Raises:
+        UserError: no fitted picture is of that size.
     """
-    if mask.shape == (height, width):
-        return mask
-    resized = functional.interpolate(
-        torch.from_numpy(mask)[None, None].float(), size=(height, width), mode="nearest"
-    )
-    return resized[0, 0].numpy() > 0.5
+    image = torch.empty(3, *mask.shape, device="meta")
+    fitted = fit(image, torch.from_numpy(mask), max(height, width), 1)
+    if (fitted.height, fitted.width) != (height, width):
+        raise UserError(
+            f"a picture of {width}x{height} pixels was not painted from one of "
+            f"{mask.shape[1]}x{mask.shape[0]}: it is of other data, paint it again"
+        )
+    return fitted.mask.numpy()
 
 
 def originals_of(plan: Plan) -> Originals:
@@ -208,8 +215,7 @@ def _values(
 
 def _note_identity(folder: Path, metric: Metric) -> None:
     """What the hash in the folder's name stands for."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "identity.json"
+    path = folder / IDENTITY
     if not path.is_file():
         text = json.dumps({"metric": metric.name, **metric.identity}, indent=2, default=str)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")

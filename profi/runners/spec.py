@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from profi.atomic import write_text
 from profi.config import Config
 from profi.data.manifest import manifest_digest, write_manifest
 from profi.inpainters.ablations import compose
@@ -75,7 +74,7 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
     return {
         "model": model,
         "method": asdict(compose(ablation, reading(config))),
-        "sampling": asdict(config.sampling) | {"eta": None},
+        "sampling": asdict(config.sampling),
         "data": asdict(config.data),
         "part_size": config.part_size,
         "seed": seed,
@@ -160,12 +159,12 @@ def open_run(
         if canonical_json(_read_json(record)["pixels"]) != canonical_json(spec.pixels):
             raise UserError(f"{record} is of other settings than its folder's name: move it away")
     else:
-        _write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
+        write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
     append_line(run.root / "starts.jsonl", {"command": command, **spec.environment})
     # A manifest is a function of the run's id; writing it anew mends a damaged one.
     write_manifest(run.manifest, triplets)
-    _write_text(run.root / "config.yaml", config_text)
-    _write_text(run.root / "settings" / f"{digest(settings)}.json", _pretty(settings))
+    write_text(run.root / "config.yaml", config_text)
+    write_text(run.root / "settings" / f"{digest(settings)}.json", _pretty(settings))
     return run
 
 
@@ -199,11 +198,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: move its folder away") from error
     return value
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a small file so that no other shard ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -17,7 +17,7 @@ from profi.runners.spec import RunFolder, run_record
 from profi.stores.generations import pictures_digest, read_generations_part
 from profi.stores.journal import read_lines
 from profi.stores.parts import part_facts, part_indices
-from profi.stores.scores import metric_of, read_scores_part, scores_frame
+from profi.stores.scores import IDENTITY, metric_of, read_scores_part, scores_frame
 from profi.types import Triplet, UserError
 
 
@@ -194,7 +194,7 @@ def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
     if not wanted:
         return True
     try:
-        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+        identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return all(identity.get(name) == value for name, value in wanted.items())

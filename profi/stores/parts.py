@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from profi.atomic import whole_file
 from profi.types import canonical_json
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,6 @@ def write_part(
     facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a part, replacing one of the same number; visible only when it is whole on the disk."""
-    folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=schema)
     # Over the values as they are stored: a 1 in a float column comes back as 1.0.
     metadata = {
@@ -83,22 +81,9 @@ def write_part(
     }
     table = table.replace_schema_metadata(metadata)
     path = part_path(folder, index)
-    temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            # PNG does not compress further.
-            pq.write_table(table, file, compression="none")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself must be on the disk too, before anything relies on it.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole_file(path) as file:
+        # PNG does not compress further.
+        pq.write_table(table, file, compression="none")
     # What a killed writer of this very part left behind.
     for leftover in folder.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
+#: What the hash in a folder's name stands for, beside the parts.
+IDENTITY = "identity.json"
 _SOURCE = "generations"
 _FAILED = "failed"
 

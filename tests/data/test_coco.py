@@ -113,9 +113,10 @@ def test_samples_nest_and_seeds_differ(tmp_path: Path) -> None:
 
 
 def test_twice_the_same_annotation_is_refused(tmp_path: Path) -> None:
-    found = read_coco(write(tmp_path / "a.json", instances())).triplets
+    content = instances()
+    content["annotations"].append(content["annotations"][0])
     with pytest.raises(UserError, match="share an annotation id"):
-        sample_triplets([*found, found[0]], None, 0)
+        read_coco(write(tmp_path / "a.json", content))
 
 
 def test_manifest_survives_the_disk_and_its_digest_is_of_values(tmp_path: Path) -> None:

@@ -33,16 +33,17 @@ def test_grey_images_become_rgb(root: Path) -> None:
     np.testing.assert_array_equal(load_image(root, TRIPLET), expected)
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "x/../../secret.png", "ABSOLUTE", "link.png"])
+@pytest.mark.parametrize("name", ["../secret.png", "x/../../secret.png", "ABSOLUTE", ".."])
 def test_a_name_that_leads_out_is_refused(root: Path, name: str) -> None:
     outside = root.parent / "secret.png"
-    (root / "link.png").symlink_to(outside)
     name = str(outside) if name == "ABSOLUTE" else name
     with pytest.raises(UserError, match="leads out of"):
         load_image(root, replace(TRIPLET, file_name=name))
 
 
-def test_a_link_as_the_root_itself_is_fine(root: Path, tmp_path: Path) -> None:
+def test_links_are_fine(root: Path, tmp_path: Path) -> None:
+    (root / "link.png").symlink_to(root.parent / "secret.png")
+    assert load_image(root, replace(TRIPLET, file_name="./link.png")).shape == (8, 12, 3)
     (tmp_path / "linked").symlink_to(root)
     assert load_image(tmp_path / "linked", TRIPLET).shape == (8, 12, 3)
 

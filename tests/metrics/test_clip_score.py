@@ -115,6 +115,20 @@ def test_an_unreachable_repository_is_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", ["cut", "size"])
+def test_a_damaged_model_is_one_line(clip_folder, tmp_path, damage):
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    if damage == "cut":
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:200])
+    else:
+        config = folder / "preprocessor_config.json"
+        config.write_text('{"do_resize": true, "size": {"odd": 1}}')
+    with pytest.raises(UserError, match=r"cannot be loaded.*metric\.clip\.path=") as caught:
+        CLIPScore.from_pretrained(str(folder))
+    assert "\n" not in str(caught.value)
+
+
 def test_identity_knows_the_weights(encoder, clip_folder, tmp_path, tiny):
     again = ClipEncoder.from_pretrained(str(clip_folder), "metric.clip.path")
     assert again.identity == encoder.identity

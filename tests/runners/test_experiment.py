@@ -22,12 +22,13 @@ from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
 from profi.runners import build
-from profi.runners.experiment import Command, run
+from profi.runners.experiment import Command, report_folder, run
 from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
 from profi.runners.survey import Entry, check_comparable, collect, expected, latest_scores, survey
 from profi.stores.generations import read_generations, read_generations_part, write_generations
 from profi.stores.parts import part_facts, part_indices, part_path
-from profi.types import UserError
+from profi.stores.scores import scores_folder_name, write_scores
+from profi.types import Score, UserError
 
 
 def go(config: Config) -> str:
@@ -208,7 +209,7 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
         replace(config, sampling=replace(sampling, guidance_scale=1.0)),
         replace(config, sampling=replace(sampling, output="blended")),
         replace(config, sampling=replace(sampling, negative_prompt="x")),
-        replace(config, sampling=replace(sampling, eta=0.3)),
+        replace(config, reading=replace(reading, eta=0.3)),
         replace(config, reading=replace(reading, offset=0.5)),
         replace(config, model=replace(config.model, batch_size=3)),
         replace(config, model=replace(config.model, long_side=48)),
@@ -304,6 +305,8 @@ def test_an_unreachable_model_is_named_with_its_remedy(settings: Callable[..., C
         ("/no/such/folder", "does not exist"),
         ("shipped:cpu/nothing", "does not exist"),
         (None, "is not set"),
+        ("my clip", "neither a local folder"),
+        ("clip--b16", "neither a local folder"),
     ],
 )
 def test_weights_of_a_metric_that_are_not_there_name_their_key(
@@ -324,5 +327,48 @@ def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
 def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config]) -> None:
     config = settings()
     assert build.reading_label(build.reading(config)) == "paper"
-    changed = replace(config, sampling=replace(config.sampling, eta=0.05))
+    changed = replace(config, reading=replace(config.reading, eta=0.05), name="x")
     assert build.reading_label(build.reading(changed)) == "paper, eta=0.05"
+    folders = [
+        report_folder(Command(c, "", ""), []).name for c in (replace(config, name="x"), changed)
+    ]
+    assert folders == ["x", "x-paper-eta=0.05"]
+
+
+def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for threshold in (0.3, 0.5):
+        folder = run.scores / scores_folder_name("accuracy", {"threshold": threshold})
+        write_scores(folder, 0, [Score("a", 0, "accuracy", 100.0)], "x")
+        (folder / "identity.json").write_text(json.dumps({"threshold": threshold}))
+    entry = Entry(run, "m", "base", "paper", 0)
+    for threshold in (0.3, 0.5):
+        wanted = {"threshold": threshold}
+        found = latest_scores([entry], ["accuracy"], {"accuracy": wanted})
+        assert found == {"accuracy": scores_folder_name("accuracy", wanted)}
+    with pytest.raises(UserError, match=r"threshold=0\.4.*stage=score"):
+        latest_scores([entry], ["accuracy"], {"accuracy": {"threshold": 0.4}})
+
+
+def test_some_missing_images_are_told_and_most_are_refused(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    data = settings().data
+    root = tmp_path / "images"
+    shutil.copytree(data.root, root)
+    files = sorted(root.iterdir())
+    files[0].unlink()
+    changed = replace(data, root=str(root))
+    assert len(build.load_triplets(changed)[0]) == 10
+    for path in files[1:6]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"6 of the 10 sampled images.*data\.root"):
+        build.load_triplets(changed)
+
+
+def test_an_out_that_cannot_be_written_is_refused_at_once(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"out=.*is no folder"):
+        go(settings(out=str(tmp_path / "file" / "runs")))

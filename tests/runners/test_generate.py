@@ -195,9 +195,8 @@ def test_a_batch_that_does_not_fit_is_painted_one_by_one(
     # Noted, until the whole batch is painted together.
     for index, part in plan.share(triplets):
         apart = {t.triplet_id for b in plan.batches(part) if len(b) > 1 for t in b}
-        assert set(
-            filter(None, part_facts(run.generations, index).get(APART, "").split(" | "))
-        ) == (apart)
+        noted = part_facts(run.generations, index).get(APART, "")
+        assert set(filter(None, noted.split(" | "))) == apart
 
 
 def test_a_part_painted_in_several_goes_names_them_all(
@@ -237,6 +236,8 @@ def test_masks_are_resized_for_scoring_as_for_painting(height: int, width: int) 
     fitted = fit(torch.zeros(3, height, width), torch.from_numpy(mask), 64, 16)
     content = fitted.mask[: fitted.height, : fitted.width].numpy()
     np.testing.assert_array_equal(resized_mask(mask, *content.shape), content)
+    with pytest.raises(UserError, match="not painted from"):
+        resized_mask(mask, 40, 64)
 
 
 def test_the_bar_shows_on_terminals_only() -> None:
