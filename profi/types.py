@@ -1,6 +1,6 @@
 """The records that travel between the stages. A leaf: imports nothing of profi.
 
-    triplets -> inpainter -> generations store -> metrics -> scores store -> report
+triplets -> inpainter -> generations store -> metrics -> scores store -> report
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from transformers import CLIPModel
 
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.mini import models
-from profi.mini.scenes import SceneSampler, SpriteSheet
+from profi.mini.scenes import SceneSampler, Split, SpriteSheet
 from profi.mini.training.clip import features, normalise
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.world import World
@@ -75,7 +75,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     head = AestheticPredictor(clip.config.projection_dim).to(device)
     pool: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def draw(split: str, chunk: int) -> tuple[Tensor, Tensor]:
+    def draw(split: Split, chunk: int) -> tuple[Tensor, Tensor]:
         sampler = SceneSampler(world, SpriteSheet.load(world, split, device))
         g = make_generator(device, seed, 51 + (split == "val"), chunk)
         parts = [graded(sampler.sample(512, g).image, g) for _ in range(POOL // 512)]

@@ -183,5 +183,7 @@ def train(
     seconds = before + time.monotonic() - start
     _save(folder, model, average, optimizer, step, seconds)
     model.load_state_dict(average)
-    model.to(memory_format=torch.contiguous_format).eval()  # safetensors takes no other layout
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()  # safetensors takes no other layout
+    model.eval()
     return {"steps": step, "seconds": seconds, "samples": step * plan.batch}
