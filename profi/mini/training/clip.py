@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from profi.mini import models
 from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
@@ -146,4 +146,7 @@ def contrast(
     folder = work / "models" / "clip"
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    side = world.clip_image_size
+    crop = {"height": side, "width": side}
+    CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop).save_pretrained(folder)
     return figures

@@ -21,7 +21,7 @@ from profi.mini.world import World
 from profi.types import sample_seed
 
 PLANS = {
-    "cpu": Plan(steps=2400, batch=32, rate=1e-3, warmup=150, decay=0.5, weight_decay=1e-4),
+    "cpu": Plan(steps=8000, batch=32, rate=1e-3, warmup=150, decay=0.5, weight_decay=1e-4),
     "gpu": Plan(steps=12000, batch=128, rate=6e-4, warmup=300, decay=0.5, weight_decay=1e-4),
 }
 POOL = 2048
