@@ -54,8 +54,8 @@ def curves(work: Path, target: Path) -> None:
     figure.savefig(target, dpi=80)
 
 
-def page(size: World, figures: dict) -> str:
-    """The README's text."""
+def page(size: World, figures: dict, notes: str) -> str:
+    """The README's text; `notes` tell what the figures do not."""
     stages = [stage for stage in STAGES if stage in figures]
     models = "\n".join(
         f"| {stage} | {WHAT[stage]} | {f['parameters'] / 1e6:.2f} M | {f['steps']:,} | "
@@ -73,9 +73,9 @@ def page(size: World, figures: dict) -> str:
     counts = figures["scenes"]
     return f"""# The embedded world
 
-Scenes of {len(size.categories)} COCO categories at {size.image_size}x{size.image_size} pixels, and
-models of them that we trained ourselves, so that the whole protocol runs on a laptop, offline,
-through the same classes as Stable Diffusion, CLIP and a COCO detector.
+Scenes of {len(size.categories)} COCO categories, {size.image_size} pixels a side, and models of
+them that we trained ourselves, so that the whole protocol runs on a laptop, offline, through the
+same classes as Stable Diffusion, CLIP and a COCO detector.
 
 - **Scenes** (`scenes.py`): 1 to 4 objects over gradients, horizons, mottling and stripes; scale,
   place, flip, rotation, colour and occlusion vary; masks are exact. Validation scenes differ from
@@ -102,6 +102,7 @@ through the same classes as Stable Diffusion, CLIP and a COCO detector.
 The aesthetic score here rates how clean a render is, from 0 (heavily corrupted) to 10 (untouched).
 It is not a model of human taste and not on LAION's scale.
 
+{notes}
 What the base inpainting model does with prompts, and how it fails, is in
 [the recorded results](../../results/README.md).
 
@@ -121,7 +122,9 @@ def main(arguments: list[str]) -> None:
     work = Path(chosen.get("work", "outputs/mini")) / size.size
     curves(work, size.folder / "curves.png")
     target = size.folder.parents[1] / "README.md"
-    target.write_text(page(size, json.loads((work / "figures.json").read_text())))
+    notes = work / "notes.md"
+    figures = json.loads((work / "figures.json").read_text())
+    target.write_text(page(size, figures, notes.read_text() if notes.exists() else ""))
     print(target)
 
 
