@@ -1,0 +1,71 @@
+"""The method as it is wired: a RASG step of a whole run turns attention into the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from profi.attention.capture import CrossAttentionCapture
+from profi.attention.control import Branch, UNetPass, controlled
+from profi.attention.sites import attention_sites
+from profi.attention.tokens import word_tokens
+from profi.guidance.objectives import mean_attention
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.readings import PAPER
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+
+PROMPTS = ["cat", "red bus"]
+
+
+def second_input(paint: StableInpainting, images: Tensor, masks: Tensor) -> Tensor:
+    """What the UNet is given in the second step's conditional pass: [B, 9, h, w]."""
+    seen: list[Tensor] = []
+    unet = paint.backbone.unet
+    hook = unet.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    try:
+        paint(images, masks, PROMPTS, [3, 4])
+    finally:
+        hook.remove()
+    return seen[2]  # conditional, unconditional, conditional
+
+
+def contrast(backbone: Backbone, inputs: Tensor, t: int, inside: Tensor) -> Tensor:
+    """Attention to the prompt's words inside the mask minus that outside, per sample."""
+    tokens = word_tokens(backbone.tokenizer, PROMPTS)
+    capture = CrossAttentionCapture(attention_sites(backbone.unet), 4)
+    with torch.no_grad(), controlled(backbone.unet, capture):
+        backbone.unet(
+            inputs,
+            t,
+            encoder_hidden_states=backbone.encode_ids(tokens.input_ids),
+            cross_attention_kwargs=UNetPass(Branch.CONDITIONAL, t, 0, 2).kwargs(),
+        )
+    A = (mean_attention(capture.take()) * tokens.words[:, None]).sum(-1)
+    return torch.stack([a[m].mean() - a[~m].mean() for a, m in zip(A, inside, strict=True)])
+
+
+@pytest.mark.parametrize("ablation", ["rasg_only", "profi"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_turns_attention_into_the_mask(
+    new_backbone: Callable[..., Backbone], ablation: str, seed: int
+) -> None:
+    backbone = new_backbone(seed)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, 3, 48, 64, generator=generator)
+    masks = torch.zeros(2, 48, 64, dtype=torch.bool)
+    masks[0, :16, 16:64] = True
+    masks[1, 16:48, :32] = True
+    # The level's 3 x 4 cells by hand, row by row: a transposed or inverted mask would differ.
+    inside = torch.tensor([[0, 1, 1, 1] + [0] * 8, [0] * 4 + [1, 1, 0, 0] * 2], dtype=torch.bool)
+    sampling = Sampling(num_inference_steps=20)
+    after = {}
+    for eta in (0.0, 0.05):
+        method = compose(ablation, replace(PAPER, eta=eta))
+        inputs = second_input(StableInpainting(backbone, method, sampling), images, masks)
+        after[eta] = contrast(backbone, inputs, 949, inside)
+    assert bool((after[0.05] > after[0.0]).all())
