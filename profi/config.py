@@ -12,16 +12,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from profi.types import UserError
+from profi.types import ABLATIONS, UserError
 
-#: The rows of the ablation (Table 2) by the spellings accepted on the command line.
-ABLATIONS = {
-    "base": "base",
-    "painta_only": "painta_only",
-    "paintan_only": "painta_only",
-    "rasg_only": "rasg_only",
-    "profi": "profi",
-}
 STAGES = ("generate", "score", "report", "all")
 METRICS = ("clip_score", "accuracy", "aesthetic", "known_region_psnr")
 MAX_SEED = 2**63 - 1

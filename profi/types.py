@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 
@@ -17,6 +18,18 @@ class UserError(Exception):
 
     `run.py` prints the message alone (no traceback) and exits with status 2.
     """
+
+
+# The rows of the ablation (Table 2): command-line name -> the row's name; one has two spellings.
+ABLATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "base": "base",
+        "painta_only": "painta_only",
+        "paintan_only": "painta_only",
+        "rasg_only": "rasg_only",
+        "profi": "profi",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from profi.attention.painta import PAIntASettings
 from profi.guidance.rasg import RASGSettings
 from profi.inpainters.masks import MaskedImage, MaskResizing
 from profi.inpainters.readings import Reading
-from profi.types import UserError
+from profi.types import ABLATIONS, UserError
 
 
 @dataclass(frozen=True)
@@ -21,18 +19,6 @@ class Method:
     masked_image: MaskedImage = "as_resized"
     painta: PAIntASettings | None = None
     rasg: RASGSettings | None = None
-
-
-# Command-line name -> the row's name; one row has two spellings.
-ABLATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "base": "base",
-        "painta_only": "painta_only",
-        "paintan_only": "painta_only",
-        "rasg_only": "rasg_only",
-        "profi": "profi",
-    }
-)
 
 
 def compose(ablation: str, reading: Reading) -> Method:

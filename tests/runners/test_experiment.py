@@ -14,10 +14,8 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from profi.config import ABLATIONS as CONFIG_ABLATIONS
 from profi.config import ClipConfig, Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
 from profi.data.images import images_digest
-from profi.inpainters.ablations import ABLATIONS
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
@@ -320,7 +318,6 @@ def test_weights_of_a_metric_that_are_not_there_name_their_key(
 
 def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
     assert [f.name for f in fields(ReadingConfig)] == [f.name for f in fields(Reading)]
-    assert dict(CONFIG_ABLATIONS) == dict(ABLATIONS)
     assert Reading(**asdict(ReadingConfig())) == READINGS["paper"]
 
 

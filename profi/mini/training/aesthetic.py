@@ -7,6 +7,7 @@ of human taste, and its scale is not LAION's.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -73,8 +74,8 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     clip = clip.to(device).eval().requires_grad_(False)
     torch.manual_seed(seed)
     head = AestheticPredictor(clip.config.projection_dim).to(device)
-    pool: dict[int, tuple[Tensor, Tensor]] = {}
 
+    @lru_cache(maxsize=1)  # the current chunk
     def draw(split: Split, chunk: int) -> tuple[Tensor, Tensor]:
         sampler = SceneSampler(world, SpriteSheet.load(world, split, device))
         g = make_generator(device, seed, 51 + (split == "val"), chunk)
@@ -87,11 +88,8 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
 
     def loss_at(step: int) -> dict[str, Tensor]:
         chunk, i = divmod(step * plan.batch, POOL * 8)
-        if chunk not in pool:
-            pool.clear()
-            pool[chunk] = draw("train", chunk)
         i %= POOL
-        x, rating = (t[i : i + plan.batch] for t in pool[chunk])
+        x, rating = (t[i : i + plan.batch] for t in draw("train", chunk))
         return {"mse": F.mse_loss(head(x), rating)}
 
     figures: dict = train(head, loss_at, plan, work / "aesthetic")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -88,13 +89,13 @@ def contrast(
     """Train what of `model` is not frozen, measure zero-shot accuracy on validation crops and
     save to `work/models/clip`."""
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
-    pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def scene_texts(scenes: Scenes, rng: random.Random) -> tuple[list[str], list[int]]:
         kinds = [[k for k in row if k >= 0] for row in scenes.category.tolist()]
         texts = [caption([world.categories[k] for k in row], rng) for row in kinds]
         return texts, [sum(1 << k for k in set(row)) for row in kinds]
 
+    @lru_cache(maxsize=1)  # the current chunk
     def draw(chunk: int) -> tuple[Tensor, Tensor, Tensor]:
         g, rng = make_generator(device, seed, 11, chunk), random.Random(f"{seed}:{chunk}")
         side = world.clip_image_size
@@ -124,10 +125,7 @@ def contrast(
 
     def loss_at(step: int) -> dict[str, Tensor]:
         chunk, i = divmod(step * plan.batch, POOL)
-        if chunk not in pool:
-            pool.clear()
-            pool[chunk] = draw(chunk)
-        pixels, ids, sets = (t[i : i + plan.batch] for t in pool[chunk])
+        pixels, ids, sets = (t[i : i + plan.batch] for t in draw(chunk))
         with mixed_precision(device):
             image, text = features(model, pixels), features(model, ids=ids)
         logits = model.logit_scale.exp().clamp(max=100) * image @ text.T

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -84,17 +85,16 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     torch.manual_seed(seed)
     model = models.detector(world).to(device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
-    pool: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @lru_cache(maxsize=1)  # the current chunk
+    def draw(chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+        g = make_generator(device, seed, 41, chunk)
+        images, boxes, kinds = zoom(sampler.sample(POOL, g), g, world)
+        return recolour(corrupt(images, g, share=0.3), g, share=0.7), boxes, kinds
 
     def loss_at(step: int) -> dict[str, Tensor]:
         chunk, i = divmod(step * plan.batch, POOL)
-        if chunk not in pool:
-            pool.clear()
-            g = make_generator(device, seed, 41, chunk)
-            images, boxes, kinds = zoom(sampler.sample(POOL, g), g, world)
-            images = recolour(corrupt(images, g, share=0.3), g, share=0.7)
-            pool[chunk] = images, boxes, kinds
-        images, boxes, kinds = (t[i : i + plan.batch] for t in pool[chunk])
+        images, boxes, kinds = (t[i : i + plan.batch] for t in draw(chunk))
         with mixed_precision(device):
             return {"set": model(pixel_values=images, labels=labels_of(boxes, kinds)).loss}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -116,14 +117,11 @@ def fit(
     )
     text = text.to(device).eval().requires_grad_(False)
     scheduler = DDPMScheduler.from_config(dict(models.SCHEDULER), prediction_type="v_prediction")
-    held: dict[int, Pool] = {}
+    make = lru_cache(maxsize=1)(maker.make)  # the current pool
 
     def loss_at(step: int) -> dict[str, Tensor]:
         number, i = divmod(step * plan.batch, pools.size * pools.uses)
-        if number not in held:
-            held.clear()
-            held[number] = maker.make(number, pools.size, inpainting)
-        pool, use = held[number], i // pools.size
+        pool, use = make(number, pools.size, inpainting), i // pools.size
         order = torch.randperm(
             pools.size, generator=make_generator(device, seed, 32, number, use), device=device
         )

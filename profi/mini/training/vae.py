@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -34,22 +35,19 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     torch.manual_seed(seed)
     model = models.vae(world).to(device, memory_format=torch.channels_last)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
-    pool: dict[int, Tensor] = {}
 
-    def images_at(step: int) -> Tensor:
-        chunk, i = divmod(step * plan.batch, POOL)
-        if chunk not in pool:
-            pool.clear()
-            g = make_generator(device, seed, 1, chunk)
-            images = torch.cat([sampler.sample(256, g).image for _ in range(POOL // 256)])
-            # The inpainting UNet also sees encoded images with grey holes: a quarter gets one.
-            holes = random_masks(POOL // 4, world.image_size, g)[:, None]
-            images[: POOL // 4] = torch.where(holes, 0.5, images[: POOL // 4])
-            pool[chunk] = images[torch.randperm(POOL, generator=g, device=device)]
-        return pool[chunk][i : i + plan.batch]
+    @lru_cache(maxsize=1)  # the current chunk
+    def draw(chunk: int) -> Tensor:
+        g = make_generator(device, seed, 1, chunk)
+        images = torch.cat([sampler.sample(256, g).image for _ in range(POOL // 256)])
+        # The inpainting UNet also sees encoded images with grey holes: a quarter gets one.
+        holes = random_masks(POOL // 4, world.image_size, g)[:, None]
+        images[: POOL // 4] = torch.where(holes, 0.5, images[: POOL // 4])
+        return images[torch.randperm(POOL, generator=g, device=device)]
 
     def loss_at(step: int) -> dict[str, Tensor]:
-        x = (images_at(step) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        chunk, i = divmod(step * plan.batch, POOL)
+        x = (draw(chunk)[i : i + plan.batch] * 2 - 1).contiguous(memory_format=torch.channels_last)
         g = make_generator(device, seed, 2, step)
         with mixed_precision(device):
             posterior = model.encode(x).latent_dist
