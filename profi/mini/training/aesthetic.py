@@ -20,6 +20,7 @@ from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, Split, SpriteSheet
 from profi.mini.training.clip import features, normalise
+from profi.mini.training.crops import graded
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.world import World
 
@@ -28,43 +29,6 @@ PLANS = {
     "gpu": Plan(steps=6000, batch=512, rate=1e-3, warmup=100, decay=0.7),
 }
 POOL = 4096
-
-
-def graded(images: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Corrupt images by a random grade in [0, 1] each: blur, noise, fading, blocks, warping.
-
-    Returns the images and their ratings 10 * (1 - grade) [N]; a fifth stays untouched.
-    """
-    n, _, h, w = images.shape
-    grade = torch.rand(n, generator=g, device=g.device)
-    grade *= torch.rand(n, generator=g, device=g.device) > 0.2
-    s = grade[:, None, None, None]
-    small = F.interpolate(images, scale_factor=0.2, mode="bilinear", antialias=True)
-    blurred = F.interpolate(small, (h, w), mode="bicubic")
-    blocks = F.interpolate(small, (h, w), mode="nearest")
-    noise = torch.randn(images.shape, generator=g, device=g.device)
-    base = F.affine_grid(torch.eye(2, 3, device=g.device).expand(n, 2, 3), [n, 3, h, w], False)
-    bend = F.interpolate(
-        torch.randn((n, 2, 8, 8), generator=g, device=g.device), (h, w), mode="bicubic"
-    )
-    warped = F.grid_sample(
-        images,
-        base + 0.15 * s * bend.permute(0, 2, 3, 1),
-        padding_mode="border",
-        align_corners=False,
-    )
-    faded = images + s * 0.8 * (images.mean((1, 2, 3), keepdim=True) - images)
-    variants = torch.stack(
-        [
-            images + s * (blurred - images),
-            images + 0.35 * s * noise,
-            faded,
-            images + s * (blocks - images),
-            warped,
-        ]
-    )
-    kind = torch.randint(len(variants), (1, n, 1, 1, 1), generator=g, device=g.device)
-    return variants.gather(0, kind.expand(1, *images.shape))[0].clamp(0, 1), 10 * (1 - grade)
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:

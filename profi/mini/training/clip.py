@@ -1,7 +1,9 @@
 """Stage `clip`: the tokenizer and a dual encoder, trained contrastively on crops and scenes.
 
 Many samples of a batch show the same things, so a sample's positives are all the texts that
-name the same set of categories; the rest are negatives.
+name the same set of categories; the rest are negatives. Part of the whole scenes are corrupted by
+a grade, which a linear read-out of the image embedding must tell: labels alone teach features that
+forget how clean a render is, and the aesthetic head has to read it from them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from profi.mini import models
 from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
-from profi.mini.training.crops import corrupt, object_crops, recolour
+from profi.mini.training.crops import corrupt, graded, object_crops, recolour
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.world import World
 
@@ -28,6 +30,7 @@ PLANS = {
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096
+RATING_WEIGHT = 3.0  # of the squared error of the rating, in tenths, beside the contrastive loss
 # CLIP's own normalisation constants (its preprocessor_config.json).
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -38,6 +41,15 @@ def normalise(images: Tensor, side: int) -> Tensor:
         images = F.interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
     return (images - mean) / std
+
+
+class RatedCLIP(nn.Module):
+    """A dual encoder and, for the time of training, a linear rating of its image embedding."""
+
+    def __init__(self, clip: CLIPModel) -> None:
+        super().__init__()
+        self.clip = clip
+        self.rating = nn.Linear(clip.config.projection_dim, 1)
 
 
 def features(model: CLIPModel, pixels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:
@@ -88,6 +100,7 @@ def contrast(
 ) -> dict:
     """Train what of `model` is not frozen, measure zero-shot accuracy on validation crops and
     save to `work/models/clip`."""
+    both = RatedCLIP(model).to(device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
 
     def scene_texts(scenes: Scenes, rng: random.Random) -> tuple[list[str], list[int]]:
@@ -96,10 +109,10 @@ def contrast(
         return texts, [sum(1 << k for k in set(row)) for row in kinds]
 
     @lru_cache(maxsize=1)  # the current chunk
-    def draw(chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(chunk: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         g, rng = make_generator(device, seed, 11, chunk), random.Random(f"{seed}:{chunk}")
         side = world.clip_image_size
-        images, ids, sets = [], [], []
+        images, ids, sets, ratings = [], [], [], []
         for _ in range(POOL // 512):
             scenes = sampler.sample(384, g)
             crops, kind = object_crops(scenes, world.image_size, g, jitter=0.15)
@@ -110,10 +123,12 @@ def contrast(
                 for n in names
             ]
             part = scene_texts(scenes, rng)
+            whole, rating = graded(scenes.image[:192], g)
             images += [
                 normalise(crops, side)[:320],
-                normalise(recolour(scenes.image[:192], g, share=0.7), side),
+                normalise(recolour(whole, g, share=0.7), side),
             ]
+            ratings += [torch.full((320,), torch.nan, device=device), rating / 10]
             ids.append(tokens(tokenizer, texts[:320] + part[0][:192], world.token_limit))
             sets += [1 << k for k in kind.tolist()[:320]] + part[1][:192]
         order = torch.randperm(len(sets), generator=g, device=device)
@@ -121,20 +136,23 @@ def contrast(
             torch.cat(images)[order],
             torch.cat(ids).to(device)[order],
             torch.tensor(sets, device=device)[order],
+            torch.cat(ratings)[order],
         )
 
     def loss_at(step: int) -> dict[str, Tensor]:
         chunk, i = divmod(step * plan.batch, POOL)
-        pixels, ids, sets = (t[i : i + plan.batch] for t in draw(chunk))
+        pixels, ids, sets, rating = (t[i : i + plan.batch] for t in draw(chunk))
         with mixed_precision(device):
             image, text = features(model, pixels), features(model, ids=ids)
         logits = model.logit_scale.exp().clamp(max=100) * image @ text.T
         same = (sets[:, None] == sets[None, :]).float()
         target = same / same.sum(1, keepdim=True)
         loss = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-        return {"contrastive": loss / 2}
+        rated = ~rating.isnan()
+        error = F.mse_loss(both.rating(image[rated])[:, 0], rating[rated])
+        return {"contrastive": loss / 2, "rating": RATING_WEIGHT * error}
 
-    figures: dict = train(model, loss_at, plan, work / stage)
+    figures: dict = train(both, loss_at, plan, work / stage)
     g = make_generator(device, seed, 12)
     scenes = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(512, g)
     crops, kind = object_crops(scenes, world.image_size, g, jitter=0.0)

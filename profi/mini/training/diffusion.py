@@ -20,11 +20,10 @@ from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training import vae as vae_stage
 from profi.mini.training.clip import tokens
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
-from profi.mini.training.masks import object_masks, random_masks
+from profi.mini.training.masks import random_masks
 from profi.mini.world import World
 
 DROP_CAPTION = 0.1  # classifier-free guidance needs the unconditional branch
-OBJECT_MASKS = 0.6  # of the inpainting masks lie over an object, the rest anywhere
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,7 @@ class PoolMaker:
             ids.append(tokens(self.tokenizer, texts, self.world.token_limit).to(self.device))
             latents.append(encode(self.vae, scenes.image))
             if masked:
-                over = object_masks(scenes.masks, g)
-                anywhere = random_masks(512, self.world.image_size, g)
-                choose = torch.rand((512, 1, 1), generator=g, device=self.device) < OBJECT_MASKS
-                hole = torch.where(choose & over.flatten(1).any(1)[:, None, None], over, anywhere)
+                hole = random_masks(512, self.world.image_size, g)
                 # Zeros (grey) in the hole, as Stable Inpainting's masked image.
                 known.append(encode(self.vae, torch.where(hole[:, None], 0.5, scenes.image)))
                 masks.append(down(hole, self.world.latent_size))
