@@ -1,6 +1,7 @@
 """Train the embedded world's models.
 
-    python scripts/train_mini.py stage=scenes|vae|clip|detector|t2i|inpaint|aesthetic|ship|all
+    python scripts/train_mini.py
+        stage=scenes|vae|clip|detector|t2i|inpaint|inpaint_random|aesthetic|ship|all
         [size=cpu|gpu] [work=outputs/mini] [seed=0] [minutes=30] [device=auto] [threads=2]
 
 `all` runs them in the order of STAGES. A stage that was stopped goes on from its checkpoint in
@@ -23,13 +24,28 @@ import torch
 from profi.mini.world import SPRITES, World, world
 from profi.types import UserError, digest
 
-STAGES = ("scenes", "vae", "clip", "detector", "t2i", "inpaint", "aesthetic", "ship")
+STAGES = (
+    "scenes",
+    "vae",
+    "clip",
+    "detector",
+    "t2i",
+    "inpaint",
+    "inpaint_random",
+    "aesthetic",
+    "ship",
+)
 ONCE = ("clip_vision",)  # not part of `all`
 # What a stage finds in `work`, by the stage that makes it.
 NEEDS = {
     "detector": {"data": "scenes"},
     "t2i": {"models/vae": "vae", "models/text_encoder": "clip"},
     "inpaint": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
+    "inpaint_random": {
+        "models/vae": "vae",
+        "models/text_encoder": "clip",
+        "models/inpaint": "inpaint",
+    },
     "aesthetic": {"models/clip": "clip"},
     "clip_vision": {"models/clip": "clip"},
 }

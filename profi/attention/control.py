@@ -17,11 +17,15 @@ from typing import Any, Protocol
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional
 
 from profi.attention.sites import Site, attention_sites
+from profi.types import UserError
+
+# Of an attention layer: what only models other than the Stable Diffusion family have.
+FOREIGN_PARTS = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k", "add_k_proj")
 
 
 class Branch(Enum):
@@ -124,7 +128,8 @@ def controlled(unet: UNet2DConditionModel, control: AttentionControl) -> Iterato
     """Let `control` decide every attention site of `unet` while the context lasts.
 
     On exit, also by an exception, the previous processors are back and the hooks gone. Contexts
-    may be nested; the innermost rules.
+    may be nested; the innermost rules. Raises UserError for a UNet whose attention does more than
+    softmax(q k^T / sqrt(d)) v (an IP-adapter's, say): to replace it would lose what it adds.
     """
     taps: dict[str, _BlockTap] = {}
     with ExitStack() as stack:
@@ -133,9 +138,25 @@ def controlled(unet: UNet2DConditionModel, control: AttentionControl) -> Iterato
                 block = unet.get_submodule(site.block_name)
                 taps[site.block_name] = stack.enter_context(_tapped(block))
             attention = unet.get_submodule(site.name)
+            _check_is_plain(site, attention)
             stack.callback(attention.set_processor, attention.processor)
             attention.set_processor(_SiteProcessor(site, control, taps[site.block_name]))
         yield
+
+
+def _check_is_plain(site: Site, attention: Attention) -> None:
+    processor = attention.processor
+    if not isinstance(processor, AttnProcessor2_0 | AttnProcessor | _SiteProcessor):
+        raise UserError(
+            f"the UNet's {site.name} has the attention processor {type(processor).__name__}, "
+            "which the method would replace; take it off first (unet.set_attn_processor(AttnProcessor2_0()))"
+        )
+    parts = [name for name in FOREIGN_PARTS if getattr(attention, name, None) is not None]
+    if parts:
+        raise UserError(
+            f"the UNet's {site.name} has {', '.join(parts)}, which the method does not know; "
+            "use a UNet of the Stable Diffusion family"
+        )
 
 
 class _BlockTap:

@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from profi.attention.control import AttentionCall, Branch, UNetPass, attend
 from profi.attention.sites import Site
@@ -77,20 +76,31 @@ def normalised(similarity: Tensor) -> Tensor:
     The median is the lower one of an even number of pixels; max is that of c itself, before the
     subtraction. A c of zeros stays one of zeros.
     """
-    median = similarity.median(dim=1, keepdim=True).values
+    # A stable sort, not `median`: which of several equal pixels gets the gradient is then the
+    # same in every run, on a GPU too.
+    middle = (similarity.shape[1] - 1) // 2
+    median = similarity.sort(dim=1, stable=True).values[:, middle, None]
     maximum = similarity.amax(dim=1, keepdim=True)
     return ((similarity - median) / torch.where(maximum > 0, maximum, 1.0)).clamp(0.0, 1.0)
 
 
 def smoothed(similarity: Tensor, height: int, width: int) -> Tensor:
-    """A 3x3 Gaussian of sigma 0.5, edges reflected; [B, N] -> [B, N], N = height * width."""
+    """A 3x3 Gaussian of sigma 0.5, edges reflected; [B, N] -> [B, N], N = height * width.
+
+    A side of one pixel has nothing to reflect and is continued.
+    """
+    image = similarity.view(-1, height, width)
+    return _smoothed_along(_smoothed_along(image, 1), 2).flatten(1)
+
+
+def _smoothed_along(x: Tensor, dim: int) -> Tensor:
+    """One axis of the separable filter, by slices: no reduced-precision convolution and no
+    padding whose backward is not deterministic on a GPU."""
     side = math.exp(-1.0 / (2.0 * 0.5**2))
-    line = torch.tensor([side, 1.0, side], device=similarity.device) / (1.0 + 2.0 * side)
-    kernel = torch.outer(line, line)[None, None]
-    image = similarity.view(-1, 1, height, width)
-    # A side of one pixel has nothing to reflect.
-    mode = "reflect" if min(height, width) > 1 else "replicate"
-    return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode=mode), kernel).flatten(1)
+    last = x.shape[dim] - 1
+    before = torch.cat([x.narrow(dim, min(1, last), 1), x.narrow(dim, 0, last)], dim)
+    after = torch.cat([x.narrow(dim, 1, last), x.narrow(dim, max(0, last - 1), 1)], dim)
+    return (x + side * (before + after)) / (1.0 + 2.0 * side)
 
 
 class PAIntA:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from profi.attention.capture import ByKind, CrossAttentionCapture
@@ -92,6 +93,33 @@ def test_the_unet_is_restored_after_an_exception(backbone: Backbone) -> None:
     with pytest.raises(ZeroDivisionError), controlled(backbone.unet, fail):
         run(backbone.unet, *inputs(), CONDITIONAL)
     assert state_of(backbone.unet) == before
+
+
+class Adapter:
+    """A processor of someone else's, which does more than plain attention."""
+
+    def __call__(self, attn, hidden_states, **kwargs):  # type: ignore[no-untyped-def]
+        return 2.0 * hidden_states
+
+
+def test_attention_that_does_more_than_attend_is_refused_and_left_alone(
+    new_unet: Callable[..., UNet2DConditionModel],
+) -> None:
+    unet = new_unet(1)
+    last = attention_sites(unet)[-1]
+    theirs = Adapter()
+    unet.get_submodule(last.name).set_processor(theirs)
+    before = state_of(unet)
+    with (
+        pytest.raises(UserError, match=rf"{last.name} has the attention processor Adapter"),
+        controlled(unet, Plain()),
+    ):
+        pass
+    assert state_of(unet) == before
+    unet.set_attn_processor(AttnProcessor2_0())
+    unet.fuse_qkv_projections()
+    with pytest.raises(UserError, match="Fused"), controlled(unet, Plain()):
+        pass
 
 
 def zero(site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:

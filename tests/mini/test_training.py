@@ -18,7 +18,7 @@ from profi.mini.training.crops import (
     view_resize,
 )
 from profi.mini.training.loop import Plan, make_generator, train
-from profi.mini.training.masks import random_masks
+from profi.mini.training.masks import object_masks, random_masks
 from profi.mini.world import world
 
 CPU = torch.device("cpu")
@@ -107,8 +107,15 @@ def test_a_view_of_the_whole_image_is_the_image_and_crops_equal_pillow_s():
     torch.testing.assert_close(crop[0] * 255, torch.tensor(np.stack(channels)), atol=0.01, rtol=0)
 
 
-def test_masks_are_never_empty_and_differ_from_each_other():
+def test_masks_cover_their_object_and_differ_from_each_other():
+    size = world("cpu")
     g = torch.Generator().manual_seed(0)
+    scenes = SceneSampler(size, SpriteSheet.load(size, "train")).sample(48, g)
+    over = object_masks(scenes.masks, g)
+    covers_one = (scenes.masks & over[:, None]).flatten(2).sum(-1) == scenes.masks.flatten(2).sum(
+        -1
+    )
+    assert (covers_one & (scenes.category >= 0)).any(1).all()
     anywhere = random_masks(64, 64, g)
     assert anywhere.flatten(1).any(1).all()
     assert len({m.numpy().tobytes() for m in anywhere}) > 48

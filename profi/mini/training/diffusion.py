@@ -20,7 +20,7 @@ from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training import vae as vae_stage
 from profi.mini.training.clip import tokens
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
-from profi.mini.training.masks import random_masks
+from profi.mini.training.masks import object_masks, random_masks
 from profi.mini.world import World
 
 DROP_CAPTION = 0.1  # classifier-free guidance needs the unconditional branch
@@ -59,8 +59,12 @@ class PoolMaker:
         self.tokenizer = CLIPTokenizer.from_pretrained(work / "models" / "tokenizer")
         self.sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
 
-    def make(self, number: int, size: int, masked: bool) -> Pool:
-        """The pool of that number; the same in every run with this seed."""
+    def make(self, number: int, size: int, over_objects: float | None) -> Pool:
+        """The pool of that number; the same in every run with this seed.
+
+        `over_objects`: the share of masks that lie over an object, the rest being anywhere; None
+        for a pool without masks.
+        """
         g = make_generator(self.device, self.seed, 31, number)
         rng = random.Random(f"{self.seed}:{number}")
         latents, ids, known, masks = [], [], [], []
@@ -73,16 +77,19 @@ class PoolMaker:
             texts = ["" if rng.random() < DROP_CAPTION else text for text in texts]
             ids.append(tokens(self.tokenizer, texts, self.world.token_limit).to(self.device))
             latents.append(encode(self.vae, scenes.image))
-            if masked:
-                hole = random_masks(512, self.world.image_size, g)
+            if over_objects is not None:
+                over = object_masks(scenes.masks, g)
+                anywhere = random_masks(512, self.world.image_size, g)
+                choose = torch.rand((512, 1, 1), generator=g, device=self.device) < over_objects
+                hole = torch.where(choose & over.flatten(1).any(1)[:, None, None], over, anywhere)
                 # Zeros (grey) in the hole, as Stable Inpainting's masked image.
                 known.append(encode(self.vae, torch.where(hole[:, None], 0.5, scenes.image)))
                 masks.append(down(hole, self.world.latent_size))
         return Pool(
             torch.cat(latents),
             torch.cat(ids),
-            torch.cat(known) if masked else None,
-            torch.cat(masks) if masked else None,
+            torch.cat(known) if known else None,
+            torch.cat(masks) if masks else None,
         )
 
 
@@ -103,11 +110,14 @@ def fit(
     plan: Plan,
     pools: PoolPlan,
     seed: int,
+    over_objects: float | None = None,
 ) -> dict:
-    """Train a UNet on v-prediction; inpainting when it has 9 input channels. Saves the model."""
-    inpainting = unet.config.in_channels == 9
+    """Train a UNet on v-prediction, with masks where `over_objects` is given (see `PoolMaker`).
+
+    Saves it as `models/t2i` or, a UNet of 9 input channels, as `models/inpaint`.
+    """
     unet.to(device, memory_format=torch.channels_last)
-    maker = PoolMaker(world, device, work, seed + 1000 * inpainting)
+    maker = PoolMaker(world, device, work, seed)
     text = CLIPTextModel.from_pretrained(
         work / "models" / "text_encoder", torch_dtype=torch.float32
     )
@@ -117,7 +127,7 @@ def fit(
 
     def loss_at(step: int) -> dict[str, Tensor]:
         number, i = divmod(step * plan.batch, pools.size * pools.uses)
-        pool, use = make(number, pools.size, inpainting), i // pools.size
+        pool, use = make(number, pools.size, over_objects), i // pools.size
         order = torch.randperm(
             pools.size, generator=make_generator(device, seed, 32, number, use), device=device
         )
@@ -144,7 +154,7 @@ def fit(
 
     figures: dict = train(unet, loss_at, plan, work / stage)
     figures["parameters"] = models.parameters(unet)
-    folder = work / "models" / stage
+    folder = work / "models" / ("t2i" if over_objects is None else "inpaint")
     unet.half().save_pretrained(folder / "unet")
     (folder / "scheduler").mkdir(exist_ok=True)
     config = {**models.SCHEDULER, "prediction_type": "v_prediction"}

@@ -28,3 +28,22 @@ def random_masks(n: int, size: int, g: torch.Generator) -> Tensor:
 
     kind = torch.rand((n, 1, 1), generator=g, device=g.device)
     return one() | (one() & (kind < 0.1)) | (kind > 0.9)
+
+
+def object_masks(masks: Tensor, g: torch.Generator) -> Tensor:
+    """For each scene a loose ellipse or box over one of its objects: [N, K, H, W] -> [N, H, W].
+
+    Scenes without an object get an empty mask.
+    """
+    n, _, _, size = masks.shape
+    seen = masks.flatten(2).any(-1).float()
+    pick = torch.multinomial(seen + 1e-6, 1, generator=g)[:, 0]
+    chosen = masks[torch.arange(n, device=g.device), pick]
+    axis = (torch.arange(size, device=g.device) + 0.5) / size
+    columns, rows = chosen.any(1), chosen.any(2)
+    low = torch.stack([torch.where(m, axis, 2.0).amin(1) for m in (columns, rows)], 1)
+    high = torch.stack([torch.where(m, axis, -1.0).amax(1) for m in (columns, rows)], 1)
+    loose = 1 + 0.35 * torch.rand((n, 2), generator=g, device=g.device)
+    round_ = torch.rand(n, generator=g, device=g.device) < 0.5
+    shape = _shapes((low + high) / 2, ((high - low) / 2).clamp(min=0.02) * loose, size, round_)
+    return (shape | chosen) & chosen.flatten(1).any(1)[:, None, None]
