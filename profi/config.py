@@ -224,6 +224,34 @@ class ReadingConfig:
 
 
 @dataclass
+class RASGConfig:
+    """What may be chosen of RASG beside its reading.
+
+    `every` and `until`: RASG in every n-th step of the first share `until` of the steps.
+    `objective`: eq. 10 (bce) or eq. 13 (max_attention), for `vanilla_only` too.
+    """
+
+    every: int = number(1, at_least=1)
+    until: float = number(1.0, at_least=0)
+    objective: str = choice("bce", "max_attention")
+
+    def __post_init__(self) -> None:
+        _check("rasg", self)
+        if self.until > 1.0:
+            raise UserError(f"rasg.until={self.until}: a share of the steps, at most 1")
+
+
+@dataclass
+class VanillaConfig:
+    """The vanilla guidance that fig. 8 compares RASG with: `scale` is s of eq. 6."""
+
+    scale: float = number(1000.0, at_least=0)
+
+    def __post_init__(self) -> None:
+        _check("vanilla", self)
+
+
+@dataclass
 class Config:
     """One command: a model, a method, data, metrics, and which stages to run.
 
@@ -237,6 +265,8 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     reading: ReadingConfig = field(default_factory=ReadingConfig)
+    rasg: RASGConfig = field(default_factory=RASGConfig)
+    vanilla: VanillaConfig = field(default_factory=VanillaConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stage: str = choice("all", *STAGES[:-1])

@@ -149,7 +149,8 @@ def _check_is_plain(site: Site, attention: Attention) -> None:
     if not isinstance(processor, AttnProcessor2_0 | AttnProcessor | _SiteProcessor):
         raise UserError(
             f"the UNet's {site.name} has the attention processor {type(processor).__name__}, "
-            "which the method would replace; take it off first (unet.set_attn_processor(AttnProcessor2_0()))"
+            "which the method would replace; take it off first: "
+            "unet.set_attn_processor(AttnProcessor2_0())"
         )
     parts = [name for name in FOREIGN_PARTS if getattr(attention, name, None) is not None]
     if parts:

@@ -101,9 +101,8 @@ def sample(
         if noise is not None:
             # sigma_t times nothing would lose sigma_t^2 of the variance: eq. 4 keeps it.
             still = ~noise.flatten(1).any(dim=1).view(-1, *[1] * (noise.ndim - 1))
-            if still.any():
-                plain = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, 0.0, None)
-                x_t = torch.where(still, plain, x_t)
+            plain = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, 0.0, None)
+            x_t = torch.where(still, plain, x_t)
         if callback is not None:
             callback(state)
     return x_t

@@ -42,3 +42,24 @@ def bce_objective(
     S = torch.where(M, functional.logsigmoid(A), functional.logsigmoid(-A)) * tokens[:, None, :]
     pixels = S.sum(dim=2)
     return pixels.sum(dim=1) if reduction == "sum" else pixels.mean(dim=1)
+
+
+def max_attention_objective(A_bar: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    """Eq. 13 with the sign of ascent, per sample [B]: the Attend&Excite-style alternative (fig. 9).
+
+    The mean over ind(tau) of the largest attention inside the mask. (The paper prints it negated,
+    to be minimised.) A sample without a masked pixel gets 0, and so no gradient.
+
+    Args:
+        A_bar: [B, N, L] mean cross-attention logits.
+        mask: [B, N] bool, True = inpaint.
+        tokens: ind(tau), [B, L] bool.
+    """
+    lowest = torch.finfo(torch.float32).min
+    inside = torch.where(mask[:, :, None], A_bar.float(), lowest)
+    # Of several equal maxima `max` sends the whole gradient to one of them, `amax` an equal share
+    # to each: nothing depends on an order.
+    largest = inside.amax(dim=1)
+    weight = (tokens & mask.any(dim=1, keepdim=True)).float()
+    mean = torch.where(weight > 0, largest, 0.0).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+    return mean

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from profi.diffusion.sampling import StepState
 from profi.diffusion.schedule import SigmaFormula
-from profi.guidance.objectives import Reduction, bce_objective, mean_attention
-
-VanishedMask = Literal["unguided", "literal"]
+from profi.guidance.attention_objective import (
+    AttentionClue,
+    AttentionObjective,
+    ObjectiveSettings,
+)
+from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
@@ -22,70 +25,44 @@ log = logging.getLogger(__name__)
 class RASGSettings:
     """The choices of RASG; the defaults are what the paper prints.
 
-    `offset` and `reduction` of the objective (eq. 10), `sigma` and `eta` of sigma_t (eq. 11), and
-    `down_factor` of the latents where attention is read (4 is the paper's H/32). `vanished_mask`:
-    what happens to a sample whose mask has no pixel left at that level. Taken literally, eq. 10
-    then lowers attention to the prompt everywhere, in the hole too; "unguided" lets the sample
-    step by eq. 4 instead.
+    `sigma` and `eta` of sigma_t (eq. 11). `every` and `until` (beyond the paper, which names the
+    idea in sec. 4.1) restrict RASG to every n-th step of the first share `until` of the steps;
+    the others step by eq. 4.
     """
 
-    offset: float = 0.0
-    reduction: Reduction = "sum"
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     sigma: SigmaFormula = "cumulative"
     eta: float = 0.15
-    down_factor: int = 4
-    vanished_mask: VanishedMask = "unguided"
+    every: int = 1
+    until: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"rasg.every={self.every}: must be at least 1 (1 is every step)")
+        if not 0.0 <= self.until <= 1.0:
+            raise UserError(f"rasg.until={self.until}: must be a share of the steps, 0 to 1")
 
-@dataclass(frozen=True)
-class AttentionClue:
-    """What a guided denoiser hands to RASG.
-
-    `x_t` [B, C, h, w] is the leaf that the conditional pass started from, and `logits` the
-    cross-attention logits [B, heads, N, L] which that pass computed from it, with their graph.
-    """
-
-    x_t: Tensor
-    logits: tuple[Tensor, ...]
+    def is_guided(self, step_index: int, num_steps: int) -> bool:
+        """Whether RASG works in this step, counted from 0."""
+        return step_index % self.every == 0 and step_index < math.ceil(self.until * num_steps)
 
 
 @dataclass(frozen=True)
 class RASG:
-    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation.
+    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation."""
 
-    Args:
-        settings: the choices.
-        mask: [B, N] bool at the settings' down-factor, True = inpaint.
-        tokens: ind(tau), [B, L] bool.
-    """
-
-    settings: RASGSettings
-    mask: Tensor
-    tokens: Tensor
+    objective: AttentionObjective
 
     def __call__(self, state: StepState[AttentionClue | None]) -> Tensor:
         """g / std(g), [B, C, h, w], float32: the direction that raises S."""
         if state.clue is None:
             raise RuntimeError(f"RASG: the denoiser gave no attention at t={state.t}")
-        # The sampling loop around has no gradients; the objective extends the clue's graph.
-        with torch.enable_grad():
-            A_bar = mean_attention(state.clue.logits)  # eq. 9
-            S = bce_objective(
-                A_bar, self.mask, self.tokens, self.settings.offset, self.settings.reduction
-            )  # eq. 10
-            total = S.sum()
-        # A factor does not survive /std; this one keeps the gradient of a mean in half
-        # precision's range.
-        factor = A_bar.shape[1] if self.settings.reduction == "mean" else 1
-        # Samples do not mix in the UNet, so the gradient of the sum is that of each.
-        (g,) = torch.autograd.grad(total, state.clue.x_t, total.new_tensor(float(factor)))
+        g = self.objective.gradient(state.clue)
         noise = standardised(g)
-        dead = [i for i, flat in enumerate(noise.flatten(1)) if not flat.any()]
-        if dead:
-            log.warning("RASG: no usable gradient at t=%d for samples %s", state.t, dead)
-        if self.settings.vanished_mask == "unguided":
-            there = self.mask.any(dim=1).view(-1, *[1] * (noise.ndim - 1))
-            noise = torch.where(there, noise, 0.0)
+        dead = (~noise.flatten(1).any(dim=1)).tolist()
+        if any(dead):
+            which = [i for i, is_dead in enumerate(dead) if is_dead]
+            log.warning("RASG: no usable gradient at t=%d for samples %s", state.t, which)
         return noise
 
 

@@ -11,8 +11,11 @@ from profi.attention.capture import CrossAttentionCapture
 from profi.attention.control import Branch, UNetPass
 from profi.diffusion.ddim import classifier_free, to_x0_eps
 from profi.diffusion.sampling import Denoised
-from profi.guidance.rasg import AttentionClue
+from profi.guidance.attention_objective import AttentionClue
 from profi.inpainters.backbone import Backbone
+
+# Of a float16 UNet: the power of two by which the objective's gradient is carried larger.
+FLOAT16_LOSS_SCALE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class InpaintingDenoiser:
     Fields:
         condition: [B, 5, h, w], mask channel and masked image's latents.
         context, uncond_context: [B, L, D] text embeddings.
-        sigmas: sigma_t per step; the gradient's graph is built only where it is not 0.
-        capture: where RASG's attention is read, already installed in the UNet; None without RASG.
+        guided: per step, whether a guidance will want the attention's gradient; only there a
+            graph is built.
+        capture: where the guidance's attention is read, already installed in the UNet; None
+            without guidance.
     """
 
     backbone: Backbone
@@ -35,12 +40,12 @@ class InpaintingDenoiser:
     context: Tensor
     uncond_context: Tensor
     guidance_scale: float
-    sigmas: tuple[float, ...]
+    guided: tuple[bool, ...]
     capture: CrossAttentionCapture | None
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
-        """x0_pred and eps of x_t [B, C, h, w], and for RASG the attention with its graph."""
-        guided = self.capture is not None and self.sigmas[step_index] > 0.0
+        """x0_pred and eps of x_t [B, C, h, w]; in guided steps the attention with its graph."""
+        guided = self.capture is not None and self.guided[step_index]
         leaf = x_t.detach().requires_grad_(guided)
         # The exit of this context also undoes the capture's cut (see CrossAttentionCapture).
         with torch.set_grad_enabled(guided):
@@ -51,12 +56,13 @@ class InpaintingDenoiser:
             output = classifier_free(uncond, cond, self.guidance_scale)
             schedule = self.backbone.schedule
             x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
-        return Denoised(x0_pred, eps, AttentionClue(leaf, logits) if guided else None)
+        loss_scale = FLOAT16_LOSS_SCALE if self.backbone.unet.dtype == torch.float16 else 1.0
+        return Denoised(x0_pred, eps, AttentionClue(leaf, logits, loss_scale) if guided else None)
 
     def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
         unet = self.backbone.unet
         context = self.context if branch is Branch.CONDITIONAL else self.uncond_context
-        unet_pass = UNetPass(branch, t, step_index, len(self.sigmas))
+        unet_pass = UNetPass(branch, t, step_index, len(self.guided))
         output: Tensor = unet(
             torch.cat([x_t, self.condition], dim=1).to(unet.dtype),
             t,

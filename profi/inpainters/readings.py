@@ -9,8 +9,8 @@ from typing import get_args
 
 from profi.attention.painta import Active, CGradient, Query, Smoothing
 from profi.diffusion.schedule import SigmaFormula
+from profi.guidance.attention_objective import VanishedMask
 from profi.guidance.objectives import Reduction
-from profi.guidance.rasg import VanishedMask
 from profi.inpainters.masks import MaskedImage, MaskResizing
 from profi.types import UserError
 
@@ -23,7 +23,7 @@ class Reading:
         mask_resizing: how masks get to the sizes of the latents and the attention (`masks.py`).
         masked_image: which mask blanks the image out for the VAE (`masks.py`).
         query, smoothing, active, c_gradient: of PAIntA (`PAIntASettings`).
-        offset, reduction, vanished_mask: of RASG (`RASGSettings`, `bce_objective`).
+        offset, reduction, vanished_mask: of the objective S (`ObjectiveSettings`).
         sigma, eta: of eq. 11 (`sigma_schedule`).
     """
 

@@ -15,9 +15,11 @@ from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
 from profi.attention.sites import attention_sites, sites_at
 from profi.attention.tokens import PromptTokens, encode, with_suffix, word_tokens
-from profi.diffusion.sampling import StepState, sample
+from profi.diffusion.sampling import Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
-from profi.guidance.rasg import RASG, AttentionClue
+from profi.guidance.attention_objective import AttentionClue, AttentionObjective
+from profi.guidance.rasg import RASG
+from profi.guidance.vanilla import VanillaGuidance
 from profi.inpainters.ablations import Method
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, blended, check_inputs
@@ -67,8 +69,8 @@ class StableInpainting:
         sites = attention_sites(self.backbone.unet)
         for factor in self.method.painta.down_factors if self.method.painta else ():
             sites_at(sites, "self", factor)
-        if self.method.rasg is not None:
-            sites_at(sites, "cross", self.method.rasg.down_factor)
+        if self.method.objective is not None:
+            sites_at(sites, "cross", self.method.objective.down_factor)
 
     def __call__(
         self,
@@ -86,16 +88,23 @@ class StableInpainting:
         pyramid = self._masks(masks)
         tokens = self._tokens(prompts)
         sigmas = self._sigmas()
-        control, capture, step_noise = self._modules(pyramid, tokens)
-        denoise = InpaintingDenoiser(
+        control, capture, objective = self._modules(pyramid, tokens)
+        denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
             context=self.backbone.encode_ids(tokens.input_ids),
             uncond_context=self.backbone.encode_text(self.sampling.negative, len(images)),
             guidance_scale=self.sampling.guidance_scale,
-            sigmas=sigmas,
+            guided=tuple(sigma > 0.0 or self.method.vanilla is not None for sigma in sigmas),
             capture=capture,
         )
+        step_noise: RASG | None = None
+        if objective is not None:
+            vanilla = self.method.vanilla
+            if vanilla is None:
+                step_noise = RASG(objective)
+            else:
+                denoise = VanillaGuidance(denoise, objective, vanilla.scale, self.backbone.schedule)
         x_T = start_noise(seeds, (self._latent_channels, *pyramid.latent.shape[1:])).to(device)
 
         def report(state: StepState[AttentionClue | None]) -> None:
@@ -120,16 +129,19 @@ class StableInpainting:
         return trailing_timesteps(T, self.sampling.num_inference_steps)
 
     def _sigmas(self) -> tuple[float, ...]:
-        """sigma_t per step (eq. 11); zeros without RASG: deterministic DDIM."""
+        """sigma_t per step (eq. 11); zero, and so deterministic DDIM, in steps without RASG."""
         timesteps, rasg = self._timesteps(), self.method.rasg
         if rasg is None:
             return (0.0,) * len(timesteps)
-        return sigma_schedule(self.backbone.schedule, timesteps, rasg.sigma, rasg.eta)
+        sigmas = sigma_schedule(self.backbone.schedule, timesteps, rasg.sigma, rasg.eta)
+        return tuple(
+            sigma_t if rasg.is_guided(i, len(sigmas)) else 0.0 for i, sigma_t in enumerate(sigmas)
+        )
 
     def _masks(self, masks: Tensor) -> MaskPyramid:
         factors = set(self.method.painta.down_factors if self.method.painta else ())
-        if self.method.rasg is not None:
-            factors.add(self.method.rasg.down_factor)
+        if self.method.objective is not None:
+            factors.add(self.method.objective.down_factor)
         return mask_pyramid(
             masks,
             self.backbone.latent_factor,
@@ -141,23 +153,23 @@ class StableInpainting:
     def _tokens(self, prompts: Sequence[str]) -> PromptTokens:
         """The prompts' tokens; only a method that reads ind(tau) refuses an empty prompt."""
         tokenizer, positive = self.backbone.tokenizer, self.sampling.positive
-        if self.method.painta is not None or self.method.rasg is not None:
+        if self.method.painta is not None or self.method.objective is not None:
             return word_tokens(tokenizer, prompts, positive)
         input_ids = encode(tokenizer, [with_suffix(prompt, positive) for prompt in prompts])
         return PromptTokens(input_ids, torch.zeros_like(input_ids, dtype=torch.bool))
 
     def _modules(
         self, pyramid: MaskPyramid, tokens: PromptTokens
-    ) -> tuple[AttentionControl, CrossAttentionCapture | None, RASG | None]:
-        """The method's control of attention, its reading of attention and its step noise."""
+    ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
+        """The method's control of attention, its reading of attention and the objective on it."""
         words = tokens.words.to(self.backbone.device)
-        painta, rasg = self.method.painta, self.method.rasg
+        painta, settings = self.method.painta, self.method.objective
         on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
-        if rasg is None:
+        if settings is None:
             return ByKind(on_self, Plain()), None, None
-        capture = CrossAttentionCapture(attention_sites(self.backbone.unet), rasg.down_factor)
-        step_noise = RASG(rasg, pyramid.flat(rasg.down_factor), words)
-        return ByKind(on_self, capture), capture, step_noise
+        capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)
+        objective = AttentionObjective(settings, pyramid.flat(settings.down_factor), words)
+        return ByKind(on_self, capture), capture, objective
 
     def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
         """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], a middle grey."""

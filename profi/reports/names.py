@@ -32,6 +32,7 @@ ABLATIONS: Mapping[str, str] = MappingProxyType(
         "painta_only": "only PAIntA",
         "rasg_only": "only RASG",
         "profi": "RASG & PAIntA",
+        "vanilla_only": "only vanilla guidance",
     }
 )
 

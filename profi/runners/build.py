@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -13,7 +14,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from profi.config import Config, DataConfig, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.data.coco import Candidates, read_coco, sample_triplets
 from profi.data.images import image_path
-from profi.inpainters.ablations import compose
+from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import (
     HUB_ERRORS,
     HUB_TIMEOUT_SECONDS,
@@ -92,11 +93,35 @@ def reading(config: Config) -> Reading:
     return Reading(**asdict(config.reading))
 
 
-def reading_label(chosen: Reading) -> str:
-    """The bundle's name, followed by what was changed in it: `paper, eta=0.05`."""
-    bundle = asdict(READINGS[chosen.name])
-    changed = [f"{name}={value}" for name, value in asdict(chosen).items() if value != bundle[name]]
+def guidance(config: Config) -> Guidance:
+    """What is chosen of the guidance beside the reading."""
+    rasg = config.rasg
+    return Guidance(
+        objective=rasg.objective,  # type: ignore[arg-type]  # the config checked it
+        every=rasg.every,
+        until=rasg.until,
+        vanilla_scale=config.vanilla.scale,
+    )
+
+
+def method(config: Config, ablation: str) -> Method:
+    """The composed method of a row."""
+    return compose(ablation, reading(config), guidance(config))
+
+
+def reading_label(config: Config) -> str:
+    """The bundle's name, followed by what was changed in it and in the guidance.
+
+    For instance `paper, eta=0.05, every=2`.
+    """
+    chosen = reading(config)
+    changed = _changed(asdict(chosen), asdict(READINGS[chosen.name]))
+    changed += _changed(asdict(guidance(config)), asdict(Guidance()))
     return ", ".join([chosen.name, *changed])
+
+
+def _changed(values: dict[str, Any], usual: dict[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items() if value != usual[name]]
 
 
 def sampling(settings: SamplingConfig) -> Sampling:
@@ -112,8 +137,7 @@ def sampling(settings: SamplingConfig) -> Sampling:
 
 def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
     """One row of the table on a shared model."""
-    method = compose(ablation, reading(config))
-    return StableInpainting(backbone, method, sampling(config.sampling))
+    return StableInpainting(backbone, method(config, ablation), sampling(config.sampling))
 
 
 def load_metrics(config: MetricConfig, device: str) -> list[Metric]:

@@ -98,7 +98,7 @@ def run(command: Command, console: Console) -> Table | None:
             if command.wants("generate")
             else _found(command, ablation, seed)
         )
-        label = build.reading_label(build.reading(config))
+        label = build.reading_label(config)
         entries.append(Entry(folder, config.model.id, ablation, label, seed))
     if command.wants("score"):
         for entry in entries:
@@ -230,7 +230,7 @@ def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
     ids = [entry.run.run_id for entry in entries]
     if command.config.name is None:
         return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
-    label = build.reading_label(build.reading(command.config))
+    label = build.reading_label(command.config)
     suffix = "" if label == DEFAULT_READING else "-" + label.replace(", ", "-")
     return command.out / "reports" / f"{command.config.name}{suffix}"
 

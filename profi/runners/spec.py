@@ -12,10 +12,9 @@ from typing import Any
 from profi.atomic import write_text
 from profi.config import Config
 from profi.data.manifest import manifest_digest, write_manifest
-from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
-from profi.runners.build import reading
+from profi.runners.build import method
 from profi.runners.provenance import environment
 from profi.stores.journal import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
@@ -73,7 +72,7 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
     model = {name: value for name, value in asdict(config.model).items() if name != "device"}
     return {
         "model": model,
-        "method": asdict(compose(ablation, reading(config))),
+        "method": asdict(method(config, ablation)),
         "sampling": asdict(config.sampling),
         "data": asdict(config.data),
         "part_size": config.part_size,

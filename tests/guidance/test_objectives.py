@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.guidance.objectives import bce_objective, mean_attention
+from profi.guidance.objectives import (
+    bce_objective,
+    max_attention_objective,
+    mean_attention,
+)
 
 
 def random_case() -> tuple[Tensor, Tensor, Tensor]:
@@ -50,3 +54,27 @@ def test_extreme_logits_stay_finite() -> None:
 def test_mean_attention_is_eq_9() -> None:
     layers = torch.randn(4, 2, 8, 16, 7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(mean_attention(list(layers)), layers.mean(dim=2).mean(dim=0))
+
+
+def test_max_attention_is_eq_13_written_out() -> None:
+    A_bar, mask, tokens = random_case()
+    S = max_attention_objective(A_bar, mask, tokens)
+    for b in range(3):
+        largest = [max(A_bar[b, mask[b], k].tolist()) for k in tokens[b].nonzero().flatten()]
+        assert float(S[b]) == pytest.approx(sum(largest) / len(largest))
+
+
+def test_max_attention_pulls_at_the_largest_pixels_inside_alone() -> None:
+    A_bar, mask, tokens = random_case()
+    A_bar[0, :, 1] = 2.0  # all pixels alike: each gets an equal share
+    mask[2] = False
+    A_bar.requires_grad_()
+    S = max_attention_objective(A_bar, mask, tokens)
+    (g,) = torch.autograd.grad(S.sum(), A_bar)
+    assert bool((g[~mask] == 0).all())
+    assert not g[2].any()
+    assert float(S[2].detach()) == 0.0
+    torch.testing.assert_close(
+        g[0, mask[0], 1], torch.full((int(mask[0].sum()),), 0.5).div(mask[0].sum())
+    )
+    torch.testing.assert_close(g[:2].sum((1, 2)), torch.ones(2))

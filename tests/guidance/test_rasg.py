@@ -11,8 +11,13 @@ from profi.attention.control import Branch, UNetPass, controlled
 from profi.attention.sites import attention_sites
 from profi.diffusion.ddim import ddim_step, to_x0_eps
 from profi.diffusion.sampling import StepState
+from profi.guidance.attention_objective import (
+    AttentionClue,
+    AttentionObjective,
+    ObjectiveSettings,
+)
 from profi.guidance.objectives import bce_objective, mean_attention
-from profi.guidance.rasg import RASG, AttentionClue, RASGSettings, standardised
+from profi.guidance.rasg import RASG, standardised
 from profi.inpainters.backbone import Backbone
 
 T, T_PREV = 599, 579
@@ -40,6 +45,12 @@ def read(backbone: Backbone, x_t: Tensor, t: int) -> tuple[AttentionClue, Tensor
     return AttentionClue(leaf, capture.take()), eps.detach()
 
 
+def rasg(
+    settings: ObjectiveSettings | None = None, mask: Tensor = MASK, tokens: Tensor = TOKENS
+) -> RASG:
+    return RASG(AttentionObjective(settings or ObjectiveSettings(), mask, tokens))
+
+
 def contrast(clue: AttentionClue) -> Tensor:
     """Mean attention to the prompt inside the mask minus that outside, per sample."""
     A = (mean_attention(clue.logits) * TOKENS[:, None]).sum(-1).detach()
@@ -61,14 +72,16 @@ def start(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("settings", [RASGSettings(), RASGSettings(offset=1.0, reduction="mean")])
+@pytest.mark.parametrize(
+    "settings", [ObjectiveSettings(), ObjectiveSettings(offset=1.0, reduction="mean")]
+)
 def test_a_step_raises_attention_inside_the_mask_over_outside(
-    new_backbone: Callable[..., Backbone], seed: int, settings: RASGSettings
+    new_backbone: Callable[..., Backbone], seed: int, settings: ObjectiveSettings
 ) -> None:
     """The paper's claim, and the sign's only meaning; against the same step with eta = 0."""
     backbone, x_t, sigma_t = new_backbone(seed), start(seed), 0.02
     clue, eps = read(backbone, x_t, T)
-    noise = RASG(settings, MASK, TOKENS)(state(clue, sigma_t))
+    noise = rasg(settings)(state(clue, sigma_t))
     alpha_t, alpha_prev = backbone.schedule.alpha(T), backbone.schedule.alpha(T_PREV)
     x0_pred, eps = to_x0_eps(eps, x_t, alpha_t, "epsilon")
     plain = ddim_step(x0_pred, eps, alpha_prev, 0.0, None)
@@ -84,7 +97,7 @@ def test_directional_derivative(new_backbone: Callable[..., Backbone], seed: int
     """S(x + h n) - S(x - h n) = 2 h |g|^2 / std(g): n is the gradient, scaled."""
     backbone, x_t, h = new_backbone(seed), start(seed), 1e-3
     clue, _ = read(backbone, x_t, T)
-    noise = RASG(RASGSettings(), MASK, TOKENS)(state(clue))
+    noise = rasg()(state(clue))
     up, down = (objective(read(backbone, x_t + s * h * noise, T)[0]) for s in (1, -1))
     clue, _ = read(backbone, x_t, T)
     (g,) = torch.autograd.grad(objective(clue).sum(), clue.x_t)
@@ -114,7 +127,7 @@ def test_a_sample_without_a_direction_gets_zeros_and_the_other_none_of_it() -> N
 
 def test_a_dead_gradient_is_reported(backbone: Backbone, caplog: pytest.LogCaptureFixture) -> None:
     clue, _ = read(backbone, start(0), T)
-    RASG(RASGSettings(), MASK, torch.zeros_like(TOKENS))(state(clue))
+    rasg(tokens=torch.zeros_like(TOKENS))(state(clue))
     assert "no usable gradient at t=599 for samples [0, 1]" in caplog.text
 
 
@@ -123,23 +136,23 @@ def test_a_vanished_mask_is_unguided_or_taken_literally(backbone: Backbone) -> N
     mask[0] = False
     for vanished, guided in (("unguided", False), ("literal", True)):
         clue, _ = read(backbone, start(0), T)
-        noise = RASG(RASGSettings(vanished_mask=vanished), mask, TOKENS)(state(clue))
+        noise = rasg(ObjectiveSettings(vanished_mask=vanished), mask)(state(clue))
         assert bool(noise[0].any()) is guided
         assert bool(noise[1].any())
 
 
 def test_samples_do_not_mix(backbone: Backbone) -> None:
-    noise = RASG(RASGSettings(), MASK, TOKENS)(state(read(backbone, start(0), T)[0]))
+    noise = rasg()(state(read(backbone, start(0), T)[0]))
     x_t = start(0)
     x_t[1] = start(5)[1]
-    other = RASG(RASGSettings(), MASK, TOKENS)(state(read(backbone, x_t, T)[0]))
+    other = rasg()(state(read(backbone, x_t, T)[0]))
     torch.testing.assert_close(noise[0], other[0])
     assert not torch.allclose(noise[1], other[1])
 
 
 def test_reductions_agree_after_standardisation(backbone: Backbone) -> None:
     by_sum, by_mean = (
-        RASG(RASGSettings(reduction=name), MASK, TOKENS)(state(read(backbone, start(0), T)[0]))
+        rasg(ObjectiveSettings(reduction=name))(state(read(backbone, start(0), T)[0]))
         for name in ("sum", "mean")
     )
     torch.testing.assert_close(by_sum, by_mean)
@@ -147,4 +160,4 @@ def test_reductions_agree_after_standardisation(backbone: Backbone) -> None:
 
 def test_a_denoiser_without_attention_is_a_bug() -> None:
     with pytest.raises(RuntimeError, match="no attention at t=599"):
-        RASG(RASGSettings(), MASK, TOKENS)(state(None))
+        rasg()(state(None))

@@ -18,6 +18,7 @@ from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)
 ROWS = ("base", "painta_only", "rasg_only", "profi")
+BATCH_TOLERANCE = 2e-5  # of pixels in [0, 1], float32
 
 
 def inpainter(
@@ -40,7 +41,7 @@ def painted(backbone: Backbone, batch) -> dict[tuple[str, str], Tensor]:  # type
 def test_a_batch_of_four_equals_four_of_one(backbone, batch, painted, row, reading) -> None:  # type: ignore[no-untyped-def]
     paint = inpainter(backbone, row, reading)
     ones = torch.cat([paint(*batch.only(i).args()) for i in range(4)])
-    torch.testing.assert_close(ones, painted[row, reading.name], rtol=0, atol=2e-4)
+    torch.testing.assert_close(ones, painted[row, reading.name], rtol=0, atol=BATCH_TOLERANCE)
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -51,7 +52,8 @@ def test_every_module_changes_the_picture(painted, reading: str) -> None:  # typ
         assert a.dtype == torch.float32
         assert 0.0 <= float(a.min()) <= float(a.max()) <= 1.0
         for b in pictures[:i]:
-            assert not torch.allclose(a, b, atol=1e-6)
+            # Far above rounding. (A full mask, the last sample's, leaves PAIntA nothing to do.)
+            assert bool(((a - b)[:3].abs().flatten(1).amax(1) > 50 * BATCH_TOLERANCE).all())
 
 
 def test_a_run_is_repeatable_and_two_inpainters_do_not_see_each_other(
@@ -143,16 +145,35 @@ def test_blended_output_is_the_given_image_outside_the_mask(backbone, batch, pai
         assert torch.equal(got[~outside], painted["base", reading.name][~outside])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_half_precision_unets_work_and_agree(new_backbone, batch, painted, dtype, reading) -> None:  # type: ignore[no-untyped-def]
+def test_in_float16_every_module_does_what_it_does_in_float32(
+    new_backbone, batch, painted, reading
+) -> None:  # type: ignore[no-untyped-def]
+    """Not only the pictures agree (rounding alone moves them): what a module changes does."""
     backbone = new_backbone()
-    half = replace(backbone, unet=backbone.unet.to(dtype))
-    got = inpainter(half, "profi", reading)(*batch.args())
-    assert got.dtype == torch.float32
-    # Rounding moves c and the gradient's direction; the picture stays near.
-    assert float((got - painted["profi", reading.name]).abs().mean()) < 0.05
+    half = replace(backbone, unet=backbone.unet.to(torch.float16))
+    got = {row: inpainter(half, row, reading)(*batch.args()) for row in ROWS}
+    for row in ROWS[1:]:
+        effect = painted[row, reading.name] - painted["base", reading.name]
+        in_half = got[row] - got["base"]
+        assert got[row].dtype == torch.float32
+        assert float((in_half - effect).abs().mean()) < 0.3 * float(effect.abs().mean())
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_bfloat16_agrees_to_its_own_precision(new_backbone, batch, painted, reading) -> None:  # type: ignore[no-untyped-def]
+    """The base's error is the yardstick: the method must not add to it."""
+    backbone = new_backbone()
+    half = replace(backbone, unet=backbone.unet.to(torch.bfloat16))
+    error = {
+        row: float(
+            (inpainter(half, row, reading)(*batch.args()) - painted[row, reading.name]).abs().mean()
+        )
+        for row in ROWS
+    }
+    assert max(error.values()) < 1.2 * error["base"] < 0.01
 
 
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
@@ -270,8 +291,11 @@ def test_ablations_are_compositions() -> None:
         "paintan_only": (True, False),
         "rasg_only": (False, True),
         "profi": (True, True),
+        "vanilla_only": (False, False),
     }
+    assert [name for name in ABLATIONS if compose(name, RELEASED).vanilla] == ["vanilla_only"]
     method: Method = compose("profi", RELEASED)
     assert method.rasg is not None
-    assert (method.rasg.offset, method.rasg.eta, method.rasg.sigma) == (1.0, 0.25, "per_step")
+    assert (method.rasg.eta, method.rasg.sigma) == (0.25, "per_step")
+    assert (method.rasg.objective.offset, method.rasg.objective.reduction) == (1.0, "mean")
     assert method.mask_resizing == "pil_bicubic"

@@ -14,7 +14,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from profi.config import ClipConfig, Config, DataConfig, MetricConfig, ModelConfig, ReadingConfig
+from profi.config import (
+    ClipConfig,
+    Config,
+    DataConfig,
+    MetricConfig,
+    ModelConfig,
+    RASGConfig,
+    ReadingConfig,
+)
 from profi.data.images import images_digest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
@@ -323,9 +331,11 @@ def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
 
 def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config]) -> None:
     config = settings()
-    assert build.reading_label(build.reading(config)) == "paper"
+    assert build.reading_label(config) == "paper"
     changed = replace(config, reading=replace(config.reading, eta=0.05), name="x")
-    assert build.reading_label(build.reading(changed)) == "paper, eta=0.05"
+    assert build.reading_label(changed) == "paper, eta=0.05"
+    fewer = replace(changed, rasg=RASGConfig(every=2))
+    assert build.reading_label(fewer) == "paper, eta=0.05, every=2"
     folders = [
         report_folder(Command(c, "", ""), []).name for c in (replace(config, name="x"), changed)
     ]
