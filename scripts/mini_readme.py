@@ -1,6 +1,9 @@
 """Write profi/mini/README.md from what training measured: sizes, steps, time, curves, figures.
 
-python scripts/mini_readme.py [size=cpu] [work=outputs/mini]
+    python scripts/mini_readme.py [size=cpu] [work=outputs/mini] [curves=curves.png]
+
+`curves` names the picture of the losses that `work` holds; a later training of some stages goes
+to a picture of its own, beside that of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import matplotlib.pyplot as plt
 
 from profi.mini.world import World, world
 
-STAGES = ("vae", "clip", "clip_vision", "t2i", "inpaint", "detector", "aesthetic")
+STAGES = ("vae", "clip", "clip_vision", "t2i", "inpaint", "inpaint_random", "detector", "aesthetic")
 WHAT = {
     "vae": "AutoencoderKL",
     "clip": "CLIPModel (its text tower conditions the UNets)",
@@ -25,6 +28,7 @@ WHAT = {
     "detector": "RTDetrForObjectDetection",
     "t2i": "UNet2DConditionModel, 4 input channels",
     "inpaint": "UNet2DConditionModel, 9 input channels",
+    "inpaint_random": "the same, going on with random masks alone",
     "aesthetic": "the LAION predictor's MLP",
 }
 MEASURED = {
@@ -39,14 +43,15 @@ MEASURED = {
 def curves(work: Path, target: Path) -> None:
     """One small plot per stage: the summed loss over the steps."""
     stages = [stage for stage in STAGES if (work / stage / "loss.csv").exists()]
-    figure, axes = plt.subplots(2, 4, figsize=(10, 4.2), layout="constrained")
+    rows = -(-len(stages) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(10, 2.1 * rows), layout="constrained")
     for axis in axes.flat[len(stages) :]:
         axis.set_visible(False)
     for axis, stage in zip(axes.flat, stages, strict=False):
         with (work / stage / "loss.csv").open() as file:
-            rows = list(csv.reader(file))
-        steps = [int(row[0]) for row in rows]
-        losses = [sum(float(cell.split("=")[1]) for cell in row[2:]) for row in rows]
+            logged = list(csv.reader(file))
+        steps = [int(row[0]) for row in logged]
+        losses = [sum(float(cell.split("=")[1]) for cell in row[2:]) for row in logged]
         axis.plot(steps, losses, linewidth=1)
         axis.set_yscale("log")
         axis.set_title(stage)
@@ -71,6 +76,10 @@ def page(size: World, figures: dict, notes: str) -> str:
         if key in values
     )
     counts = figures["scenes"]
+    pictures = "\n".join(
+        f"![training losses](shipped/{size.size}/{path.name})"
+        for path in sorted(size.folder.glob("curves*.png"))
+    )
     return f"""# The embedded world
 
 Scenes of {len(size.categories)} COCO categories, {size.image_size} pixels a side, and models of
@@ -93,7 +102,7 @@ same classes as Stable Diffusion, CLIP and a COCO detector.
 |---|---|---|---|---|---|---|
 {models}
 
-![training losses](shipped/{size.size}/curves.png)
+{pictures}
 
 | what was measured, on validation scenes | |
 |---|---|
@@ -120,7 +129,7 @@ def main(arguments: list[str]) -> None:
     chosen = dict(argument.split("=", 1) for argument in arguments)
     size = world(chosen.get("size", "cpu"))
     work = Path(chosen.get("work", "outputs/mini")) / size.size
-    curves(work, size.folder / "curves.png")
+    curves(work, size.folder / Path(chosen.get("curves", "curves.png")).name)
     target = size.folder.parents[1] / "README.md"
     notes = work / "notes.md"
     figures = json.loads((work / "figures.json").read_text())
