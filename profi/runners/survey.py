@@ -158,7 +158,8 @@ def latest_scores(
     Args:
         entries: the runs.
         metrics: their names.
-        required: per metric, what its identity must hold, such as the accuracy's threshold.
+        required: per metric, what its identity must hold, such as the accuracy's threshold; a dot
+            goes one level down.
 
     Raises:
         UserError: a run without such scores of a metric, or runs scored by different models only.
@@ -181,7 +182,9 @@ def latest_scores(
             for folder in folders:
                 times[folder.name] = max(times.get(folder.name, 0.0), folder.stat().st_mtime)
         if not common:
-            how = "".join(f" with {name}={value}" for name, value in wanted.items())
+            how = "".join(
+                f" with {name}={value}" for name, value in wanted.items() if value is not None
+            )
             raise UserError(
                 f"the runs have no {metric}{how} by one and the same model: run stage=score first"
             )
@@ -197,7 +200,8 @@ def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
         identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(identity.get(name) == value for name, value in wanted.items())
+    flat = _flat(identity)
+    return all(flat.get(name) == value for name, value in wanted.items())
 
 
 def collect(surveys: Mapping[Entry, Survey], folders: Mapping[str, str]) -> pd.DataFrame:
