@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from profi.metrics.coco_categories import COCO_ALIASES, COCO_CATEGORIES
+from profi.metrics.coco_categories import COCO_CATEGORIES
 from profi.metrics.functional.accuracy import Detection
 from profi.metrics.loading import weights_digest
 from profi.metrics.weights import UNREADABLE, read_checkpoint, verified_file
@@ -54,7 +55,6 @@ class MMDetDetector:
         model: what `mmdet.apis.init_detector` builds.
         channels: "bgr", the order that the model was trained with, or "rgb_as_bgr", the paper's
             released code, which hands RGB to it.
-        categories: names to ids; the model's classes are matched by name.
         batch_size: pictures per forward pass.
     """
 
@@ -63,10 +63,10 @@ class MMDetDetector:
         model: Any,
         *,
         channels: str = "bgr",
-        categories: Mapping[str, int] = COCO_CATEGORIES,
         batch_size: int = 16,
     ) -> None:
         from mmcv.transforms import Compose
+        from mmdet.datasets import CocoDataset
         from mmdet.utils import get_test_pipeline_cfg
 
         if channels not in ("bgr", "rgb_as_bgr"):
@@ -74,20 +74,14 @@ class MMDetDetector:
         self._model = model.eval().requires_grad_(False)
         self._channels = channels
         self._batch_size = batch_size
-        self._steps = get_test_pipeline_cfg(model.cfg.copy())
-        # Pictures come from memory. Labels are of no use to a test.
+        self._steps = deepcopy(get_test_pipeline_cfg(model.cfg))
+        # Pictures come from memory, not from files.
         self._steps[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(self._steps)
-        names = [
-            name if name in categories else COCO_ALIASES.get(name, name)
-            for name in model.dataset_meta["classes"]
-        ]
-        self._category_of = {
-            index: categories[name] for index, name in enumerate(names) if name in categories
-        }
-        self.categories: Mapping[str, int] = {
-            name: categories[name] for name in names if name in categories
-        }
+        # Not the model's own list: without a checkpoint's it is spelled with underscores.
+        names = CocoDataset.METAINFO["classes"]
+        self._category_of = [COCO_CATEGORIES[name] for name in names]
+        self.categories: Mapping[str, int] = dict(zip(names, self._category_of, strict=True))
 
     @classmethod
     def from_checkpoint(
@@ -121,9 +115,9 @@ class MMDetDetector:
         path = verified_file(source, sha256, _KEY)
         from mmdet.apis import init_detector
 
-        with warnings.catch_warnings():
-            # Without a checkpoint it warns that the classes are COCO's, which they are.
-            warnings.simplefilter("ignore")
+        # Without a checkpoint it warns, unasked and unstoppably, that the classes are COCO's, which
+        # they are: the warning is caught and dropped.
+        with warnings.catch_warnings(record=True):
             model = init_detector(str(config), None, device=device)
         try:
             state = read_checkpoint(path)["state_dict"]
@@ -164,17 +158,15 @@ class MMDetDetector:
         return prepared
 
     def _read(self, instances: Any) -> list[Detection]:
-        detections = []
-        for label, score, box in zip(
-            instances.labels.tolist(),
-            instances.scores.tolist(),
-            instances.bboxes.tolist(),
-            strict=True,
-        ):
-            if label in self._category_of:
-                x0, y0, x1, y1 = box
-                detections.append(Detection(self._category_of[label], score, (x0, y0, x1, y1)))
-        return detections
+        return [
+            Detection(self._category_of[label], score, (box[0], box[1], box[2], box[3]))
+            for label, score, box in zip(
+                instances.labels.tolist(),
+                instances.scores.tolist(),
+                instances.bboxes.tolist(),
+                strict=True,
+            )
+        ]
 
 
 def _not_it(source: str, reason: object) -> UserError:
