@@ -101,7 +101,9 @@ def _fetched(url: str, sha256: str, key: str, folder: Path) -> Path:
                 )
     # What no answer, a refusal, a cut connection and a malformed address raise.
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        # urllib wraps what happened.
+        cause = getattr(error, "reason", error)
+        reason = " ".join(str(cause).split())[:120] or type(error).__name__
         raise UserError(
             f"{url} cannot be downloaded ({reason}): give a local file with {key}=..."
         ) from error

@@ -58,8 +58,9 @@ def agreement_facts(scores: pd.DataFrame) -> dict[str, str]:
             pairs["value_one"].to_numpy(dtype=float), pairs["value_two"].to_numpy(dtype=float)
         )
         if found.n:
+            kappa = "undefined" if math.isnan(found.kappa) else f"{found.kappa:.2f}"
             names = " and ".join(metric_style(name).label for name in (first, second))
             facts[f"agreement: {names}"] = (
-                f"{100 * found.share:.1f} % of {found.n} pictures, kappa {found.kappa:.2f}"
+                f"{100 * found.share:.1f} % of {found.n} pictures, kappa {kappa}"
             )
     return facts
