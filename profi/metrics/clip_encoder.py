@@ -95,9 +95,18 @@ class ClipEncoder:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """Hashes of the weights, the vocabulary and the preprocessing."""
+        """Hashes of the weights, of how they are used, the vocabulary and the preprocessing."""
+        config = self._model.config
+        # What decides the embeddings and shows in no weight; the activation is often mistaken.
+        used = ("hidden_act", "num_attention_heads", "layer_norm_eps")
         return {
             "weights": weights_digest(self._model),
+            "structure": digest(
+                [
+                    [getattr(part, name) for name in used]
+                    for part in (config.text_config, config.vision_config)
+                ]
+            ),
             "vocabulary": digest(self._tokenizer.get_vocab()),
             "preprocessing": digest(vars(self.preprocessing)),
         }

@@ -31,7 +31,6 @@ def installed_config() -> Path:
         UserError: MMDetection is not installed, or not so that it can be imported.
     """
     try:
-        # Found without importing: what is absent, and what does not fit together, is told alike.
         spec = find_spec("mmdet")
         if spec is None or spec.origin is None:
             raise ImportError("no module named mmdet")

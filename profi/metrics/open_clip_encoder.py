@@ -26,9 +26,11 @@ class OpenClipEncoder:
         model: Any,
         tokenizer: Any,
         preprocessing: Preprocessing,
+        architecture: str,
         *,
         batch_size: int = 32,
     ) -> None:
+        self._architecture = architecture
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._preprocessing = preprocessing
@@ -97,13 +99,15 @@ class OpenClipEncoder:
             mean=tuple(given["mean"]),
             std=tuple(given["std"]),
         )
-        return cls(model, tokenizer, preprocessing, batch_size=batch_size)
+        label = f"{architecture}, quick_gelu" if quick_gelu else architecture
+        return cls(model, tokenizer, preprocessing, label, batch_size=batch_size)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """The library, hashes of the weights and the preprocessing, the tokenizer's kind."""
+        """The architecture, hashes of the weights and the preprocessing, the tokenizer's kind."""
         return {
             "library": "open_clip",
+            "architecture": self._architecture,
             "weights": weights_digest(self._model),
             "tokenizer": type(self._tokenizer).__name__,
             "preprocessing": digest(vars(self._preprocessing)),

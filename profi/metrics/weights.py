@@ -11,6 +11,7 @@ import string
 import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
 import torch
@@ -101,8 +102,8 @@ def _fetched(url: str, sha256: str, key: str, folder: Path) -> Path:
                 )
     # What no answer, a refusal, a cut connection and a malformed address raise.
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps what happened.
-        cause = getattr(error, "reason", error)
+        # urllib wraps what happened, except for an answer of the server's.
+        cause = error.reason if type(error) is URLError else error
         reason = " ".join(str(cause).split())[:120] or type(error).__name__
         raise UserError(
             f"{url} cannot be downloaded ({reason}): give a local file with {key}=..."
