@@ -13,6 +13,7 @@ from torch import Tensor
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
+from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
 from profi.attention.tokens import PromptTokens, encode, with_suffix, word_tokens
 from profi.diffusion.sampling import Denoise, StepState, sample
@@ -79,8 +80,12 @@ class StableInpainting:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        observer: SelfAttentionObserver = unobserved,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
+        """Paint a batch (see `Inpainter`).
+
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`.
+        """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
         device = self.backbone.device
         given = images.to(device, torch.float32)
@@ -88,7 +93,7 @@ class StableInpainting:
         pyramid = self._masks(masks)
         tokens = self._tokens(prompts)
         sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, tokens)
+        control, capture, objective = self._modules(pyramid, tokens, observer)
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
@@ -159,12 +164,14 @@ class StableInpainting:
         return PromptTokens(input_ids, torch.zeros_like(input_ids, dtype=torch.bool))
 
     def _modules(
-        self, pyramid: MaskPyramid, tokens: PromptTokens
+        self, pyramid: MaskPyramid, tokens: PromptTokens, observer: SelfAttentionObserver
     ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
         """The method's control of attention, its reading of attention and the objective on it."""
         words = tokens.words.to(self.backbone.device)
         painta, settings = self.method.painta, self.method.objective
-        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        on_self: AttentionControl = Observed(observer)
+        if painta is not None:
+            on_self = PAIntA(painta, pyramid.levels, words, observer)
         if settings is None:
             return ByKind(on_self, Plain()), None, None
         capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)
