@@ -27,14 +27,20 @@ SCHEDULER = {
 
 def unet(device: str, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """The UNet of 859.5 M parameters; on "meta" it has no weights and costs nothing."""
-    with torch.device(device):
-        model = UNet2DConditionModel(
-            in_channels=9,
-            sample_size=64,
-            cross_attention_dim=TEXT_WIDTH,
-            attention_head_dim=8,
-        )
-    return model.to(dtype).eval().requires_grad_(False)
+    # Built in its dtype: parameters that are fake tensors cannot be converted.
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = UNet2DConditionModel(
+                in_channels=9,
+                sample_size=64,
+                cross_attention_dim=TEXT_WIDTH,
+                attention_head_dim=8,
+            )
+    finally:
+        torch.set_default_dtype(usual)
+    return model.eval().requires_grad_(False)
 
 
 def vae(device: str) -> AutoencoderKL:
