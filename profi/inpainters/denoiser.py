@@ -13,6 +13,7 @@ from profi.diffusion.ddim import classifier_free, to_x0_eps
 from profi.diffusion.sampling import Denoised
 from profi.guidance.attention_objective import AttentionClue
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.text import Conditioning
 
 # Of a float16 UNet: the power of two by which the objective's gradient is carried larger.
 FLOAT16_LOSS_SCALE = 1024.0
@@ -28,7 +29,7 @@ class InpaintingDenoiser:
 
     Fields:
         condition: [B, 5, h, w], mask channel and masked image's latents.
-        context, uncond_context: [B, L, D] text embeddings.
+        conditional, unconditional: the two branches' texts.
         guided: per step, whether a guidance will want the attention's gradient; only there a
             graph is built.
         capture: where the guidance's attention is read, already installed in the UNet; None
@@ -37,8 +38,8 @@ class InpaintingDenoiser:
 
     backbone: Backbone
     condition: Tensor
-    context: Tensor
-    uncond_context: Tensor
+    conditional: Conditioning
+    unconditional: Conditioning
     guidance_scale: float
     guided: tuple[bool, ...]
     capture: CrossAttentionCapture | None
@@ -61,12 +62,12 @@ class InpaintingDenoiser:
 
     def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
         unet = self.backbone.unet
-        context = self.context if branch is Branch.CONDITIONAL else self.uncond_context
+        text = self.conditional if branch is Branch.CONDITIONAL else self.unconditional
         unet_pass = UNetPass(branch, t, step_index, len(self.guided))
         output: Tensor = unet(
             torch.cat([x_t, self.condition], dim=1).to(unet.dtype),
             t,
-            encoder_hidden_states=context,
+            **text.kwargs(),
             cross_attention_kwargs=unet_pass.kwargs(),
         ).sample
         return output.float()
