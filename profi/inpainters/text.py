@@ -152,9 +152,9 @@ class PromptEncoder:
                 "use a model of the structure of SD 1, SD 2 or SDXL"
             )
         if (addition is not None) != (self.second is not None):
-            needs, has = ("two", "one") if self.second is None else ("one", "two")
+            wants = "two text encoders" if self.second is None else "one text encoder"
             raise UserError(
-                f"the UNet is conditioned on {needs} text encoders and the model has {has}; "
+                f"the UNet is conditioned on {wants} and the model has {len(self.towers)}; "
                 "use the text encoders that the UNet was trained with"
             )
         width = sum(tower.encoder.config.hidden_size for tower in self.towers)
