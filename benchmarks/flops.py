@@ -25,6 +25,7 @@ from profi.guidance.attention_objective import AttentionObjective
 from profi.inpainters.ablations import compose
 from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.readings import READINGS, Reading
+from profi.inpainters.text import Conditioning
 
 ROWS = ("base", "painta_only", "rasg_only", "profi")
 SHARE = 0.25
@@ -53,8 +54,8 @@ def step_flops(
     denoise = InpaintingDenoiser(
         backbone=backbone,
         condition=_meta(batch, 5, side, side),
-        context=_meta(batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH),
-        uncond_context=_meta(batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH),
+        conditional=Conditioning(_meta(batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH)),
+        unconditional=Conditioning(_meta(batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH)),
         guidance_scale=7.5,
         guided=(objective is not None,),
         capture=capture,
@@ -76,7 +77,7 @@ def naive_flops(reading: Reading, size: int = 512, batch: int = 1) -> int:
         {f: _meta(batch, side // f, side // f) > 0 for f in (2, 4)},
         _meta(batch, sd15.TEXT_TOKENS) > 0,
         _meta(batch, 5, side, side),
-        _meta(2 * batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH),
+        Conditioning(_meta(2 * batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH)),
     )
     counter = FlopCounterMode(display=False)
     with counter:

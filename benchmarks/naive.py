@@ -18,10 +18,10 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 from torch.nn import functional
 
-from profi.attention.tokens import word_tokens
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.masks import mask_pyramid
 from profi.inpainters.readings import Reading
+from profi.inpainters.text import Conditioning
 
 SMALLEST = 2  # PAIntA at down-factors 2 and 4 of the latents
 LOWEST = 4  # RASG at 4
@@ -50,13 +50,14 @@ class Naive:
             self.reading.mask_resizing,
             self.reading.masked_image,
         )
-        tokens = word_tokens(model.tokenizer, prompts)
+        words = model.text.words(prompts).to(model.device)
         masked_images = (2 * images.to(model.device) - 1) * ~pyramid.image[:, None]
         condition = torch.cat(
             [pyramid.latent[:, None].float(), model.encode_images(masked_images)], dim=1
         )
-        context = torch.cat([model.encode_text("", B), model.encode_ids(tokens.input_ids)])
-        step = NaiveStep(self, pyramid.levels, tokens.words.to(model.device), condition, context)
+        size = (images.shape[2], images.shape[3])
+        text = model.unconditional("", size, B).stacked(model.condition(prompts, size))
+        step = NaiveStep(self, pyramid.levels, words, condition, text)
         x = torch.stack(
             [
                 torch.randn(4, *condition.shape[2:], generator=torch.Generator().manual_seed(seed))
@@ -100,14 +101,14 @@ class NaiveStep:
         masks: per down-factor [B, h, w] bool.
         tokens: ind(tau), [B, L] bool.
         condition: [B, 5, h, w].
-        context: [2B, L, D], unconditional first.
+        text: of the pair, unconditional half first.
     """
 
     naive: Naive
     masks: dict[int, Tensor]
     tokens: Tensor
     condition: Tensor
-    context: Tensor
+    text: Conditioning
     painta_is_active: bool = False
     cross_logits: list[Tensor] = field(default_factory=list)
 
@@ -135,9 +136,7 @@ class NaiveStep:
             with torch.set_grad_enabled(self.naive.rasg):
                 inputs_of_unet = torch.cat([x_t, self.condition], dim=1)
                 output = unet(
-                    torch.cat([inputs_of_unet] * 2).to(unet.dtype),
-                    t,
-                    encoder_hidden_states=self.context,
+                    torch.cat([inputs_of_unet] * 2).to(unet.dtype), t, **self.text.kwargs()
                 ).sample.float()
                 g = self._gradient(x_t) if self.naive.rasg else torch.zeros_like(x_t)
         finally:
@@ -192,7 +191,7 @@ class _Processor:
             X = X + self._output(attn, A, v)[B:]
         attn2 = self.block.attn2
         probs = _similarity(
-            attn2, attn2.to_q(self.block.norm2(X)), attn2.to_k(self.step.context[B:])
+            attn2, attn2.to_q(self.block.norm2(X)), attn2.to_k(self.step.text.context[B:])
         ).softmax(dim=-1)
         c = (probs.mean(dim=1) * self.step.tokens[:, None, :]).sum(dim=-1)
         if reading.smoothing == "gaussian":

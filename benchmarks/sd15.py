@@ -8,6 +8,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.text import PromptEncoder, TextTower
 
 TEXT_TOKENS = 77
 TEXT_WIDTH = 768
@@ -85,6 +86,5 @@ def backbone(device: str, dtype: torch.dtype, channels_last: bool = True) -> Bac
     model = unet(device, dtype)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return Backbone.from_parts(
-        model, vae(device), text_encoder, words, Schedule.from_config(SCHEDULER)
-    )
+    text = PromptEncoder(TextTower(text_encoder, words))
+    return Backbone.from_parts(model, vae(device), text, Schedule.from_config(SCHEDULER))

@@ -13,6 +13,7 @@ from profi.diffusion.ddim import classifier_free, to_x0_eps
 from profi.diffusion.sampling import Denoised
 from profi.guidance.attention_objective import AttentionClue
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.text import Conditioning
 
 # Of a float16 UNet: the power of two by which the objective's gradient is carried larger.
 FLOAT16_LOSS_SCALE = 1024.0
@@ -29,7 +30,7 @@ class InpaintingDenoiser:
 
     Fields:
         condition: [B, 5, h, w], mask channel and masked image's latents.
-        context, uncond_context: [B, L, D] text embeddings.
+        conditional, unconditional: the two branches' texts.
         guided: per step, whether a guidance will want the attention's gradient; only there a
             graph is built.
         capture: where the guidance's attention is read, already installed in the UNet; None
@@ -38,8 +39,8 @@ class InpaintingDenoiser:
 
     backbone: Backbone
     condition: Tensor
-    context: Tensor
-    uncond_context: Tensor
+    conditional: Conditioning
+    unconditional: Conditioning
     guidance_scale: float
     guided: tuple[bool, ...]
     capture: CrossAttentionCapture | None
@@ -71,15 +72,12 @@ class InpaintingDenoiser:
     def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
         unet = self.backbone.unet
         inputs = torch.cat([x_t, self.condition], dim=1).to(unet.dtype)
-        context = self.uncond_context if branch is Branch.UNCONDITIONAL else self.context
+        text = self.unconditional if branch is Branch.UNCONDITIONAL else self.conditional
         if branch is Branch.PAIR:
             inputs = torch.cat([inputs, inputs])
-            context = torch.cat([self.uncond_context, self.context])
+            text = self.unconditional.stacked(self.conditional)
         unet_pass = UNetPass(branch, t, step_index, len(self.guided))
         output: Tensor = unet(
-            inputs,
-            t,
-            encoder_hidden_states=context,
-            cross_attention_kwargs=unet_pass.kwargs(),
+            inputs, t, **text.kwargs(), cross_attention_kwargs=unet_pass.kwargs()
         ).sample
         return output.float()

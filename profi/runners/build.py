@@ -15,12 +15,8 @@ from profi.config import Config, DataConfig, MetricConfig, ModelConfig, Sampling
 from profi.data.coco import Candidates, read_coco, sample_triplets
 from profi.data.images import image_path
 from profi.inpainters.ablations import Guidance, Method, compose
-from profi.inpainters.backbone import (
-    HUB_ERRORS,
-    HUB_TIMEOUT_SECONDS,
-    Backbone,
-    load_backbone,
-)
+from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.metrics import (

@@ -12,7 +12,6 @@ from torch import Tensor
 from profi.attention.capture import CrossAttentionCapture
 from profi.attention.control import Branch, UNetPass, controlled
 from profi.attention.sites import attention_sites
-from profi.attention.tokens import word_tokens
 from profi.guidance.objectives import mean_attention
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
@@ -40,16 +39,16 @@ def unet_input(paint: StableInpainting, images: Tensor, masks: Tensor, t: int) -
 
 def contrast(backbone: Backbone, inputs: Tensor, t: int, inside: Tensor) -> Tensor:
     """Attention to the prompt's words inside the mask minus that outside, per sample."""
-    tokens = word_tokens(backbone.tokenizer, PROMPTS)
+    words = backbone.text.words(PROMPTS)
     capture = CrossAttentionCapture(attention_sites(backbone.unet), 4)
     with torch.no_grad(), controlled(backbone.unet, capture):
         backbone.unet(
             inputs,
             t,
-            encoder_hidden_states=backbone.encode_ids(tokens.input_ids),
+            **backbone.condition(PROMPTS, (48, 64)).kwargs(),
             cross_attention_kwargs=UNetPass(Branch.CONDITIONAL, t, 0, 2).kwargs(),
         )
-    A = (mean_attention(capture.take()) * tokens.words[:, None]).sum(-1)
+    A = (mean_attention(capture.take()) * words[:, None]).sum(-1)
     return torch.stack([a[m].mean() - a[~m].mean() for a, m in zip(A, inside, strict=True)])
 
 
