@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import AccuracyConfig, MetricConfig, shipped_path
-from profi.inpainters.backbone import HUB_ERRORS, HUB_TIMEOUT_SECONDS
+from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.metrics import (
     AestheticScore,
     CLIPScore,
