@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 
-from profi.config import Config, DataConfig, MetricConfig, ModelConfig, SamplingConfig, shipped_path
-from profi.data.coco import Candidates, read_coco, sample_triplets
-from profi.data.images import image_path
+from profi.config import Config, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import (
     HUB_ERRORS,
@@ -31,9 +28,7 @@ from profi.metrics import (
     Metric,
     TransformersDetector,
 )
-from profi.types import Triplet, UserError
-
-log = logging.getLogger(__name__)
+from profi.types import UserError
 
 
 def resolve_device(name: str) -> str:
@@ -48,30 +43,6 @@ def resolve_device(name: str) -> str:
     if name == "mps" and not mps:
         raise UserError("model.device=mps: PyTorch sees no such device; use device=auto")
     return name
-
-
-def load_triplets(data: DataConfig) -> tuple[tuple[Triplet, ...], Candidates]:
-    """The sampled triplets, and what they were sampled from.
-
-    Raises:
-        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
-            the sampled images (some may be missing: these are set aside when their turn comes).
-    """
-    root, annotations = shipped_path(data.root), shipped_path(data.annotations)
-    if not root.is_dir():
-        raise UserError(f"{root} is no folder: set data.root to the images' folder")
-    candidates = read_coco(annotations, data.min_area)
-    triplets = sample_triplets(candidates.triplets, data.limit, data.sample_seed)
-    paths = [image_path(root, triplet) for triplet in triplets]
-    missing = [path for path in paths if not path.is_file()]
-    if 2 * len(missing) > len(paths):
-        raise UserError(
-            f"{len(missing)} of the {len(paths)} sampled images are not in {root} "
-            f"(such as {missing[0].name}): set data.root to the images' folder"
-        )
-    if missing:
-        log.warning("%d images are missing, such as %s", len(missing), missing[0])
-    return triplets, candidates
 
 
 def load_model(model: ModelConfig) -> Backbone:
