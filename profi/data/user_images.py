@@ -21,7 +21,7 @@ def read_image(path: Path) -> Tensor:
     laid on white, 16-bit greys are scaled by 65535, and the EXIF orientation is applied. Raises
     UserError for a file that is missing, no image, cut short or of floating-point pixels.
     """
-    return _rgb(_open(path), WHITE, path)
+    return rgb_tensor(_open(path), WHITE, path)
 
 
 def read_mask(path: Path) -> Tensor:
@@ -29,8 +29,7 @@ def read_mask(path: Path) -> Tensor:
 
     Read like an image, but transparency is laid on black: what is transparent is kept.
     """
-    rgb = _rgb(_open(path), BLACK, path)
-    return rgb.mean(dim=0) > 0.5
+    return rgb_tensor(_open(path), BLACK, path).mean(dim=0) > 0.5
 
 
 def read_pair(image_path: Path, mask_path: Path) -> tuple[Tensor, Tensor]:
@@ -63,14 +62,14 @@ def _open(path: Path) -> Image.Image:
         raise UserError(f"{path} cannot be read ({reason}); give a whole PNG or JPEG") from error
 
 
-def _rgb(image: Image.Image, backdrop: tuple[int, int, int], path: Path) -> Tensor:
-    """[3, H, W] float32 in [0, 1] of an image of any mode."""
+def rgb_tensor(image: Image.Image, backdrop: tuple[int, int, int], name: str | Path) -> Tensor:
+    """[3, H, W] float32 in [0, 1] of an image of any mode but F; UserError speaks of `name`."""
     if image.mode == "F":
-        raise UserError(f"{path} has floating-point pixels; save it with 8 or 16 bits")
+        raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         greys = np.asarray(image).astype(np.int64)
         if greys.min() < 0 or greys.max() > 65535:
-            raise UserError(f"{path} has more than 16 bits per pixel; save it with 8 or 16 bits")
+            raise UserError(f"{name} has more than 16 bits per pixel; save it with 8 or 16 bits")
         grey = torch.from_numpy(greys.astype(np.float32) / 65535.0)
         return grey.expand(3, -1, -1).clone()
     if image.has_transparency_data:
