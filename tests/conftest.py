@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.text import PromptEncoder, TextTower
 
 TOKEN_LIMIT = 24
 SCHEDULER_CONFIG = {
@@ -84,7 +85,8 @@ def make_backbone(seed: int = 0, prediction_type: str = "epsilon") -> Backbone:
         )
     )
     schedule = Schedule.from_config({**SCHEDULER_CONFIG, "prediction_type": prediction_type})
-    return Backbone.from_parts(unet, vae, text_encoder, tokenizer, schedule)
+    text = PromptEncoder(TextTower(text_encoder, tokenizer))
+    return Backbone.from_parts(unet, vae, text, schedule)
 
 
 @dataclass(frozen=True)

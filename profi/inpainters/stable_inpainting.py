@@ -13,8 +13,9 @@ from torch import Tensor
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
+from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
-from profi.attention.tokens import PromptTokens, encode, with_suffix, word_tokens
+from profi.attention.tokens import with_suffix
 from profi.diffusion.sampling import Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
@@ -79,21 +80,26 @@ class StableInpainting:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        observer: SelfAttentionObserver = unobserved,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
+        """Paint a batch (see `Inpainter`).
+
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`.
+        """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
         pyramid = self._masks(masks)
-        tokens = self._tokens(prompts)
         sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, tokens)
+        control, capture, objective = self._modules(pyramid, prompts, observer)
+        size = (given.shape[2], given.shape[3])
+        full_prompts = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
-            context=self.backbone.encode_ids(tokens.input_ids),
-            uncond_context=self.backbone.encode_text(self.sampling.negative, len(images)),
+            conditional=self.backbone.condition(full_prompts, size),
+            unconditional=self.backbone.unconditional(self.sampling.negative, size, len(images)),
             guidance_scale=self.sampling.guidance_scale,
             guided=tuple(sigma > 0.0 or self.method.vanilla is not None for sigma in sigmas),
             capture=capture,
@@ -150,21 +156,20 @@ class StableInpainting:
             self.method.masked_image,
         )
 
-    def _tokens(self, prompts: Sequence[str]) -> PromptTokens:
-        """The prompts' tokens; only a method that reads ind(tau) refuses an empty prompt."""
-        tokenizer, positive = self.backbone.tokenizer, self.sampling.positive
-        if self.method.painta is not None or self.method.objective is not None:
-            return word_tokens(tokenizer, prompts, positive)
-        input_ids = encode(tokenizer, [with_suffix(prompt, positive) for prompt in prompts])
-        return PromptTokens(input_ids, torch.zeros_like(input_ids, dtype=torch.bool))
-
     def _modules(
-        self, pyramid: MaskPyramid, tokens: PromptTokens
+        self, pyramid: MaskPyramid, prompts: Sequence[str], observer: SelfAttentionObserver
     ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
-        """The method's control of attention, its reading of attention and the objective on it."""
-        words = tokens.words.to(self.backbone.device)
+        """The method's control of attention, its reading of attention and the objective on it.
+
+        Only a method that reads ind(tau) refuses an empty prompt.
+        """
         painta, settings = self.method.painta, self.method.objective
-        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        if painta is None and settings is None:
+            return ByKind(Observed(observer), Plain()), None, None
+        words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
+        on_self: AttentionControl = Observed(observer)
+        if painta is not None:
+            on_self = PAIntA(painta, pyramid.levels, words, observer)
         if settings is None:
             return ByKind(on_self, Plain()), None, None
         capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)

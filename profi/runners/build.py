@@ -12,12 +12,8 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import Config, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
-from profi.inpainters.backbone import (
-    HUB_ERRORS,
-    HUB_TIMEOUT_SECONDS,
-    Backbone,
-    load_backbone,
-)
+from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.metrics import (

@@ -64,8 +64,8 @@ def write_data(root: Path, count: int = 10) -> DataConfig:
 def save_backbone(folder: Path, backbone: Backbone, scheduler_config: dict[str, object]) -> Path:
     backbone.unet.save_pretrained(folder / "unet")
     backbone.vae.save_pretrained(folder / "vae")
-    backbone.text_encoder.save_pretrained(folder / "text_encoder")
-    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    backbone.text.first.encoder.save_pretrained(folder / "text_encoder")
+    backbone.text.first.tokenizer.save_pretrained(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     text = json.dumps(scheduler_config)
     (folder / "scheduler" / "scheduler_config.json").write_text(text)
