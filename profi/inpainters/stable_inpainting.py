@@ -13,6 +13,7 @@ from torch import Tensor
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
+from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
 from profi.attention.tokens import with_suffix
 from profi.diffusion.sampling import Denoise, StepState, sample
@@ -79,15 +80,19 @@ class StableInpainting:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        observer: SelfAttentionObserver = unobserved,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
+        """Paint a batch (see `Inpainter`).
+
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`.
+        """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
         pyramid = self._masks(masks)
         sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, prompts)
+        control, capture, objective = self._modules(pyramid, prompts, observer)
         size = (given.shape[2], given.shape[3])
         full_prompts = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
@@ -152,7 +157,7 @@ class StableInpainting:
         )
 
     def _modules(
-        self, pyramid: MaskPyramid, prompts: Sequence[str]
+        self, pyramid: MaskPyramid, prompts: Sequence[str], observer: SelfAttentionObserver
     ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
         """The method's control of attention, its reading of attention and the objective on it.
 
@@ -160,9 +165,11 @@ class StableInpainting:
         """
         painta, settings = self.method.painta, self.method.objective
         if painta is None and settings is None:
-            return Plain(), None, None
+            return ByKind(Observed(observer), Plain()), None, None
         words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
-        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        on_self: AttentionControl = Observed(observer)
+        if painta is not None:
+            on_self = PAIntA(painta, pyramid.levels, words, observer)
         if settings is None:
             return ByKind(on_self, Plain()), None, None
         capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)
