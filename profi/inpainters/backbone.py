@@ -129,6 +129,10 @@ class Backbone:
         mean: Tensor = self.vae.encode(images).latent_dist.mean
         return mean * self.vae.config.scaling_factor
 
+    def forget(self) -> None:
+        """Drop what is remembered: to free its memory, or to time an encoding again."""
+        self._memo.clear()
+
     @property
     def _place(self) -> tuple[str, str]:
         """Device and dtype, which a remembered result has for good."""

@@ -33,6 +33,10 @@ class Memo:
         self._results.move_to_end(key)
         return cast(T, self._results[key])
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._results.clear()
+
 
 def content(tensor: Tensor) -> Hashable:
     """What stands for a tensor's values, shape, dtype and device in a key."""

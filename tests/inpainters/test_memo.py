@@ -50,3 +50,6 @@ def test_a_picture_painted_again_is_encoded_once_and_equal(new_backbone, batch) 
     other = paint(images.flip(3), masks, [*prompts[:3], "bird"], seeds)
     assert calls == {"vae": 2, "text": 3}
     assert not torch.equal(other, first)
+    backbone.forget()
+    assert torch.equal(paint(*batch.args()), first)
+    assert calls == {"vae": 3, "text": 5}
