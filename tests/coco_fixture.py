@@ -14,7 +14,7 @@ from file_server import FileServer
 from PIL import Image
 
 from profi.data.coco2017 import Source
-from profi.data.download import Remote
+from profi.download import Remote
 
 INSTANCES = Path(__file__).parent / "instances_fixture.json"
 

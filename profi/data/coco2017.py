@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profi.data.archives import unpack_file, unpack_folder
-from profi.data.download import Progress, Remote, download, only_one
+from profi.download import Progress, Remote, download, only_one
 from profi.types import UserError
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from file_server import FileServer
 
-from profi.data import download as module
-from profi.data.download import Remote, download, only_one
+from profi import download as module
+from profi.download import Remote, download, only_one
 from profi.types import UserError
 
 BODY = random.Random(1).randbytes(2_000_000)
@@ -41,7 +41,7 @@ def half_is_there(folder: Path) -> bool:
 JOB = """
 import sys
 from pathlib import Path
-from profi.data.download import Remote, download, only_one
+from profi.download import Remote, download, only_one
 url, digest, size, path = sys.argv[1:]
 path = Path(path)
 with only_one(path.with_name(".lock")):
@@ -59,7 +59,7 @@ def job(wanted: Remote, path: Path) -> subprocess.Popen[str]:
     arguments = [wanted.url, wanted.hexdigest, str(wanted.size), str(path)]
     return subprocess.Popen(
         [sys.executable, "-c", JOB, *arguments],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from file_server import FileServer
 
-from profi.data import download as module
-from profi.data.download import Remote, download
+from profi import download as module
+from profi.download import Remote, download
 from profi.types import UserError
 
 BODY = random.Random(0).randbytes(3_000_000)

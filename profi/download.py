@@ -4,6 +4,7 @@ Several jobs may want a file at the same moment, on several machines that share 
 `only_one` lets one of them fetch it while the others wait; a lock that expires cannot promise
 more than that, so what it guards is safe without it: every download writes to a file of its own
 (what a broken-off one left is copied, never shared) and takes its final name by a rename.
+A leaf: imports nothing of profi but its types.
 """
 
 from __future__ import annotations
