@@ -11,9 +11,11 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from diffusers.callbacks import SDCFGCutoffCallback
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
+from tiny_pipelines import make_pipeline
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor
 
+import profi
 from profi import ProFIPainterPipeline
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
@@ -383,3 +385,30 @@ def test_a_unet_that_does_not_inpaint_is_refused(
     pipe.unet = new_unet(0, in_channels=4)
     with pytest.raises(UserError, match="use an inpainting model"):
         pipe(**one)
+
+
+@pytest.mark.parametrize("structure", ["sd1", "sd2", "sdxl"])
+def test_every_structure_is_painted(structure: str, one: dict[str, Any], tmp_path: Path) -> None:
+    """By `profi.load` from a folder, and by the pipeline with the models of another one."""
+    theirs = make_pipeline(structure)
+    theirs.save_pretrained(tmp_path)
+    painter = profi.load(tmp_path, device="cpu")
+    # sample_size 16, 4 pixels per latent.
+    assert painter.long_side == 64
+    image, mask = one["image"].resize((91, 37)), one["mask_image"].resize((91, 37))
+    painted_by_load = painter(image, mask, "cat", steps=1)
+    assert painted_by_load.size == (91, 37)
+    pipe = ProFIPainterPipeline.from_pipe(theirs)
+    pipe.set_progress_bar_config(disable=True)
+    if structure == "sdxl":
+        with pytest.raises(UserError, match="conditioned on two text encoders"):
+            pipe(**one)
+        return
+    paint = StableInpainting(
+        painter.backbone, compose("profi", READINGS["released"]), Sampling(STEPS)
+    )
+    pixels = np.asarray(one["image"]) / np.float32(255)
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    masks = torch.from_numpy(np.asarray(one["mask_image"]).copy())[None]
+    got = painted(pipe, one, seed=4, output_type="pt")
+    torch.testing.assert_close(got, paint(images, masks, ["cat"], [4]), rtol=0, atol=TOLERANCE)
