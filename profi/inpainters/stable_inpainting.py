@@ -13,6 +13,7 @@ from torch import Tensor
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
+from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
 from profi.attention.tokens import with_suffix
 from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
@@ -79,9 +80,14 @@ class StableInpainting:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        observer: SelfAttentionObserver = unobserved,
         after_step: AfterStep[object] | None = None,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`); `after_step` sees every step (see `latents`)."""
+        """Paint a batch (see `Inpainter`).
+
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, and
+        `after_step` every step (see `latents`).
+        """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
 
         def report(state: StepState[object], x_prev: Tensor) -> Tensor | None:
@@ -90,7 +96,8 @@ class StableInpainting:
             return after_step(state, x_prev) if after_step is not None else None
 
         x_T = start_noise(seeds, self.latent_shape(images))
-        return self.decode(self.latents(images, masks, prompts, x_T, report), images, masks)
+        x_0 = self.latents(images, masks, prompts, x_T, report, observer)
+        return self.decode(x_0, images, masks)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
         """(C, h, w) of the latents of images [B, 3, H, W]."""
@@ -105,6 +112,7 @@ class StableInpainting:
         prompts: Sequence[str],
         x_T: Tensor,
         after_step: AfterStep[object] | None = None,
+        observer: SelfAttentionObserver = unobserved,
     ) -> Tensor:
         """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
 
@@ -116,7 +124,7 @@ class StableInpainting:
         masks = masks.to(device)
         pyramid = self._masks(masks)
         sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, prompts)
+        control, capture, objective = self._modules(pyramid, prompts, observer)
         size = (given.shape[2], given.shape[3])
         full_prompts = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
@@ -177,7 +185,7 @@ class StableInpainting:
         )
 
     def _modules(
-        self, pyramid: MaskPyramid, prompts: Sequence[str]
+        self, pyramid: MaskPyramid, prompts: Sequence[str], observer: SelfAttentionObserver
     ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
         """The method's control of attention, its reading of attention and the objective on it.
 
@@ -185,9 +193,11 @@ class StableInpainting:
         """
         painta, settings = self.method.painta, self.method.objective
         if painta is None and settings is None:
-            return Plain(), None, None
+            return ByKind(Observed(observer), Plain()), None, None
         words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
-        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        on_self: AttentionControl = Observed(observer)
+        if painta is not None:
+            on_self = PAIntA(painta, pyramid.levels, words, observer)
         if settings is None:
             return ByKind(on_self, Plain()), None, None
         capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)

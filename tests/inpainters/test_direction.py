@@ -19,18 +19,22 @@ from profi.inpainters.readings import PAPER
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 
 PROMPTS = ["cat", "red bus"]
+SECOND_T = 949  # of 20 trailing timesteps: 999, 949, ...
 
 
-def second_input(paint: StableInpainting, images: Tensor, masks: Tensor) -> Tensor:
-    """What the UNet is given in the second step's conditional pass: [B, 9, h, w]."""
-    seen: list[Tensor] = []
+def unet_input(paint: StableInpainting, images: Tensor, masks: Tensor, t: int) -> Tensor:
+    """What the UNet is given at timestep t, [B, 9, h, w], whether by branch or as a pair."""
+    seen: dict[int, Tensor] = {}
     unet = paint.backbone.unet
-    hook = unet.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    B = len(images)
+    hook = unet.register_forward_pre_hook(
+        lambda module, args: seen.update({args[1]: args[0][:B].detach()})
+    )
     try:
         paint(images, masks, PROMPTS, [3, 4])
     finally:
         hook.remove()
-    return seen[2]  # conditional, unconditional, conditional
+    return seen[t]
 
 
 def contrast(backbone: Backbone, inputs: Tensor, t: int, inside: Tensor) -> Tensor:
@@ -65,6 +69,7 @@ def test_a_run_turns_attention_into_the_mask(
     after = {}
     for eta in (0.0, 0.05):
         method = compose(ablation, replace(PAPER, eta=eta))
-        inputs = second_input(StableInpainting(backbone, method, sampling), images, masks)
-        after[eta] = contrast(backbone, inputs, 949, inside)
+        paint = StableInpainting(backbone, method, sampling)
+        inputs = unet_input(paint, images, masks, SECOND_T)
+        after[eta] = contrast(backbone, inputs, SECOND_T, inside)
     assert bool((after[0.05] > after[0.0]).all())
