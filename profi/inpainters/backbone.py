@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
+from profi.inpainters.memo import Memo, content
 from profi.inpainters.model_folder import (
     PIPELINE_CONFIG,
     SCHEDULER_CONFIG,
@@ -62,6 +63,7 @@ class Backbone:
     schedule: Schedule
     weights: Mapping[str, str]
     execution_device: torch.device | None = None
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     @classmethod
     def from_parts(
@@ -106,19 +108,38 @@ class Backbone:
         return digest(dict(self.weights))
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
-        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels."""
-        return self.text(prompts, size).to(self.unet.dtype)
+        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels.
+
+        Like the two below it is remembered: many a batch comes again, with another seed or method.
+        """
+        key = ("condition", tuple(prompts), size, *self._place)
+        return self._memo(key, lambda: self.text(prompts, size).to(self.unet.dtype))
 
     def unconditional(self, negative: str, size: tuple[int, int], batch: int) -> Conditioning:
         """What the UNet is told in the unconditional branch; "" is no negative text."""
-        return self.text.unconditional(negative, size, batch).to(self.unet.dtype)
+        key = ("unconditional", negative, size, batch, *self._place)
+        return self._memo(
+            key, lambda: self.text.unconditional(negative, size, batch).to(self.unet.dtype)
+        )
 
-    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [B, 4, h, w], float32: the VAE's mean (no sample) of images in [-1, 1]."""
         images = images.to(self.device, self.vae.dtype)
+        return self._memo(("images", content(images)), lambda: self._encoded(images))
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor) -> Tensor:
         mean: Tensor = self.vae.encode(images).latent_dist.mean
         return mean.float() * self.vae.config.scaling_factor
+
+    def forget(self) -> None:
+        """Drop what is remembered: to free its memory, or to time an encoding again."""
+        self._memo.clear()
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Device and dtype, which a remembered result has for good."""
+        return str(self.device), str(self.unet.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
