@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from profi.inpainters.images import fit, read_image, read_mask, read_pair, unfit
+from profi.inpainters.images import covering, fit, read_image, read_mask, read_pair, unfit
 from profi.types import UserError
 
 RNG = np.random.default_rng(0)
@@ -125,3 +125,24 @@ def test_an_image_that_fits_is_left_alone() -> None:
     fitted = fit(image, mask, long_side=64, multiple=16)
     assert torch.equal(unfit(fitted.image, fitted), image)
     assert torch.equal(fitted.mask, mask)
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_a_covering_mask_has_every_block_that_is_touched(factor: int) -> None:
+    mask = torch.rand(6 * factor, 4 * factor, generator=torch.Generator().manual_seed(0)) > 0.9
+    blocks = mask.view(6, factor, 4, factor).any(dim=3).any(dim=1)
+    assert torch.equal(covering(mask, (6, 4)), blocks)
+
+
+@pytest.mark.parametrize(("H", "W"), [(37, 91), (500, 333), (20, 17)])
+def test_no_masked_point_is_outside_of_a_covering_mask(H: int, W: int) -> None:
+    """Whatever the ratio: the new pixel under every masked pixel's centre is masked."""
+    y, x = torch.arange(0, H, 7), torch.arange(0, W, 5)[: len(torch.arange(0, H, 7))]
+    y = y[: len(x)]
+    mask = torch.zeros(H, W, dtype=torch.bool)
+    mask[y, x] = True
+    fitted = fit(torch.zeros(3, H, W), mask, 64, 16, covering)
+    at_y = ((y + 0.5) * fitted.height / H).long()
+    at_x = ((x + 0.5) * fitted.width / W).long()
+    assert bool(fitted.mask[at_y, at_x].all())
+    assert not bool(fitted.mask.all())
