@@ -26,6 +26,12 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+def choices_of(section: type, name: str) -> tuple[str, ...]:
+    """What a field of `choice` takes, the default first."""
+    (spec,) = (spec for spec in fields(section) if spec.name == name)
+    return tuple(spec.metadata["choices"])
+
+
 def number(default: float | None, *, at_least: float, or_null: bool = False) -> Any:
     """A number field no smaller than `at_least`; null is allowed where `or_null`."""
     return field(default=default, metadata={"at_least": at_least, "or_null": or_null})
@@ -47,6 +53,14 @@ def _check(section: str, values: Any) -> None:
     for spec in fields(values):
         key = f"{section}.{spec.name}" if section else spec.name
         _check_field(key, spec, getattr(values, spec.name))
+
+
+def check_device(key: str, name: str) -> None:
+    """UserError naming `key` for what is no device's name; whether it is there shows later."""
+    kind, _, index = name.partition(":")
+    indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
+    if not indexed and name not in ("auto", "cpu", "mps"):
+        raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")
 
 
 def shipped_path(text: str) -> Path:
@@ -75,12 +89,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check("model", self)
-        kind, _, index = self.device.partition(":")
-        indexed = kind == "cuda" and (index.isdigit() or ":" not in self.device)
-        if not indexed and self.device not in ("auto", "cpu", "mps"):
-            raise UserError(
-                f"model.device={self.device}: choose one of auto, cpu, cuda, cuda:N, mps"
-            )
+        check_device("model.device", self.device)
 
 
 @dataclass

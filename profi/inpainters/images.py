@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,11 +24,27 @@ class Fitted:
     width: int
 
 
-def fit(image: Tensor, mask: Tensor, long_side: int, multiple: int) -> Fitted:
+# Scales a mask [H, W] to (height, width).
+MaskScaling = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+def nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask's nearest neighbours; what is thinner than a new pixel may vanish."""
+    return functional.interpolate(mask[None, None].float(), size=size, mode="nearest")[0, 0] > 0.5
+
+
+def covering(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Every new pixel that a masked one reaches into: nothing vanishes, no rim is left over."""
+    return functional.adaptive_max_pool2d(mask[None].float(), size)[0] > 0.5
+
+
+def fit(
+    image: Tensor, mask: Tensor, long_side: int, multiple: int, scale_mask: MaskScaling = nearest
+) -> Fitted:
     """Scale the long side to `long_side` and pad right and bottom to a multiple.
 
-    The image [3, H, W] is scaled bicubically (antialiased), the mask [H, W] by nearest
-    neighbours; the padding is black and known (mask False). Small images grow.
+    The image [3, H, W] is scaled bicubically (antialiased), the mask [H, W] by `scale_mask`; the
+    padding is black and known (mask False). Small images grow.
     """
     if long_side < 1 or multiple < 1:
         raise UserError(f"long_side={long_side}, pad_multiple={multiple}: both must be positive")
@@ -35,16 +52,15 @@ def fit(image: Tensor, mask: Tensor, long_side: int, multiple: int) -> Fitted:
     scale = long_side / max(H, W)
     height, width = max(1, round(H * scale)), max(1, round(W * scale))
     if (height, width) != (H, W):
-        image = functional.interpolate(
-            image[None], size=(height, width), mode="bicubic", antialias=True
-        )[0]
-        image = image.clamp(0.0, 1.0)
-        mask = functional.interpolate(
-            mask[None, None].float(), size=(height, width), mode="nearest"
-        )
-        mask = mask[0, 0] > 0.5
+        image, mask = scaled(image, (height, width)), scale_mask(mask, (height, width))
     padding = (0, -width % multiple, 0, -height % multiple)
     return Fitted(functional.pad(image, padding), functional.pad(mask, padding), height, width)
+
+
+def scaled(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image [3, H, W] in [0, 1] at another size, bicubically (antialiased)."""
+    grown = functional.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
+    return grown.clamp(0.0, 1.0)
 
 
 def unfit(painted: Tensor, fitted: Fitted) -> Tensor:

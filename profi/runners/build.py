@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import Config, MetricConfig, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.devices import resolve_device
 from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
@@ -27,23 +27,9 @@ from profi.metrics import (
 from profi.types import UserError
 
 
-def resolve_device(name: str) -> str:
-    """`auto` becomes the best device there is; UserError for one that is not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if not cuda or index >= torch.cuda.device_count():
-            raise UserError(f"model.device={name}: PyTorch sees no such device; use device=auto")
-    if name == "mps" and not mps:
-        raise UserError("model.device=mps: PyTorch sees no such device; use device=auto")
-    return name
-
-
 def load_model(model: ModelConfig) -> Backbone:
     """The model's parts on their device."""
-    device = resolve_device(model.device)
+    device = resolve_device("model.device", model.device)
     if model.path is None:
         return load_backbone(model.id, device, model.dtype)
     folder = shipped_path(model.path)
@@ -109,7 +95,7 @@ def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpain
 
 def load_metrics(config: MetricConfig, device: str) -> list[Metric]:
     """The wanted metrics in the wanted order."""
-    device = resolve_device(device)
+    device = resolve_device("model.device", device)
     builders: dict[str, Callable[[MetricConfig, str], Metric]] = {
         "clip_score": _clip_score,
         "accuracy": _accuracy,

@@ -1,18 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from profi.data.user_images import read_pair
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.images import fit, unfit
-from profi.inpainters.readings import PAPER
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.inpainters.images import covering, fit, unfit
 
 
 @pytest.mark.parametrize(("H", "W"), [(64, 64), (48, 64), (100, 33), (20, 50), (500, 3)])
@@ -39,22 +30,22 @@ def test_an_image_that_fits_is_left_alone() -> None:
     assert torch.equal(fitted.mask, mask)
 
 
-@pytest.mark.parametrize(("H", "W"), [(37, 120), (90, 41)])
-def test_a_pair_of_any_size_from_the_disk_to_a_picture(
-    backbone: Backbone, tmp_path: Path, H: int, W: int
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    hole = np.zeros((H, W), dtype=bool)
-    hole[H // 4 : H // 2, W // 4 : W // 2] = True
-    Image.fromarray(hole).save(tmp_path / "mask.png")
-    fitted = fit(*read_pair(tmp_path / "image.png", tmp_path / "mask.png"), 64, 16)
-    sampling = Sampling(num_inference_steps=2, output="blended")
-    paint = StableInpainting(backbone, compose("profi", PAPER), sampling)
-    painted = paint(fitted.image[None], fitted.mask[None], ["cat"], seeds=[0])
-    picture, mask = unfit(painted[0], fitted), unfit(fitted.mask, fitted)
-    assert picture.shape == (3, fitted.height, fitted.width)
-    assert max(picture.shape[1:]) == 64
-    known = unfit(fitted.image, fitted)
-    torch.testing.assert_close(picture[:, ~mask], known[:, ~mask], atol=1e-6, rtol=0)
-    assert not torch.allclose(picture[:, mask], known[:, mask], atol=0.01)
+@pytest.mark.parametrize("factor", [2, 5])
+def test_a_covering_mask_has_every_block_that_is_touched(factor: int) -> None:
+    mask = torch.rand(6 * factor, 4 * factor, generator=torch.Generator().manual_seed(0)) > 0.9
+    blocks = mask.view(6, factor, 4, factor).any(dim=3).any(dim=1)
+    assert torch.equal(covering(mask, (6, 4)), blocks)
+
+
+@pytest.mark.parametrize(("H", "W"), [(37, 91), (500, 333), (20, 17)])
+def test_no_masked_point_is_outside_of_a_covering_mask(H: int, W: int) -> None:
+    """Whatever the ratio: the new pixel under every masked pixel's centre is masked."""
+    y, x = torch.arange(0, H, 7), torch.arange(0, W, 5)[: len(torch.arange(0, H, 7))]
+    y = y[: len(x)]
+    mask = torch.zeros(H, W, dtype=torch.bool)
+    mask[y, x] = True
+    fitted = fit(torch.zeros(3, H, W), mask, 64, 16, covering)
+    at_y = ((y + 0.5) * fitted.height / H).long()
+    at_x = ((x + 0.5) * fitted.width / W).long()
+    assert bool(fitted.mask[at_y, at_x].all())
+    assert not bool(fitted.mask.all())
