@@ -94,22 +94,13 @@ def listen(level: str) -> Console:
     return console
 
 
-def hush_libraries() -> None:
-    """Keep the model libraries' own bars and advice off the terminal; errors still raise."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
 def task(composed: DictConfig) -> None:
     """One job: refuse in one line, or run."""
     try:
         config = accepted(composed)
         console = listen(config.logger.level)
         # torch, diffusers and transformers come in here.
+        from profi.libraries import hush_libraries
         from profi.runners.experiment import Command, run
 
         hush_libraries()

@@ -35,6 +35,12 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+def choices_of(section: type, name: str) -> tuple[str, ...]:
+    """What a field of `choice` takes, the default first."""
+    (spec,) = (spec for spec in fields(section) if spec.name == name)
+    return tuple(spec.metadata["choices"])
+
+
 def number(default: float | None, *, at_least: float, or_null: bool = False) -> Any:
     """A number field no smaller than `at_least`; null is allowed where `or_null`."""
     return field(default=default, metadata={"at_least": at_least, "or_null": or_null})
@@ -56,6 +62,14 @@ def _check(section: str, values: Any) -> None:
     for spec in fields(values):
         key = f"{section}.{spec.name}" if section else spec.name
         _check_field(key, spec, getattr(values, spec.name))
+
+
+def check_device(key: str, name: str) -> None:
+    """UserError naming `key` for what is no device's name; whether it is there shows later."""
+    kind, _, index = name.partition(":")
+    indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
+    if not indexed and name not in ("auto", "cpu", "mps"):
+        raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")
 
 
 def shipped_path(text: str) -> Path:
@@ -84,12 +98,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check("model", self)
-        kind, _, index = self.device.partition(":")
-        indexed = kind == "cuda" and (index.isdigit() or ":" not in self.device)
-        if not indexed and self.device not in ("auto", "cpu", "mps"):
-            raise UserError(
-                f"model.device={self.device}: choose one of auto, cpu, cuda, cuda:N, mps"
-            )
+        check_device("model.device", self.device)
 
 
 @dataclass
@@ -111,24 +120,54 @@ def canonical_ablation(key: str, name: str) -> str:
 
 @dataclass
 class DataConfig:
-    """The benchmark's triplets: instances of a COCO-format file, hulled and sampled.
+    """The benchmark's triplets (image, mask, prompt), and which of them are painted.
 
-    `limit` triplets are drawn by `sample_seed` (null: all); hulls under `min_area` square pixels
-    are skipped and counted.
+    `source` is how they are given: `coco` are instances of any file of MSCOCO's format, hulled
+    (`root` the images' folder, `annotations` the file); `coco2017` are those of val2017, each of
+    `root` and `annotations` fetched into `cache` where it is empty (null: the user's cache folder);
+    `folder` is one's own set (`root` holds images/, masks/ and prompts.csv).
+
+    `sample=released` (of coco2017) takes the published list, fetched or from `sample_path`;
+    `sample=seeded` takes all instances whose hulls have `min_area` square pixels. Of either,
+    `limit` are drawn by `sample_seed` (null: all).
     """
 
     name: str = "mini"
+    source: str = choice("coco", "coco2017", "folder")
     root: str = f"{SHIPPED}cpu/data/images"
     annotations: str = f"{SHIPPED}cpu/data/instances_val.json"
+    cache: str | None = None
+    sample: str = choice("seeded", "released")
+    sample_path: str | None = None
     limit: int | None = number(None, at_least=1, or_null=True)
     sample_seed: int = number(0, at_least=0)
     min_area: float = number(1.0, at_least=0)
 
     def __post_init__(self) -> None:
         _check("data", self)
-        for key, what in (("root", "the images' folder"), ("annotations", "an instances JSON")):
-            if not getattr(self, key):
-                raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
+        if self.source == "coco":
+            self._require("root", "the images' folder")
+            self._require("annotations", "an instances JSON")
+        if self.source == "folder":
+            self._require("root", "a folder with images/, masks/ and prompts.csv")
+            if self.annotations:
+                raise UserError("data.annotations: data.source=folder has none; leave it empty")
+        if self.sample == "released" and self.source != "coco2017":
+            raise UserError(
+                "data.sample=released: that list is of val2017 alone; use data=coco2017 or "
+                "data.sample=seeded"
+            )
+        if self.sample_path is not None and self.sample != "released":
+            raise UserError(
+                f"data.sample_path={self.sample_path}: it is a copy of the published list; "
+                "use it with data=coco2017 data.sample=released"
+            )
+        if self.cache == "":
+            raise UserError("data.cache= is empty: name a folder, or null for the user's own")
+
+    def _require(self, key: str, what: str) -> None:
+        if not getattr(self, key):
+            raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
 
 
 @dataclass

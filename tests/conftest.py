@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from file_server import FileServer, serving
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
@@ -148,3 +149,10 @@ def batch() -> Batch:
     masks[2, 8:60, 2:30] = True
     masks[3] = True
     return Batch(images, masks, ["cat", "red bus", "an old clock", "dog"], [1, 2, 3, 2**62])
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A file server of this process, with the faults it is told to have."""
+    with serving() as served:
+        yield served

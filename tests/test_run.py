@@ -56,6 +56,16 @@ def call(
         (["ablations=[base,foo]"], ["foo", "profi"]),
         (["ablations=[painta_only,paintan_only]"], ["twice"]),
         (["data=coco"], ["data.root"]),
+        (["data=folder"], ["data.root", "prompts.csv"]),
+        (["data=folder", "data.root=x", "data.annotations=y"], ["data.annotations"]),
+        (["data.sample=released"], ["data.sample=released", "data=coco2017"]),
+        (["data=coco2017", "data.sample=all"], ["data.sample=all", "seeded", "released"]),
+        (
+            ["data=coco2017", "data.sample=seeded", "data.sample_path=x.csv"],
+            ["data.sample_path=x.csv", "data.sample=released"],
+        ),
+        (["data=coco2017", "data.cache=''"], ["data.cache"]),
+        (["data=coco2017", "data.limit=0"], ["data.limit=0"]),
         (["name=../up"], ["name=../up"]),
         (["name=.."], ["name=.."]),
         (["seed=9223372036854775808"], ["seed=9223372036854775808", "9223372036854775807"]),
@@ -140,8 +150,12 @@ def every_option() -> list[str]:
 
 @pytest.mark.parametrize("option", every_option())
 def test_every_option_composes(option: str) -> None:
-    # COCO's folders have no default.
-    composed(option, "data.root=somewhere", "data.annotations=something")
+    # These have no default.
+    missing = {
+        "data=coco": ["data.root=somewhere", "data.annotations=something"],
+        "data=folder": ["data.root=somewhere"],
+    }
+    composed(option, *missing.get(option, []))
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])
@@ -155,6 +169,12 @@ def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:
     assert config.wanted == [("profi", 0)]
     assert (config.sampling.num_inference_steps, config.sampling.guidance_scale) == (50, 7.5)
     assert config.sampling.output == "unblended"
+
+
+def test_val2017_is_the_published_sample_fetched_where_it_is_not_given() -> None:
+    data = composed("data=coco2017").data
+    assert (data.source, data.sample, data.limit) == ("coco2017", "released", 10_000)
+    assert (data.root, data.annotations, data.cache, data.sample_path) == ("", "", None, None)
 
 
 def test_the_experiment_is_table_2_times_three_seeds() -> None:

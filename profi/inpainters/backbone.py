@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
+from profi.inpainters.memo import Memo, content
 from profi.inpainters.model_folder import (
     PIPELINE_CONFIG,
     SCHEDULER_CONFIG,
@@ -51,8 +52,9 @@ class Backbone:
     """The parts of a latent inpainting model, ready to run.
 
     The UNet may be in half precision; the VAE and the text encoders are float32 always (they run
-    once per image). `weights` maps each weight file to its SHA-256 and is empty for parts that
-    never were files.
+    once per image) as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
+    and is empty for parts that never were files. `execution_device` is where the models run, if
+    that is not where their weights lie (offloading).
     """
 
     unet: UNet2DConditionModel
@@ -60,6 +62,8 @@ class Backbone:
     text: PromptEncoder
     schedule: Schedule
     weights: Mapping[str, str]
+    execution_device: torch.device | None = None
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     @classmethod
     def from_parts(
@@ -69,6 +73,7 @@ class Backbone:
         text: PromptEncoder,
         schedule: Schedule,
         weights: Mapping[str, str] | None = None,
+        execution_device: torch.device | None = None,
     ) -> Backbone:
         """Check that the parts belong together and set them to inference.
 
@@ -80,12 +85,12 @@ class Backbone:
         text.check_fits(unet)
         for model in (unet, vae, *(tower.encoder for tower in text.towers)):
             model.eval().requires_grad_(False)
-        return cls(unet, vae, text, schedule, dict(weights or {}))
+        return cls(unet, vae, text, schedule, dict(weights or {}), execution_device)
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
-        return self.unet.device
+        """Where the models run."""
+        return self.execution_device or self.unet.device
 
     @property
     def latent_factor(self) -> int:
@@ -103,24 +108,44 @@ class Backbone:
         return digest(dict(self.weights))
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
-        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels."""
-        return self.text(prompts, size).to(self.unet.dtype)
+        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels.
+
+        Like the two below it is remembered: many a batch comes again, with another seed or method.
+        """
+        key = ("condition", tuple(prompts), size, *self._place)
+        return self._memo(key, lambda: self.text(prompts, size).to(self.unet.dtype))
 
     def unconditional(self, negative: str, size: tuple[int, int], batch: int) -> Conditioning:
         """What the UNet is told in the unconditional branch; "" is no negative text."""
-        return self.text.unconditional(negative, size, batch).to(self.unet.dtype)
+        key = ("unconditional", negative, size, batch, *self._place)
+        return self._memo(
+            key, lambda: self.text.unconditional(negative, size, batch).to(self.unet.dtype)
+        )
 
-    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [B, 4, h, w], float32: the VAE's mean (no sample) of images in [-1, 1]."""
-        images = images.to(self.device, torch.float32)
+        images = images.to(self.device, self.vae.dtype)
+        return self._memo(("images", content(images)), lambda: self._encoded(images))
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor) -> Tensor:
         mean: Tensor = self.vae.encode(images).latent_dist.mean
-        return mean * self.vae.config.scaling_factor
+        return mean.float() * self.vae.config.scaling_factor
+
+    def forget(self) -> None:
+        """Drop what is remembered: to free its memory, or to time an encoding again."""
+        self._memo.clear()
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Device and dtype, which a remembered result has for good."""
+        return str(self.device), str(self.unet.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [0, 1], float32, of latents [B, 4, h, w]."""
-        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        latents = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
+        images: Tensor = self.vae.decode(latents).sample.float()
         return (images / 2 + 0.5).clamp(0.0, 1.0)
 
 
@@ -147,7 +172,7 @@ def load_backbone(
     if missing is not None:
         raise UserError(
             f"model folder {folder}: {missing} is missing; "
-            "point model.path=... at a complete folder in the diffusers layout"
+            "give a complete folder in the diffusers layout (run.py: model.path=...)"
         )
     unet = load_part(folder, "unet", UNet2DConditionModel)
     vae = load_part(folder, "vae", AutoencoderKL)

@@ -116,7 +116,8 @@ def loading(folder: Path, part: str, load: Callable[[Path], T]) -> T:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"model folder {folder}: {part} cannot be loaded ({type(error).__name__}: {reason}); "
-            "point model.path=... at a complete folder in the diffusers layout with safetensors"
+            "give a complete folder in the diffusers layout with safetensors "
+            "(run.py: model.path=...)"
         ) from error
 
 
@@ -143,5 +144,5 @@ def from_hub(repo_id: str) -> Path:
         raise UserError(
             f"the model {repo_id!r} is neither a local folder nor to be had from the Hugging Face "
             f"Hub ({type(error).__name__}); "
-            "point model.path=... at a local folder in the diffusers layout"
+            "give a local folder in the diffusers layout (run.py: model.path=...)"
         ) from error

@@ -16,7 +16,7 @@ from profi.attention.painta import PAIntA
 from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
 from profi.attention.tokens import with_suffix
-from profi.diffusion.sampling import Denoise, StepState, sample
+from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
 from profi.guidance.rasg import RASG
@@ -81,12 +81,44 @@ class StableInpainting:
         seeds: Sequence[int],
         progress: Progress | None = None,
         observer: SelfAttentionObserver = unobserved,
+        after_step: AfterStep[object] | None = None,
     ) -> Tensor:
         """Paint a batch (see `Inpainter`).
 
-        `observer` is shown all self-attention, for figures such as `SimilarityMaps`.
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, and
+        `after_step` every step (see `latents`).
         """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
+
+        def report(state: StepState[object], x_prev: Tensor) -> Tensor | None:
+            if progress is not None:
+                progress(state.step_index + 1, self.sampling.num_inference_steps)
+            return after_step(state, x_prev) if after_step is not None else None
+
+        x_T = start_noise(seeds, self.latent_shape(images))
+        x_0 = self.latents(images, masks, prompts, x_T, report, observer)
+        return self.decode(x_0, images, masks)
+
+    def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of images [B, 3, H, W]."""
+        H, W = images.shape[2:]
+        factor = self.backbone.latent_factor
+        return int(self.backbone.vae.config.latent_channels), H // factor, W // factor
+
+    def latents(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        prompts: Sequence[str],
+        x_T: Tensor,
+        after_step: AfterStep[object] | None = None,
+        observer: SelfAttentionObserver = unobserved,
+    ) -> Tensor:
+        """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
+
+        The inputs are those of `check_inputs`, which has been called. `after_step` sees every
+        step and may change what the next one starts from (see `AfterStep`).
+        """
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
@@ -111,24 +143,20 @@ class StableInpainting:
                 step_noise = RASG(objective)
             else:
                 denoise = VanillaGuidance(denoise, objective, vanilla.scale, self.backbone.schedule)
-        x_T = start_noise(seeds, (self._latent_channels, *pyramid.latent.shape[1:])).to(device)
-
-        def report(state: StepState[AttentionClue | None]) -> None:
-            if progress is not None:
-                progress(state.step_index + 1, len(sigmas))
-
+        x_T = x_T.to(device, torch.float32)
+        timesteps, schedule = self._timesteps(), self.backbone.schedule
         with controlled(self.backbone.unet, control):
-            x_0 = sample(
-                denoise, x_T, self._timesteps(), self.backbone.schedule, sigmas, step_noise, report
-            )
-        painted = self.backbone.decode(x_0)
-        if self.sampling.output == "blended":
-            painted = blended(painted, given, masks)
-        return painted.cpu()
+            return sample(denoise, x_T, timesteps, schedule, sigmas, step_noise, after_step)
 
-    @property
-    def _latent_channels(self) -> int:
-        return int(self.backbone.vae.config.latent_channels)
+    def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, of a batch's latents.
+
+        Also of an x0_pred on the way. Blended with the given images where the sampling says so.
+        """
+        painted = self.backbone.decode(latents).cpu()
+        if self.sampling.output == "blended":
+            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
+        return painted
 
     def _timesteps(self) -> tuple[int, ...]:
         T = self.backbone.schedule.num_train_timesteps

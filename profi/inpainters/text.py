@@ -60,11 +60,13 @@ class Conditioning:
 class TextTower:
     """A CLIP text encoder and its tokenizer.
 
-    Raises UserError for a tokenizer that is not the encoder's.
+    `execution_device` is that of `Backbone`. Raises UserError for a tokenizer that is not the
+    encoder's.
     """
 
     encoder: CLIPTextModel | CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
+    execution_device: torch.device | None = None
 
     def __post_init__(self) -> None:
         words, vocabulary = len(self.tokenizer), self.encoder.config.vocab_size
@@ -95,7 +97,8 @@ class TextTower:
 
     def __call__(self, prompts: Sequence[str], hidden_states: bool = False) -> Any:
         """The encoder's output for some prompts, on request with all its hidden states."""
-        input_ids = encode(self.tokenizer, prompts).to(self.encoder.device)
+        device = self.execution_device or self.encoder.device
+        input_ids = encode(self.tokenizer, prompts).to(device)
         return self.encoder(input_ids, output_hidden_states=hidden_states)
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
+import logging
 import os
 import pickle
 import re
 import string
-import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
 import torch
 
-from profi.atomic import whole_file
+from profi.download import Remote, download, only_one
 from profi.types import UserError
 
-_TIMEOUT_SECONDS = 30
-_CHUNK = 1 << 20
+log = logging.getLogger(__name__)
+
 #: The shortest prefix of a SHA-256 that names a file, as PyTorch's and MMDetection's names do.
 _SHORTEST = 8
 
@@ -61,7 +58,7 @@ def verified_file(source: str, sha256: str | None, key: str, folder: Path | None
     if not path.is_file():
         raise UserError(f"{key}={source}: there is no such file")
     if sha256 is not None:
-        found = _sha256(path)
+        found = Remote(source, "sha256", sha256).digest_of(path)
         if not found.startswith(sha256.lower()):
             raise UserError(
                 f"{key}={source} is another file (its SHA-256 is {found}, not {sha256}): "
@@ -74,40 +71,16 @@ def _is_hash(text: str) -> bool:
     return _SHORTEST <= len(text) <= 64 and set(text) <= set(string.hexdigits)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetched(url: str, sha256: str, key: str, folder: Path) -> Path:
+    remote = Remote(url, "sha256", sha256)
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") or "weights"
     path = folder / f"{sha256[:16]}-{safe}"
-    if path.is_file() and _sha256(path).startswith(sha256):
-        return path
-    total = hashlib.sha256()
-    try:
-        # The scheme is http or https (`is_url`), redirections included (urllib's own rule).
-        with (
-            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer,
-            whole_file(path) as file,
-        ):
-            while chunk := answer.read(_CHUNK):
-                total.update(chunk)
-                file.write(chunk)
-            if not total.hexdigest().startswith(sha256):
-                raise UserError(
-                    f"{url} is another file (its SHA-256 is {total.hexdigest()}, not {sha256}) "
-                    f"or the download was cut short: try again, or give a local file with {key}=..."
-                )
-    # What no answer, a refusal, a cut connection and a malformed address raise.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps what happened, except for an answer of the server's.
-        cause = error.reason if type(error) is URLError else error
-        reason = " ".join(str(cause).split())[:120] or type(error).__name__
-        raise UserError(
-            f"{url} cannot be downloaded ({reason}): give a local file with {key}=..."
-        ) from error
+    with only_one(folder / f".{path.name}.lock"):
+        if not path.is_file() or not remote.digest_of(path).startswith(sha256):
+            log.info("fetching %s", url)
+            remedy = f"give a local file with {key}=..."
+            download(remote, path, remedy=remedy, progress=lambda _done, _total: None)
     return path
 
 

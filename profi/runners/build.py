@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
-from profi.config import Config, DataConfig, ModelConfig, SamplingConfig, shipped_path
-from profi.data.coco import Candidates, read_coco, sample_triplets
-from profi.data.images import image_path
+from profi.config import Config, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.devices import resolve_device
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
-from profi.types import Triplet, UserError
-
-log = logging.getLogger(__name__)
-
-
-def resolve_device(name: str) -> str:
-    """`auto` becomes the best device there is; UserError for one that is not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if not cuda or index >= torch.cuda.device_count():
-            raise UserError(f"model.device={name}: PyTorch sees no such device; use device=auto")
-    if name == "mps" and not mps:
-        raise UserError("model.device=mps: PyTorch sees no such device; use device=auto")
-    return name
-
-
-def load_triplets(data: DataConfig) -> tuple[tuple[Triplet, ...], Candidates]:
-    """The sampled triplets, and what they were sampled from.
-
-    Raises:
-        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
-            the sampled images (some may be missing: these are set aside when their turn comes).
-    """
-    root, annotations = shipped_path(data.root), shipped_path(data.annotations)
-    if not root.is_dir():
-        raise UserError(f"{root} is no folder: set data.root to the images' folder")
-    candidates = read_coco(annotations, data.min_area)
-    triplets = sample_triplets(candidates.triplets, data.limit, data.sample_seed)
-    paths = [image_path(root, triplet) for triplet in triplets]
-    missing = [path for path in paths if not path.is_file()]
-    if 2 * len(missing) > len(paths):
-        raise UserError(
-            f"{len(missing)} of the {len(paths)} sampled images are not in {root} "
-            f"(such as {missing[0].name}): set data.root to the images' folder"
-        )
-    if missing:
-        log.warning("%d images are missing, such as %s", len(missing), missing[0])
-    return triplets, candidates
+from profi.types import UserError
 
 
 def load_model(model: ModelConfig) -> Backbone:
     """The model's parts on their device."""
-    device = resolve_device(model.device)
+    device = resolve_device("model.device", model.device)
     if model.path is None:
         return load_backbone(model.id, device, model.dtype)
     folder = shipped_path(model.path)

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import AccuracyConfig, MetricConfig, shipped_path
+from profi.inpainters.devices import resolve_device
 from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.metrics import (
     AestheticScore,
@@ -23,7 +24,6 @@ from profi.metrics import (
 )
 from profi.metrics.open_clip_encoder import OPEN_CLIP
 from profi.metrics.weights import is_url
-from profi.runners.build import resolve_device
 from profi.types import UserError
 
 
@@ -33,7 +33,7 @@ def load_metrics(config: MetricConfig, device: str) -> list[Metric]:
     Raises:
         UserError: naming the key of what is not set, not there or not installed.
     """
-    device = resolve_device(device)
+    device = resolve_device("model.device", device)
     builders: dict[str, Callable[[MetricConfig, str], Metric]] = {
         "clip_score": _clip_score,
         "accuracy": lambda config, device: _accuracy(config, device, config.accuracy.backend),

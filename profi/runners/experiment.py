@@ -15,13 +15,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from profi.config import Config, ReadingConfig, parse_shard, shipped_path
+from profi.config import Config, ReadingConfig, parse_shard
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.metrics import Metric
 from profi.runners import build, build_metrics
+from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
 from profi.runners.provenance import part_facts_of
@@ -76,14 +77,14 @@ def run(command: Command, console: Console) -> Table | None:
     images = ""
     inpainters: dict[str, StableInpainting] = {}
     if command.wants("generate"):
-        triplets, candidates = build.load_triplets(config.data)
+        triplets, candidates = load_triplets(config.data, console)
         log.info(
             "%d triplets of %d (left out: %s)",
             len(triplets),
             len(candidates.triplets),
             ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
         )
-        images = images_digest(shipped_path(config.data.root), triplets)
+        images = images_digest(image_root(config.data), triplets)
         backbone = build.load_model(config.model)
         names = dict.fromkeys(name for name, _ in config.wanted)
         inpainters = {name: _checked(config, backbone, name) for name in names}
@@ -213,10 +214,10 @@ def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric
         "model": config.model.id,
         "reading": entries[0].reading,
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
-        "data": f"{config.data.name}, limit={config.data.limit}, seed={config.data.sample_seed}",
+        "data": data_label(config.data),
     }
     folder = report_folder(command, entries)
-    table = report(folder, entries, folders, shipped_path(config.data.root), facts)
+    table = report(folder, entries, folders, image_root(config.data), facts)
     log.info("report: %s", folder / PAGE)
     return table
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from profi import reports
 from profi.atomic import write_text
-from profi.data.hulls import hull_mask
 from profi.data.images import load_image
+from profi.data.masks import triplet_mask
 from profi.reports.figures import outlined
 from profi.reports.names import row_labels
 from profi.runners.generate import png_of
@@ -162,7 +162,7 @@ def _gallery(
                 choice.triplet_id,
                 triplet.prompt,
                 png_of(image),
-                png_of(outlined(image, hull_mask(triplet))),
+                png_of(outlined(image, triplet_mask(triplet))),
                 outputs,
                 values,
                 choice.reason,

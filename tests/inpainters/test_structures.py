@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from diffusers import (
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
 )
-from tiny_pipelines import TOKEN_LIMIT, make_pipeline
+from tiny_pipelines import CROSS, PLAIN, TOKEN_LIMIT, make_pipeline
 from torch import Tensor
 
 from profi.attention.control import AttentionCall, Branch, UNetPass, attend, controlled
@@ -152,6 +154,62 @@ def test_sites_are_found_by_structure(structure: str, backbones: dict[str, Backb
     factors = {2, 4} if structure == "sdxl" else {1, 2, 4, 8}
     for kind in ("self", "cross"):
         assert {site.down_factor for site in sites if site.kind == kind} == factors
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters", "head_dims", "counts"),
+    [
+        (
+            {"cross_attention_dim": 768, "attention_head_dim": 8},
+            859_520_964,
+            {40, 80, 160},
+            {1: 5, 2: 5, 4: 5, 8: 1},
+        ),
+        (
+            {
+                "cross_attention_dim": 1024,
+                "attention_head_dim": (5, 10, 20, 20),
+                "use_linear_projection": True,
+            },
+            865_910_724,
+            {64},
+            {1: 5, 2: 5, 4: 5, 8: 1},
+        ),
+        (
+            {
+                "cross_attention_dim": 2048,
+                "attention_head_dim": (5, 10, 20),
+                "use_linear_projection": True,
+                "block_out_channels": (320, 640, 1280),
+                "down_block_types": (PLAIN[0], CROSS[0], CROSS[0]),
+                "up_block_types": (CROSS[1], CROSS[1], PLAIN[1]),
+                "transformer_layers_per_block": (1, 2, 10),
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256,
+                "projection_class_embeddings_input_dim": 2816,
+            },
+            2_567_463_684,
+            {64},
+            {2: 10, 4: 60},
+        ),
+    ],
+    ids=STRUCTURES,
+)
+def test_sites_at_the_published_sizes(
+    settings: dict[str, Any], parameters: int, head_dims: set[int], counts: dict[int, int]
+) -> None:
+    """Transformer blocks per down-factor, counted by hand in the configs.
+
+    `parameters`: of the published text-to-image UNet; conv_in has 5 more channels here.
+    """
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(in_channels=9, **settings)
+    assert sum(parameter.numel() for parameter in unet.parameters()) == parameters + 5 * 320 * 9
+    sites = attention_sites(unet)
+    for kind in ("self", "cross"):
+        assert Counter(site.down_factor for site in sites if site.kind == kind) == counts
+    layers = [unet.get_submodule(site.name) for site in sites]
+    assert {layer.to_q.out_features // layer.heads for layer in layers} == head_dims
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

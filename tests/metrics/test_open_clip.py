@@ -1,4 +1,4 @@
-"""CLIP scores by open_clip, where it and a working torchvision are installed: `make test-vision`."""
+"""CLIP scores by open_clip, where it is installed and can be imported: `make test-vision`."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_fixture import publish
+from file_server import FileServer
 from PIL import Image
 
 from profi.config import (
@@ -21,6 +23,7 @@ from profi.config import (
     SamplingConfig,
 )
 from profi.inpainters.backbone import Backbone
+from profi.runners import build_data
 
 # The tiny CLIP model is the metrics' own.
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
@@ -116,3 +119,18 @@ def settings(world: World, tmp_path: Path) -> Callable[..., Config]:
         return Config(**{**values, **changes})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def val2017(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
+    """Settings of `data=coco2017` whose three files a server of this machine has."""
+    monkeypatch.setattr(build_data, "SOURCE", publish(server))
+    return DataConfig(
+        name="coco2017",
+        source="coco2017",
+        root="",
+        annotations="",
+        cache=str(tmp_path / "cache"),
+        sample="released",
+        limit=5,
+    )
