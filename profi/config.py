@@ -207,12 +207,12 @@ class AccuracyConfig:
     BGR, as it was trained with, or RGB as if it were BGR, as the paper's released code does.
     """
 
-    backend: str = choice("transformers", "mmdet")
     path: str | None = None
+    threshold: float = number(0.3, at_least=0)
+    backend: str = choice("transformers", "mmdet")
     checkpoint: str | None = None
     sha256: str | None = None
     channels: str = choice("bgr", "rgb_as_bgr")
-    threshold: float = number(0.3, at_least=0)
 
     def __post_init__(self) -> None:
         _check("metric.accuracy", self)
@@ -226,8 +226,8 @@ class AestheticConfig:
     """
 
     path: str | None = None
-    sha256: str | None = None
     clip_path: str | None = None
+    sha256: str | None = None
 
 
 @dataclass

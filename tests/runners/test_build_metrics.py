@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> MetricConfig:
         metrics=["pick_score", "accuracy_transformers", "accuracy", "aesthetic", "clip_score"],
         clip=ClipConfig(clip),
         accuracy=AccuracyConfig(path=str(save_rtdetr(folder / "rtdetr"))),
-        aesthetic=AestheticConfig(str(folder / "aesthetic"), None, clip),
+        aesthetic=AestheticConfig(str(folder / "aesthetic"), clip),
         pick=PickConfig(clip),
     )
 
@@ -82,7 +82,9 @@ def test_a_backend_that_is_not_installed_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rtmdet.pth").write_bytes(b"")
-    accuracy = AccuracyConfig("mmdet", checkpoint=str(tmp_path / "rtmdet.pth"), sha256="78e30dcc")
+    accuracy = AccuracyConfig(
+        backend="mmdet", checkpoint=str(tmp_path / "rtmdet.pth"), sha256="78e30dcc"
+    )
     mmdet = MetricConfig(metrics=["accuracy"], accuracy=accuracy)
     clip = MetricConfig(metrics=["clip_score"], clip=ClipConfig("open_clip:ViT-B-32/openai"))
     for module, config, remedy in (
@@ -98,7 +100,9 @@ def test_a_backend_that_is_not_installed_is_one_line(
 @pytest.mark.skipif(find_spec("mmdet") is not None, reason="MMDetection is installed")
 def test_the_papers_metrics_name_what_is_missing(settings: Callable[..., Config]) -> None:
     """Without MMDetection the paper's accuracy is refused before anything is downloaded."""
-    accuracy = AccuracyConfig("mmdet", checkpoint="https://example.invalid/x.pth", sha256="0" * 8)
+    accuracy = AccuracyConfig(
+        backend="mmdet", checkpoint="https://example.invalid/x.pth", sha256="0" * 8
+    )
     with pytest.raises(UserError, match="MMDetection"):
         load_metrics(MetricConfig(metrics=["accuracy"], accuracy=accuracy), "cpu")
 
@@ -118,8 +122,8 @@ def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None
     config = MetricConfig(metrics=["accuracy"])
     for name, accuracy in {
         "transformers": AccuracyConfig(),
-        "bgr": AccuracyConfig("mmdet"),
-        "rgb": AccuracyConfig("mmdet", channels="rgb_as_bgr"),
+        "bgr": AccuracyConfig(backend="mmdet"),
+        "rgb": AccuracyConfig(backend="mmdet", channels="rgb_as_bgr"),
     }.items():
         wanted = required_identity(replace(config, accuracy=accuracy))
         found = latest_scores([entry], ["accuracy"], wanted)
