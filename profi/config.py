@@ -15,7 +15,16 @@ from typing import Any
 from profi.types import ABLATIONS, UserError
 
 STAGES = ("generate", "score", "report", "all")
-METRICS = ("clip_score", "accuracy", "aesthetic", "known_region_psnr")
+METRICS = (
+    "clip_score",
+    "accuracy",
+    "aesthetic",
+    "known_region_psnr",
+    "known_region_lpips",
+    "pick_score",
+    "accuracy_mmdet",
+    "accuracy_transformers",
+)
 MAX_SEED = 2**63 - 1
 PACKAGE = Path(__file__).parent
 SHIPPED = "shipped:"
@@ -180,16 +189,29 @@ class SamplingConfig:
 
 @dataclass
 class ClipConfig:
-    """The CLIP model of the CLIP score: a local folder or a repository id."""
+    """The CLIP model of the CLIP score.
+
+    A local folder, a repository id, or `open_clip:MODEL/WEIGHTS` for a model of open_clip.
+    """
 
     path: str | None = None
 
 
 @dataclass
 class AccuracyConfig:
-    """The detector of the accuracy: a label counts as found above `threshold`."""
+    """The detector of the accuracy: a label counts as found above `threshold`.
 
+    `backend` is the detector of `accuracy`: the one of transformers at `path` (a local folder or
+    a repository id), or MMDetection's RTMDet-tiny with the weights at `checkpoint` (a file or a
+    URL, whose SHA-256 starts with `sha256`). `channels` is the order that RTMDet is handed:
+    BGR, as it was trained with, or RGB as if it were BGR, as the paper's released code does.
+    """
+
+    backend: str = choice("transformers", "mmdet")
     path: str | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    channels: str = choice("bgr", "rgb_as_bgr")
     threshold: float = number(0.3, at_least=0)
 
     def __post_init__(self) -> None:
@@ -198,10 +220,30 @@ class AccuracyConfig:
 
 @dataclass
 class AestheticConfig:
-    """The aesthetic predictor's head and the CLIP model whose image embedding it reads."""
+    """The aesthetic predictor's head and the CLIP model whose image embedding it reads.
+
+    `path` is a folder, a `.pth` file or its URL; `sha256` the hash of the file, if it is one.
+    """
 
     path: str | None = None
+    sha256: str | None = None
     clip_path: str | None = None
+
+
+@dataclass
+class PickConfig:
+    """PickScore's model, and where its tokenizer and preprocessing lie (null: with the model)."""
+
+    path: str | None = None
+    processor: str | None = None
+
+
+@dataclass
+class LPIPSConfig:
+    """AlexNet's weights, a `.pth` file or its URL; `sha256` is its hash."""
+
+    path: str | None = None
+    sha256: str | None = None
 
 
 @dataclass
@@ -209,10 +251,12 @@ class MetricConfig:
     """Which metrics are scored, in which order, with which weights; `name` labels the set."""
 
     name: str = "mini"
-    metrics: list[str] = field(default_factory=lambda: list(METRICS))
+    metrics: list[str] = field(default_factory=lambda: list(METRICS[:4]))
     clip: ClipConfig = field(default_factory=ClipConfig)
     accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)
     aesthetic: AestheticConfig = field(default_factory=AestheticConfig)
+    pick: PickConfig = field(default_factory=PickConfig)
+    lpips: LPIPSConfig = field(default_factory=LPIPSConfig)
     batch_size: int = number(16, at_least=1)
 
     def __post_init__(self) -> None:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, try_to_load_from_cache
-
-from profi.config import Config, MetricConfig, ModelConfig, SamplingConfig, shipped_path
+from profi.config import Config, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone
 from profi.inpainters.devices import resolve_device
-from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
-from profi.metrics import (
-    AestheticScore,
-    CLIPScore,
-    GenerationAccuracy,
-    KnownRegionPSNR,
-    Metric,
-    TransformersDetector,
-)
 from profi.types import UserError
 
 
@@ -91,66 +78,3 @@ def sampling(settings: SamplingConfig) -> Sampling:
 def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
     """One row of the table on a shared model."""
     return StableInpainting(backbone, method(config, ablation), sampling(config.sampling))
-
-
-def load_metrics(config: MetricConfig, device: str) -> list[Metric]:
-    """The wanted metrics in the wanted order."""
-    device = resolve_device("model.device", device)
-    builders: dict[str, Callable[[MetricConfig, str], Metric]] = {
-        "clip_score": _clip_score,
-        "accuracy": _accuracy,
-        "aesthetic": _aesthetic,
-        "known_region_psnr": lambda _config, _device: KnownRegionPSNR(),
-    }
-    return [builders[name](config, device) for name in config.metrics]
-
-
-def _clip_score(config: MetricConfig, device: str) -> Metric:
-    path = _weights("metric.clip.path", config.clip.path)
-    return CLIPScore.from_pretrained(path, device=device, batch_size=config.batch_size)
-
-
-def _accuracy(config: MetricConfig, device: str) -> Metric:
-    path = _weights("metric.accuracy.path", config.accuracy.path)
-    detector = TransformersDetector.from_pretrained(
-        path, device=device, batch_size=config.batch_size
-    )
-    return GenerationAccuracy(detector, config.accuracy.threshold)
-
-
-def _aesthetic(config: MetricConfig, device: str) -> Metric:
-    path = Path(_weights("metric.aesthetic.path", config.aesthetic.path))
-    clip = _weights("metric.aesthetic.clip_path", config.aesthetic.clip_path)
-    return AestheticScore.from_pretrained(path, clip, device=device, batch_size=config.batch_size)
-
-
-def _weights(key: str, text: str | None) -> str:
-    """A folder or a repository id; UserError naming the key where neither is set."""
-    if not text:
-        raise UserError(f"{key} is not set: give a local folder, or leave the metric out")
-    local = shipped_path(text)
-    # What looks like a path and is not there must not be asked for on the network.
-    looks_local = text.startswith(("shipped:", "/", ".", "~")) or text.count("/") > 1
-    if looks_local and not local.exists():
-        raise UserError(f"{key}={text}: {local} does not exist; give a local folder")
-    if local.exists():
-        return str(local)
-    _check_hub(key, text)
-    return text
-
-
-def _check_hub(key: str, repository: str) -> None:
-    """UserError, soon, for a repository that is neither cached nor reachable.
-
-    Left to itself the download asks again for half a minute.
-    """
-    try:
-        # Refuses what cannot be the name of a repository, too.
-        if isinstance(try_to_load_from_cache(repository, "config.json"), str):
-            return
-        HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
-    except HUB_ERRORS as error:
-        raise UserError(
-            f"{key}={repository} is neither a local folder nor to be had from the Hugging Face Hub "
-            f"({type(error).__name__}): give a local folder with {key}=..."
-        ) from error

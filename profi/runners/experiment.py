@@ -21,7 +21,7 @@ from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.metrics import Metric
-from profi.runners import build
+from profi.runners import build, build_metrics
 from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
@@ -90,7 +90,7 @@ def run(command: Command, console: Console) -> Table | None:
         inpainters = {name: _checked(config, backbone, name) for name in names}
     metrics: list[Metric] = []
     if command.wants("score"):
-        metrics = build.load_metrics(config.metric, config.model.device)
+        metrics = build_metrics.load_metrics(config.metric, config.model.device)
 
     entries = []
     for ablation, seed in config.wanted:
@@ -206,7 +206,7 @@ def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric
     config = command.config
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
     if not folders:
-        required = {"accuracy": {"threshold": config.metric.accuracy.threshold}}
+        required = build_metrics.required_identity(config.metric)
         folders = latest_scores(entries, config.metric.metrics, required)
     facts: dict[str, Any] = {
         "experiment": config.name or f"{config.model.id}: {', '.join(e.ablation for e in entries)}",

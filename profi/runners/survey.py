@@ -42,13 +42,15 @@ class Survey:
     """A run's triplets and paintings: what its scores are checked against.
 
     `sources` is the digest of the pictures per part, `part_of` the part of each painted triplet,
-    `facts` what each part's painter noted.
+    `seconds` and `peak_bytes` (NaN: not reported) are per picture, `facts` what each part's painter
+    noted.
     """
 
     triplets: Mapping[str, Triplet]
     sources: Mapping[int, str]
     part_of: Mapping[str, int]
     seconds: tuple[float, ...]
+    peak_bytes: tuple[float, ...]
     facts: tuple[Mapping[str, str], ...]
     n_missing: int
     n_quarantined: int
@@ -60,6 +62,7 @@ def survey(entry: Entry) -> Survey:
     sources: dict[int, str] = {}
     part_of: dict[str, int] = {}
     seconds: list[float] = []
+    peak_bytes: list[float] = []
     facts = []
     for index in part_indices(entry.run.generations):
         generations = read_generations_part(entry.run.generations, index)
@@ -69,6 +72,7 @@ def survey(entry: Entry) -> Survey:
         sources[index] = pictures_digest(generations)
         part_of |= {item.triplet_id: index for item in generations}
         seconds += [item.seconds for item in generations]
+        peak_bytes += [item.peak_memory_bytes for item in generations]
     missing = triplets.keys() - part_of.keys()
     failed = {line["triplet_id"] for line in read_lines(entry.run.quarantine)}
     return Survey(
@@ -76,6 +80,7 @@ def survey(entry: Entry) -> Survey:
         sources,
         part_of,
         tuple(seconds),
+        tuple(peak_bytes),
         tuple(facts),
         len(missing),
         len(missing & failed),
@@ -158,7 +163,8 @@ def latest_scores(
     Args:
         entries: the runs.
         metrics: their names.
-        required: per metric, what its identity must hold, such as the accuracy's threshold.
+        required: per metric, what its identity must hold, such as the accuracy's threshold; a dot
+            goes one level down.
 
     Raises:
         UserError: a run without such scores of a metric, or runs scored by different models only.
@@ -181,7 +187,9 @@ def latest_scores(
             for folder in folders:
                 times[folder.name] = max(times.get(folder.name, 0.0), folder.stat().st_mtime)
         if not common:
-            how = "".join(f" with {name}={value}" for name, value in wanted.items())
+            how = "".join(
+                f" with {name}={value}" for name, value in wanted.items() if value is not None
+            )
             raise UserError(
                 f"the runs have no {metric}{how} by one and the same model: run stage=score first"
             )
@@ -197,7 +205,8 @@ def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
         identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(identity.get(name) == value for name, value in wanted.items())
+    flat = _flat(identity)
+    return all(flat.get(name) == value for name, value in wanted.items())
 
 
 def collect(surveys: Mapping[Entry, Survey], folders: Mapping[str, str]) -> pd.DataFrame:

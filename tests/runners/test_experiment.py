@@ -27,7 +27,7 @@ from profi.data.images import images_digest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
-from profi.runners import build
+from profi.runners import build, build_metrics
 from profi.runners.build_data import load_triplets
 from profi.runners.experiment import Command, report_folder, run
 from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
@@ -321,7 +321,7 @@ def test_weights_of_a_metric_that_are_not_there_name_their_key(
 ) -> None:
     config = MetricConfig(metrics=["clip_score"], clip=ClipConfig(path))
     with pytest.raises(UserError, match=rf"metric\.clip\.path.*{named}") as caught:
-        build.load_metrics(config, "cpu")
+        build_metrics.load_metrics(config, "cpu")
     assert "\n" not in str(caught.value)
 
 
