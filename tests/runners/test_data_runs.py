@@ -45,7 +45,7 @@ def test_a_folder_is_painted_scored_and_reported(
     """By the embedded world's own model and detector."""
     metric = MetricConfig(
         metrics=["accuracy", "known_region_psnr"],
-        accuracy=AccuracyConfig("shipped:cpu/detector"),
+        accuracy=AccuracyConfig(path="shipped:cpu/detector"),
     )
     config = settings(
         model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
