@@ -3,30 +3,36 @@
 Everything here reads one long DataFrame with a row per score (`statistics.COLUMNS`).
 """
 
+from profi.reports.browse import write_gallery
+from profi.reports.differences import mcnemar, paired_difference
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
-from profi.reports.html import write_report
-from profi.reports.statistics import Expected, paired_difference, summarise
-from profi.reports.tables import (
-    paper_table2,
-    render_latex,
-    render_markdown,
-    render_rich,
-    table2,
-    write_csv,
-)
+from profi.reports.html import Failure, Missing, Page, write_report
+from profi.reports.paper import beside_paper, paper_numbers, paper_table
+from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
+from profi.reports.statistics import Expected, summarise
+from profi.reports.tables import Table, difference_table, score_table
 
 __all__ = [
     "Expected",
+    "Failure",
     "GalleryChoice",
     "GalleryItem",
+    "Missing",
+    "Page",
+    "Table",
+    "beside_paper",
     "choose_gallery",
+    "difference_table",
+    "mcnemar",
     "paired_difference",
-    "paper_table2",
+    "paper_numbers",
+    "paper_table",
     "render_latex",
     "render_markdown",
     "render_rich",
+    "score_table",
     "summarise",
-    "table2",
     "write_csv",
+    "write_gallery",
     "write_report",
 ]
