@@ -1,6 +1,9 @@
 # make run      Table 2 on the embedded world, from nothing: environment, paintings, scores, report
 # make install  the environment alone (.venv), with the versions of constraints.txt
 # make test     the tests
+# make mmdet    MMDetection in .venv-mmdet (compiles mmcv: some 20 minutes of one core)
+# make vision   open_clip and a torchvision that works in .venv-vision (over 5 GB)
+# make test-mmdet, make test-vision   the metrics' tests there
 # make check    style, types and the arrows between the packages
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +11,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run install test check
+VENV_MMDET ?= .venv-mmdet
+VENV_VISION ?= .venv-vision
+MAX_JOBS ?= 2
+
+.PHONY: run install test check mmdet test-mmdet vision test-vision
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -21,6 +28,37 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+mmdet: $(VENV_MMDET)/.installed
+
+# mmcv is compiled against the torch that it will run with, hence without build isolation; its
+# setup.py needs pkg_resources, which newer setuptools lacks.
+$(VENV_MMDET)/.installed: pyproject.toml constraints.txt constraints-mmdet.txt
+	$(PYTHON) -m venv $(VENV_MMDET)
+	$(VENV_MMDET)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(VENV_MMDET)/bin/python -m pip install --quiet "setuptools<81" wheel ninja psutil
+	MAX_JOBS=$(MAX_JOBS) $(VENV_MMDET)/bin/python -m pip install --quiet --no-build-isolation \
+		-c constraints.txt -c constraints-mmdet.txt mmcv
+	$(VENV_MMDET)/bin/python -m pip install --quiet -c constraints.txt -c constraints-mmdet.txt \
+		--editable ".[dev,lpips,mmdet]"
+	touch $@
+
+test-mmdet: $(VENV_MMDET)/.installed
+	$(VENV_MMDET)/bin/python -m pytest tests/metrics
+
+vision: $(VENV_VISION)/.installed
+
+$(VENV_VISION)/.installed: pyproject.toml constraints.txt constraints-vision.txt
+	$(PYTHON) -m venv $(VENV_VISION)
+	grep -v '^torch==' constraints.txt | cat - constraints-vision.txt > $(VENV_VISION)/constraints.txt
+	$(VENV_VISION)/bin/python -m pip install --quiet -c $(VENV_VISION)/constraints.txt \
+		torch torchvision
+	$(VENV_VISION)/bin/python -m pip install --quiet -c $(VENV_VISION)/constraints.txt \
+		--editable ".[dev,lpips,clip]"
+	touch $@
+
+test-vision: $(VENV_VISION)/.installed
+	$(VENV_VISION)/bin/python -m pytest tests/metrics
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

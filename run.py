@@ -95,16 +95,6 @@ def listen(level: str) -> Console:
     return console
 
 
-def hush_libraries() -> None:
-    """Keep the model libraries' own bars and advice off the terminal; errors still raise."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
 def overrides() -> tuple[str, ...]:
     """What was set on the command line; in a sweep, what this job of it has."""
     if not HydraConfig.initialized():
@@ -118,7 +108,9 @@ def task(composed: DictConfig) -> None:
         config = accepted(composed)
         console = listen(config.logger.level)
         # torch, diffusers and transformers come in here.
-        from profi.runners.experiment import Command, run
+        from profi.libraries import hush_libraries
+        from profi.runners.command import Command
+        from profi.runners.experiment import run
 
         hush_libraries()
         line = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -15,7 +15,16 @@ from typing import Any
 from profi.types import ABLATIONS, UserError
 
 STAGES = ("generate", "score", "report", "all")
-METRICS = ("clip_score", "accuracy", "aesthetic", "known_region_psnr")
+METRICS = (
+    "clip_score",
+    "accuracy",
+    "aesthetic",
+    "known_region_psnr",
+    "known_region_lpips",
+    "pick_score",
+    "accuracy_mmdet",
+    "accuracy_transformers",
+)
 MAX_SEED = 2**63 - 1
 PACKAGE = Path(__file__).parent
 SHIPPED = "shipped:"
@@ -24,6 +33,12 @@ SHIPPED = "shipped:"
 def choice(default: str, *others: str) -> Any:
     """A text field that takes `default` or one of `others`."""
     return field(default=default, metadata={"choices": (default, *others)})
+
+
+def choices_of(section: type, name: str) -> tuple[str, ...]:
+    """What a field of `choice` takes, the default first."""
+    (spec,) = (spec for spec in fields(section) if spec.name == name)
+    return tuple(spec.metadata["choices"])
 
 
 def number(default: float | None, *, at_least: float, or_null: bool = False) -> Any:
@@ -47,6 +62,14 @@ def _check(section: str, values: Any) -> None:
     for spec in fields(values):
         key = f"{section}.{spec.name}" if section else spec.name
         _check_field(key, spec, getattr(values, spec.name))
+
+
+def check_device(key: str, name: str) -> None:
+    """UserError naming `key` for what is no device's name; whether it is there shows later."""
+    kind, _, index = name.partition(":")
+    indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
+    if not indexed and name not in ("auto", "cpu", "mps"):
+        raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")
 
 
 def shipped_path(text: str) -> Path:
@@ -75,12 +98,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check("model", self)
-        kind, _, index = self.device.partition(":")
-        indexed = kind == "cuda" and (index.isdigit() or ":" not in self.device)
-        if not indexed and self.device not in ("auto", "cpu", "mps"):
-            raise UserError(
-                f"model.device={self.device}: choose one of auto, cpu, cuda, cuda:N, mps"
-            )
+        check_device("model.device", self.device)
 
 
 @dataclass
@@ -102,24 +120,54 @@ def canonical_ablation(key: str, name: str) -> str:
 
 @dataclass
 class DataConfig:
-    """The benchmark's triplets: instances of a COCO-format file, hulled and sampled.
+    """The benchmark's triplets (image, mask, prompt), and which of them are painted.
 
-    `limit` triplets are drawn by `sample_seed` (null: all); hulls under `min_area` square pixels
-    are skipped and counted.
+    `source` is how they are given: `coco` are instances of any file of MSCOCO's format, hulled
+    (`root` the images' folder, `annotations` the file); `coco2017` are those of val2017, each of
+    `root` and `annotations` fetched into `cache` where it is empty (null: the user's cache folder);
+    `folder` is one's own set (`root` holds images/, masks/ and prompts.csv).
+
+    `sample=released` (of coco2017) takes the published list, fetched or from `sample_path`;
+    `sample=seeded` takes all instances whose hulls have `min_area` square pixels. Of either,
+    `limit` are drawn by `sample_seed` (null: all).
     """
 
     name: str = "mini"
+    source: str = choice("coco", "coco2017", "folder")
     root: str = f"{SHIPPED}cpu/data/images"
     annotations: str = f"{SHIPPED}cpu/data/instances_val.json"
+    cache: str | None = None
+    sample: str = choice("seeded", "released")
+    sample_path: str | None = None
     limit: int | None = number(None, at_least=1, or_null=True)
     sample_seed: int = number(0, at_least=0)
     min_area: float = number(1.0, at_least=0)
 
     def __post_init__(self) -> None:
         _check("data", self)
-        for key, what in (("root", "the images' folder"), ("annotations", "an instances JSON")):
-            if not getattr(self, key):
-                raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
+        if self.source == "coco":
+            self._require("root", "the images' folder")
+            self._require("annotations", "an instances JSON")
+        if self.source == "folder":
+            self._require("root", "a folder with images/, masks/ and prompts.csv")
+            if self.annotations:
+                raise UserError("data.annotations: data.source=folder has none; leave it empty")
+        if self.sample == "released" and self.source != "coco2017":
+            raise UserError(
+                "data.sample=released: that list is of val2017 alone; use data=coco2017 or "
+                "data.sample=seeded"
+            )
+        if self.sample_path is not None and self.sample != "released":
+            raise UserError(
+                f"data.sample_path={self.sample_path}: it is a copy of the published list; "
+                "use it with data=coco2017 data.sample=released"
+            )
+        if self.cache == "":
+            raise UserError("data.cache= is empty: name a folder, or null for the user's own")
+
+    def _require(self, key: str, what: str) -> None:
+        if not getattr(self, key):
+            raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
 
 
 @dataclass
@@ -141,16 +189,29 @@ class SamplingConfig:
 
 @dataclass
 class ClipConfig:
-    """The CLIP model of the CLIP score: a local folder or a repository id."""
+    """The CLIP model of the CLIP score.
+
+    A local folder, a repository id, or `open_clip:MODEL/WEIGHTS` for a model of open_clip.
+    """
 
     path: str | None = None
 
 
 @dataclass
 class AccuracyConfig:
-    """The detector of the accuracy: a label counts as found above `threshold`."""
+    """The detector of the accuracy: a label counts as found above `threshold`.
 
+    `backend` is the detector of `accuracy`: the one of transformers at `path` (a local folder or
+    a repository id), or MMDetection's RTMDet-tiny with the weights at `checkpoint` (a file or a
+    URL, whose SHA-256 starts with `sha256`). `channels` is the order that RTMDet is handed:
+    BGR, as it was trained with, or RGB as if it were BGR, as the paper's released code does.
+    """
+
+    backend: str = choice("transformers", "mmdet")
     path: str | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    channels: str = choice("bgr", "rgb_as_bgr")
     threshold: float = number(0.3, at_least=0)
 
     def __post_init__(self) -> None:
@@ -159,10 +220,30 @@ class AccuracyConfig:
 
 @dataclass
 class AestheticConfig:
-    """The aesthetic predictor's head and the CLIP model whose image embedding it reads."""
+    """The aesthetic predictor's head and the CLIP model whose image embedding it reads.
+
+    `path` is a folder, a `.pth` file or its URL; `sha256` the hash of the file, if it is one.
+    """
 
     path: str | None = None
+    sha256: str | None = None
     clip_path: str | None = None
+
+
+@dataclass
+class PickConfig:
+    """PickScore's model, and where its tokenizer and preprocessing lie (null: with the model)."""
+
+    path: str | None = None
+    processor: str | None = None
+
+
+@dataclass
+class LPIPSConfig:
+    """AlexNet's weights, a `.pth` file or its URL; `sha256` is its hash."""
+
+    path: str | None = None
+    sha256: str | None = None
 
 
 @dataclass
@@ -170,10 +251,12 @@ class MetricConfig:
     """Which metrics are scored, in which order, with which weights; `name` labels the set."""
 
     name: str = "mini"
-    metrics: list[str] = field(default_factory=lambda: list(METRICS))
+    metrics: list[str] = field(default_factory=lambda: list(METRICS[:4]))
     clip: ClipConfig = field(default_factory=ClipConfig)
     accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)
     aesthetic: AestheticConfig = field(default_factory=AestheticConfig)
+    pick: PickConfig = field(default_factory=PickConfig)
+    lpips: LPIPSConfig = field(default_factory=LPIPSConfig)
     batch_size: int = number(16, at_least=1)
 
     def __post_init__(self) -> None:

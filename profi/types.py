@@ -38,19 +38,22 @@ ABLATIONS: Mapping[str, str] = MappingProxyType(
 class Triplet:
     """One (image, mask, prompt) of the benchmark (paper, sec. 4.2).
 
-    `hull` is the convex hull of the instance's polygons as a flat tuple
-    (x0, y0, x1, y1, ...) in pixels of the stored image; the mask is that hull, filled.
+    The mask is `hull`, filled: the convex hull of the instance's polygons as a flat tuple
+    (x0, y0, x1, y1, ...) in pixels of the stored image. Where the mask was given as a picture,
+    `rle` is that mask (MSCOCO's compressed run lengths), in pixels of the upright image, `hull` is
+    empty, and there is neither annotation nor category (None).
     """
 
     triplet_id: str
     image_id: int
-    annotation_id: int
-    category_id: int
+    annotation_id: int | None
+    category_id: int | None
     prompt: str
     file_name: str
     height: int
     width: int
     hull: tuple[float, ...]
+    rle: str | None = None
 
 
 @dataclass(frozen=True)

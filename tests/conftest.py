@@ -16,10 +16,12 @@ from types import ModuleType
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from file_server import FileServer, serving
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.text import PromptEncoder, TextTower
 
 TOKEN_LIMIT = 24
 SCHEDULER_CONFIG = {
@@ -86,7 +88,8 @@ def make_backbone(seed: int = 0, prediction_type: str = "epsilon") -> Backbone:
         )
     )
     schedule = Schedule.from_config({**SCHEDULER_CONFIG, "prediction_type": prediction_type})
-    return Backbone.from_parts(unet, vae, text_encoder, tokenizer, schedule)
+    text = PromptEncoder(TextTower(text_encoder, tokenizer))
+    return Backbone.from_parts(unet, vae, text, schedule)
 
 
 @dataclass(frozen=True)
@@ -178,3 +181,10 @@ def load_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A file server of this process, with the faults it is told to have."""
+    with serving() as served:
+        yield served

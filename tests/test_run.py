@@ -57,6 +57,16 @@ def call(
         (["ablations=[base,foo]"], ["foo", "profi"]),
         (["ablations=[painta_only,paintan_only]"], ["twice"]),
         (["data=coco"], ["data.root"]),
+        (["data=folder"], ["data.root", "prompts.csv"]),
+        (["data=folder", "data.root=x", "data.annotations=y"], ["data.annotations"]),
+        (["data.sample=released"], ["data.sample=released", "data=coco2017"]),
+        (["data=coco2017", "data.sample=all"], ["data.sample=all", "seeded", "released"]),
+        (
+            ["data=coco2017", "data.sample=seeded", "data.sample_path=x.csv"],
+            ["data.sample_path=x.csv", "data.sample=released"],
+        ),
+        (["data=coco2017", "data.cache=''"], ["data.cache"]),
+        (["data=coco2017", "data.limit=0"], ["data.limit=0"]),
         (["name=../up"], ["name=../up"]),
         (["name=.."], ["name=.."]),
         (["seed=9223372036854775808"], ["seed=9223372036854775808", "9223372036854775807"]),
@@ -64,7 +74,6 @@ def call(
         (["metric.metrics=[fid]"], ["fid", "clip_score"]),
         (["logger.mode=shared"], ["logger.mode=shared", "offline"]),
         (["report.gallery=-1"], ["report.gallery=-1"]),
-        (["experiment=table2"], ["data.root"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),
 )
@@ -144,8 +153,12 @@ def every_option() -> list[str]:
 
 @pytest.mark.parametrize("option", every_option())
 def test_every_option_composes(option: str) -> None:
-    # COCO's folders have no default.
-    composed(option, "data.root=somewhere", "data.annotations=something")
+    # These have no default.
+    missing = {
+        "data=coco": ["data.root=somewhere", "data.annotations=something"],
+        "data=folder": ["data.root=somewhere"],
+    }
+    composed(option, *missing.get(option, []))
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])
@@ -161,6 +174,12 @@ def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:
     assert config.sampling.output == "unblended"
 
 
+def test_val2017_is_the_published_sample_fetched_where_it_is_not_given() -> None:
+    data = composed("data=coco2017").data
+    assert (data.source, data.sample, data.limit) == ("coco2017", "released", 10_000)
+    assert (data.root, data.annotations, data.cache, data.sample_path) == ("", "", None, None)
+
+
 def test_the_experiment_is_table_2_times_three_seeds() -> None:
     wanted = composed("experiment=table2_mini").wanted
     assert [name for name, _ in wanted[::3]] == ["base", "painta_only", "rasg_only", "profi"]
@@ -168,20 +187,20 @@ def test_the_experiment_is_table_2_times_three_seeds() -> None:
 
 
 def test_table_2_is_the_paper_s() -> None:
-    config = composed("experiment=table2", "data.root=a", "data.annotations=b")
+    config = composed("experiment=table2")
     assert config.model.id == "Lykon/dreamshaper-8-inpainting"
-    assert (config.data.limit, config.metric.name) == (10_000, "paper")
+    assert (config.data.sample, config.data.limit) == ("released", 10_000)
+    assert config.metric.metrics[:3] == ["clip_score", "accuracy", "aesthetic"]
     ablations = ["base", "painta_only", "rasg_only", "profi"]
     assert config.wanted == [(name, seed) for name in ablations for seed in range(5)]
 
 
 def test_table_1_has_its_models_and_one_alone_is_a_command_away() -> None:
-    data = ("data.root=a", "data.annotations=b")
-    config = composed("experiment=table1", *data)
+    config = composed("experiment=table1")
     paper = paper_numbers()
     for one, option in zip(config.per_model, config.models, strict=True):
         # A model's name there is the one that `model=` takes; the paper has its rows.
-        alone = composed("experiment=table1", "~models", f"model={option}", *data)
+        alone = composed("experiment=table1", "~models", f"model={option}")
         assert alone.per_model == [one]
         rows = set(paper.loc[paper["model"] == one.model.id, "ablation"])
         assert {name for name, _ in one.wanted} <= rows

@@ -12,6 +12,7 @@ from profi.attention.control import (
     AttentionCall,
     AttentionControl,
     Branch,
+    Projected,
     attend,
     logits,
 )
@@ -19,7 +20,9 @@ from profi.attention.sites import Site, sites_at
 
 
 class CrossAttentionCapture:
-    """Records the cross-attention logits at one down-factor, in conditional passes.
+    """Records the cross-attention logits at one down-factor, in passes of the conditional branch.
+
+    (A pair is what a step without guidance runs: nothing is recorded there.)
 
     Logits are scaled by 1/sqrt(d) and not yet softmaxed, [B, heads, N, L], float32, one tensor
     per site in the order of execution, with their graph if there is one.
@@ -57,7 +60,9 @@ class ByKind:
     self_attention: AttentionControl
     cross_attention: AttentionControl
 
-    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+    def __call__(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
         """The output of the control in charge of the site."""
         control = self.self_attention if site.kind == "self" else self.cross_attention
         return control(site, q, k, v, call)

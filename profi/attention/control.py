@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -29,10 +29,14 @@ FOREIGN_PARTS = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k",
 
 
 class Branch(Enum):
-    """Which half of classifier-free guidance a run of the UNet is."""
+    """Which half of classifier-free guidance a run of the UNet is.
+
+    PAIR is both in one batch of 2B, the unconditional half first.
+    """
 
     CONDITIONAL = "conditional"
     UNCONDITIONAL = "unconditional"
+    PAIR = "pair"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class AttentionCall:
     context: Tensor | None
     unet_pass: UNetPass | None
 
+    def conditional_half(self) -> AttentionCall:
+        """Of a PAIR, what concerns its second half."""
+        B = len(self.block_input) // 2
+        context = None if self.context is None else self.context[B:]
+        return replace(self, block_input=self.block_input[B:], context=context)
+
     def project(self, output: Tensor) -> Tensor:
         """[B, heads, N, d] -> [B, N, C]: heads joined and `to_out` applied, as the layer does."""
         joined = output.transpose(1, 2).reshape(output.shape[0], output.shape[2], -1)
@@ -89,11 +99,23 @@ class AttentionCall:
         return logits(q, k)
 
 
+@dataclass(frozen=True)
+class Projected:
+    """An output [B, N, C] that has been through `AttentionCall.project` already."""
+
+    output: Tensor
+
+
 class AttentionControl(Protocol):
     """Decides what an attention site returns."""
 
-    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """The output [B, heads, N, d] from q [B, heads, N, d] and k, v [B, heads, K, d]."""
+    def __call__(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
+        """The output [B, heads, N, d] from q [B, heads, N, d] and k, v [B, heads, K, d].
+
+        A control that had to project it on the way may return it projected.
+        """
         ...
 
 
@@ -223,7 +245,10 @@ class _SiteProcessor:
         call = AttentionCall(attn, self.tap.block, *self.tap.inputs, unet_pass)
         output = self.control(self.site, q, k, v, call)
 
-        hidden_states = call.project(output.to(q.dtype))
+        if isinstance(output, Projected):
+            hidden_states = output.output
+        else:
+            hidden_states = call.project(output.to(q.dtype))
         if attn.residual_connection:
             hidden_states = hidden_states + residual
         return hidden_states / attn.rescale_output_factor

@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from profi.attention.control import AttentionCall, Branch, UNetPass, attend
+from profi.attention.control import AttentionCall, Branch, Projected, UNetPass, attend
+from profi.attention.similarity_maps import SelfAttentionObserver, unobserved
 from profi.attention.sites import Site
 from profi.types import UserError
 
@@ -43,22 +44,65 @@ class PAIntASettings:
     down_factors: tuple[int, ...] = (2, 4)
 
 
-def introverted_attention(q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor) -> Tensor:
-    """Eq. 5 without its hw x hw matrix; q, k, v and result [B, heads, N, d], masked and c [B, N].
+@dataclass(frozen=True)
+class MaskedRows:
+    """Which rows of a level's attention are masked, as indices: only those are computed twice.
+
+    `masked` [B, N] bool; `index` [B, R] int64, R the largest number of masked rows of a sample,
+    the masked rows first; `there` [B, R] bool, False where a sample has fewer than R.
+    """
+
+    masked: Tensor
+    index: Tensor
+    there: Tensor
+
+    @classmethod
+    def of(cls, masked: Tensor) -> MaskedRows:
+        """From [B, N] bool."""
+        count = masked.sum(dim=1)
+        R = int(count.max())
+        index = (~masked).int().argsort(dim=1, stable=True)[:, :R]
+        return cls(masked, index, torch.arange(R, device=masked.device) < count[:, None])
+
+    @property
+    def any(self) -> bool:
+        """Whether any row of any sample is masked."""
+        return self.index.shape[1] > 0
+
+    def put_into(self, plain: Tensor, introverted: Tensor) -> Tensor:
+        """plain [B, ..., N, d] with its masked rows replaced by those of [B, ..., R, d]."""
+        ones = (1,) * (plain.ndim - 3)
+        index = self.index.view(len(plain), *ones, -1, 1).expand(introverted.shape)
+        there = self.there.view(len(plain), *ones, -1, 1)
+        return plain.scatter(-2, index, torch.where(there, introverted, plain.gather(-2, index)))
+
+    def to(self, device: torch.device) -> MaskedRows:
+        """The same on a device."""
+        return MaskedRows(*(x.to(device) for x in (self.masked, self.index, self.there)))
+
+    def twice(self) -> MaskedRows:
+        """For a batch in which every sample stands twice, one half after the other."""
+        return MaskedRows(*(torch.cat([x, x]) for x in (self.masked, self.index, self.there)))
+
+
+def introverted_attention(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
+    """Eq. 5 without its hw x hw matrix; q, k, v and result [B, heads, N, d], c [B, N].
 
     On a masked row i, c_j (q_i . k_j) = q_i . (c_j k_j): attention with scaled keys, which any
     fused kernel computes. Rows outside the mask are those of plain attention, bit for bit.
     """
-    plain = attend(q, k, v)
-    return _with_masked_rows(plain, q, k, v, masked, c)
+    return rows.put_into(attend(q, k, v), introverted_rows(q, k, v, rows, c))
 
 
-def _with_masked_rows(
-    plain: Tensor, q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor
-) -> Tensor:
-    key_scale = torch.where(masked, 1.0, c).to(k.dtype)[:, None, :, None]
-    introverted = attend(q, k * key_scale, v)
-    return torch.where(masked[:, None, :, None], introverted, plain)
+def introverted_rows(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
+    """The rows of eq. 5 that `rows.index` lists, [B, heads, R, d]."""
+    index = rows.index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
+    return attend(q.gather(2, index), scaled_keys(k, rows.masked, c), v)
+
+
+def scaled_keys(k: Tensor, masked: Tensor, c: Tensor) -> Tensor:
+    """The keys that a masked row sees: c_j k_j where j is known, k_j where it is masked."""
+    return k * torch.where(masked, 1.0, c).to(k.dtype)[:, None, :, None]
 
 
 def prompt_similarity(cross_logits: Tensor, tokens: Tensor) -> Tensor:
@@ -107,16 +151,22 @@ class PAIntA:
     """The attention control of eq. 5, for one batch.
 
     In the conditional pass c is computed and used; it is kept for the unconditional pass of the
-    same step, which uses it too (so the conditional pass must run first).
+    same step, which uses it too (so the conditional pass must run first). In a pass of both as a
+    pair, the conditional half's c serves both halves.
 
     Args:
         settings: the choices.
         masks: per down-factor, [B, h, w] bool, True = unknown.
         tokens: ind(tau), [B, L] bool.
+        observer: shown what masked rows attend with, at every self-attention site.
     """
 
     def __init__(
-        self, settings: PAIntASettings, masks: Mapping[int, Tensor], tokens: Tensor
+        self,
+        settings: PAIntASettings,
+        masks: Mapping[int, Tensor],
+        tokens: Tensor,
+        observer: SelfAttentionObserver = unobserved,
     ) -> None:
         missing = sorted(set(settings.down_factors) - set(masks))
         if missing:
@@ -124,32 +174,47 @@ class PAIntA:
         self.settings = settings
         self.masks = masks
         self.tokens = tokens
+        self._rows = {f: MaskedRows.of(masks[f].flatten(1)) for f in settings.down_factors}
+        self._observer = observer
         self._kept: dict[int, tuple[int, Tensor]] = {}
 
-    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+    def __call__(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
         """Eq. 5 at the chosen self-attention sites of active steps, else plain attention."""
         plain = attend(q, k, v)
-        if site.kind != "self" or site.down_factor not in self.settings.down_factors:
+        if site.kind != "self":
             return plain
         if call.unet_pass is None:
             raise RuntimeError("PAIntA needs to know the UNet's pass: give it as UNetPass.kwargs()")
-        if not is_active(self.settings.active, call.unet_pass):
+        rows = self._rows.get(site.down_factor)
+        # A mask that vanished at this level leaves no row to treat otherwise.
+        if not (rows and rows.any and is_active(self.settings.active, call.unet_pass)):
+            self._observer(site, q, k, call.unet_pass)
             return plain
-        c = self._similarity(site, plain, call, call.unet_pass)
-        masked = self.masks[site.down_factor].flatten(1)
-        return _with_masked_rows(plain, q, k, v, masked, c)
+        # `project` works row by row: what c's query needs projected serves the known rows too.
+        projected = call.project(plain)
+        c = self._similarity(site, projected, call, call.unet_pass)
+        rows = rows.to(q.device)
+        if call.unet_pass.branch is Branch.PAIR:
+            c, rows = torch.cat([c, c]), rows.twice()
+        self._observer(site, q, scaled_keys(k, rows.masked, c), call.unet_pass)
+        masked_rows = call.project(introverted_rows(q, k, v, rows, c))
+        return Projected(rows.put_into(projected, masked_rows))
 
     def _similarity(
-        self, site: Site, plain: Tensor, call: AttentionCall, unet_pass: UNetPass
+        self, site: Site, projected: Tensor, call: AttentionCall, unet_pass: UNetPass
     ) -> Tensor:
-        """c [B, N] of this site in this step."""
+        """c [B, N] of this site in this step; `projected` [B, N, C] is vanilla self-attention's."""
         if unet_pass.branch is Branch.UNCONDITIONAL:
-            step_index, c = self._kept.pop(site.index, (None, plain))
+            step_index, c = self._kept.pop(site.index, (None, projected))
             if step_index != unet_pass.step_index:
                 raise RuntimeError("PAIntA: the conditional pass of a step must run first")
             return c
+        if unet_pass.branch is Branch.PAIR:
+            call, projected = call.conditional_half(), projected[len(projected) // 2 :]
         X = call.block_input
-        query = X if self.settings.query == "block_input" else X + call.project(plain)
+        query = X if self.settings.query == "block_input" else X + projected
         c = prompt_similarity(call.cross_logits(query), self.tokens)
         if self.settings.smoothing == "gaussian":
             height, width = self.masks[site.down_factor].shape[-2:]
@@ -157,7 +222,8 @@ class PAIntA:
         c = normalised(c)
         if self.settings.c_gradient == "stops":
             c = c.detach()
-        self._kept[site.index] = (unet_pass.step_index, c.detach())
+        if unet_pass.branch is Branch.CONDITIONAL:
+            self._kept[site.index] = (unet_pass.step_index, c.detach())
         return c
 
 

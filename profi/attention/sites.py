@@ -8,6 +8,7 @@ from typing import Literal
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from profi.types import UserError
@@ -32,7 +33,11 @@ class Site:
 
 
 def attention_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
-    """All attention sites of the UNet in the order of execution."""
+    """All attention sites of the UNet in the order of execution.
+
+    Raises UserError for a UNet that also attends elsewhere than in its transformer blocks' two
+    layers: the method would pass over what happens there.
+    """
     sites: list[Site] = []
     for block_name, block, factor in _transformer_blocks(unet):
         for layer in ("attn1", "attn2"):
@@ -44,6 +49,13 @@ def attention_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
             )
             kind: Kind = "cross" if reads_text else "self"
             sites.append(Site(f"{block_name}.{layer}", block_name, kind, factor, len(sites)))
+    known = {site.name for site in sites}
+    for name, module in unet.named_modules():
+        if isinstance(module, Attention) and name not in known:
+            raise UserError(
+                f"the UNet's {name} attends outside of the plain transformer blocks that the "
+                "method knows; use a UNet of the Stable Diffusion family"
+            )
     return tuple(sites)
 
 

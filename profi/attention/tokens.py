@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from profi.types import UserError
-
-
-@dataclass(frozen=True)
-class PromptTokens:
-    """`input_ids` [B, L] int64 and ind(tau) as `words` [B, L] bool.
-
-    `words` is True at the prompt's words and the first EOT; False at the SOT and the padding
-    (also where, as in CLIP, the padding is made of EOTs).
-    """
-
-    input_ids: Tensor
-    words: Tensor
 
 
 def encode(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
@@ -43,14 +30,14 @@ def encode(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
     return input_ids
 
 
-def word_tokens(
-    tokenizer: CLIPTokenizer, prompts: Sequence[str], positive: str = ""
-) -> PromptTokens:
-    """Tokens and ind(tau) of prompts that guide the painting.
+def word_tokens(tokenizer: CLIPTokenizer, prompts: Sequence[str], positive: str = "") -> Tensor:
+    """ind(tau) [B, L] bool of prompts that guide the painting: which of their tokens are theirs.
 
-    With a `positive` suffix the encoded text is "prompt, positive", and ind(tau) the words of the
-    bare prompt plus the first EOT of the full one. Raises UserError for an empty prompt (there
-    is nothing to be faithful to) and for one that does not fit.
+    True at the prompt's words and the first EOT; False at the SOT and the padding (also where, as
+    in CLIP, the padding is made of EOTs). With a `positive` suffix the encoded text is "prompt,
+    positive", and ind(tau) the words of the bare prompt plus the first EOT of the full one.
+    Raises UserError for an empty prompt (there is nothing to be faithful to) and for one that
+    does not fit.
     """
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
@@ -68,7 +55,7 @@ def word_tokens(
     last_word = torch.minimum(torch.tensor(lengths), first_eot)[:, None]
     words = (positions >= 1) & (positions <= last_word)
     words |= positions == first_eot[:, None]
-    return PromptTokens(input_ids, words)
+    return words
 
 
 def with_suffix(prompt: str, positive: str) -> str:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pycocotools.coco import COCO
 
 from profi.data.hulls import convex_hull, hull_area
+from profi.data.sample import Candidates
 from profi.types import Triplet, UserError
 
 CROWD = "crowd or run-length mask"
 DEGENERATE = "degenerate polygon"
 SMALL = "hull below min_area"
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """All triplets of a file, and how many instances were left out, by reason."""
-
-    triplets: tuple[Triplet, ...]
-    skipped: Mapping[str, int]
 
 
 def read_coco(annotations: Path, min_area: float = 1.0) -> Candidates:
@@ -39,16 +30,59 @@ def read_coco(annotations: Path, min_area: float = 1.0) -> Candidates:
     Raises:
         UserError: the file is missing, is no instances file, or refers to what it does not hold.
     """
-    if not annotations.is_file():
-        raise UserError(f"{annotations} does not exist: set data.annotations to an instances JSON")
-    try:
-        # pycocotools reports its progress by print.
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(annotations))
-        # pycocotools keeps the last of several instances of one id.
-        if len(coco.anns) != len(coco.dataset.get("annotations", [])):
-            raise UserError(f"{annotations}: two instances share an annotation id; mend the file")
+    with _explained(annotations):
+        coco = _load(annotations)
         found = [_candidate(coco, annotation, min_area) for annotation in coco.anns.values()]
+    return _candidates(annotations, found)
+
+
+def read_listed(annotations: Path, rows: Sequence[tuple[int, int]], n_images: int) -> Candidates:
+    """The triplets of a list's rows, whatever their hulls' areas.
+
+    Args:
+        annotations: the instances JSON that the list refers to.
+        rows: (index into the file's image ids in ascending order, index into that image's
+            polygon annotations in the file's order), both from 0.
+        n_images: how many images that file holds.
+
+    Raises:
+        UserError: as `read_coco`; a file of another number of images or annotations than the
+            list's.
+    """
+    with _explained(annotations):
+        coco = _load(annotations)
+        remedy = (
+            "the list belongs to the whole instances_val2017.json: set data.annotations to it, or "
+            "data.sample=seeded"
+        )
+        if len(coco.imgs) != n_images:
+            raise UserError(
+                f"data.sample=released: {annotations} holds {len(coco.imgs)} images and not "
+                f"{n_images}; {remedy}"
+            )
+        image_ids = sorted(coco.imgs)
+        found = []
+        for number, (image, segment) in enumerate(rows, start=1):
+            if not 0 <= image < n_images:
+                raise UserError(
+                    f"data.sample=released: row {number} asks for image {image} of the "
+                    f"{n_images} in {annotations}; {remedy}"
+                )
+            polygons = [a for a in coco.imgToAnns[image_ids[image]] if _has_polygons(a)]
+            if not 0 <= segment < len(polygons):
+                raise UserError(
+                    f"data.sample=released: row {number} asks for polygon annotation {segment} "
+                    f"and image {image_ids[image]} has {len(polygons)} in {annotations}; {remedy}"
+                )
+            found.append(_candidate(coco, polygons[segment], min_area=0.0))
+    return _candidates(annotations, found)
+
+
+@contextlib.contextmanager
+def _explained(annotations: Path) -> Iterator[None]:
+    """Whatever a file of another structure does to a reader becomes one line."""
+    try:
+        yield
     # JSON that cannot be parsed, or that is another structure.
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
@@ -56,21 +90,31 @@ def read_coco(annotations: Path, min_area: float = 1.0) -> Candidates:
             f"{annotations} is no instances JSON of MSCOCO's format ({reason}): "
             "set data.annotations to one"
         ) from error
-    triplets = tuple(item for item in found if isinstance(item, Triplet))
-    skipped = Counter(item for item in found if isinstance(item, str))
-    if not triplets:
-        raise UserError(f"{annotations} holds no usable instance ({dict(skipped)})")
-    return Candidates(triplets, dict(skipped))
+
+
+def _load(annotations: Path) -> COCO:
+    if not annotations.is_file():
+        raise UserError(f"{annotations} does not exist: set data.annotations to an instances JSON")
+    # pycocotools reports its progress by print.
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(annotations))
+    # pycocotools keeps the last of several instances of one id.
+    if len(coco.anns) != len(coco.dataset.get("annotations", [])):
+        raise UserError(f"{annotations}: two instances share an annotation id; mend the file")
+    return coco
+
+
+def _has_polygons(annotation: Mapping[str, Any]) -> bool:
+    return not annotation.get("iscrowd", 0) and isinstance(annotation["segmentation"], list)
 
 
 def _candidate(coco: COCO, annotation: Mapping[str, Any], min_area: float) -> Triplet | str:
     """The instance's triplet, or why there is none."""
-    polygons = annotation["segmentation"]
-    if annotation.get("iscrowd", 0) or not isinstance(polygons, list):
+    if not _has_polygons(annotation):
         return CROWD
     image = coco.imgs[annotation["image_id"]]
     height, width = int(image["height"]), int(image["width"])
-    hull = convex_hull(polygons, height, width)
+    hull = convex_hull(annotation["segmentation"], height, width)
     if hull is None:
         return DEGENERATE
     if hull_area(hull) < min_area:
@@ -89,30 +133,14 @@ def _candidate(coco: COCO, annotation: Mapping[str, Any], min_area: float) -> Tr
     )
 
 
-def sample_triplets(
-    triplets: Iterable[Triplet], limit: int | None, seed: int
-) -> tuple[Triplet, ...]:
-    """A sample without replacement that depends on the ids and the seed alone.
-
-    The triplets are ordered by the hexadecimal SHA-256 of the text "<seed>:<annotation id>"; the
-    first `limit` are the sample, in that order (None: all of them). So neither the order of the
-    file nor a version of any library matters, and a smaller sample is the start of a larger one.
-
-    Raises:
-        UserError: fewer than `limit` triplets.
-    """
-    ordered = sorted(triplets, key=lambda triplet: _rank(triplet, seed))
-    if limit is not None and limit > len(ordered):
-        raise UserError(
-            f"data.limit={limit}: there are only {len(ordered)} usable instances; lower it"
-        )
-    return tuple(ordered[:limit])
-
-
-def _rank(triplet: Triplet, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{triplet.annotation_id}".encode()).hexdigest()
-
-
-def parts(triplets: Sequence[Triplet], size: int) -> list[tuple[Triplet, ...]]:
-    """The fixed slices of a manifest: units of work that depend on nothing but their place."""
-    return [tuple(triplets[start : start + size]) for start in range(0, len(triplets), size)]
+def _candidates(annotations: Path, found: Iterable[Triplet | str]) -> Candidates:
+    triplets: list[Triplet] = []
+    skipped: Counter[str] = Counter()
+    for item in found:
+        if isinstance(item, Triplet):
+            triplets.append(item)
+        else:
+            skipped[item] += 1
+    if not triplets:
+        raise UserError(f"{annotations} holds no usable instance ({dict(skipped)})")
+    return Candidates(tuple(triplets), dict(skipped))

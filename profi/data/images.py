@@ -10,18 +10,24 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image
 
+from profi.data.user_images import read_image
 from profi.types import Triplet, UserError, digest
 
 
-def image_path(root: Path, triplet: Triplet) -> Path:
-    """Where a triplet's image lies; UserError for a name that leads out of `root`.
+def path_within(root: Path, name: str) -> Path | None:
+    """`root`/`name`; None for a name that leads out of `root`.
 
     Judged by the name alone: links within the folder are its owner's (a model hub's cache and
     git-annex keep all files behind links).
     """
-    name = PurePath(os.path.normpath(triplet.file_name))
-    path = root / name
-    if name.is_absolute() or ".." in name.parts:
+    pure = PurePath(os.path.normpath(name))
+    return None if pure.is_absolute() or ".." in pure.parts else root / pure
+
+
+def image_path(root: Path, triplet: Triplet) -> Path:
+    """Where a triplet's image lies; UserError for a name that leads out of `root`."""
+    path = path_within(root, triplet.file_name)
+    if path is None:
         raise UserError(
             f"image {triplet.image_id}: file_name {triplet.file_name!r} leads out of {root}; "
             "mend data.annotations"
@@ -30,29 +36,39 @@ def image_path(root: Path, triplet: Triplet) -> Path:
 
 
 def load_image(root: Path, triplet: Triplet) -> np.ndarray:
-    """The image of a triplet: uint8 [height, width, 3], RGB, as stored (no EXIF rotation).
+    """The image of a triplet: uint8 [height, width, 3], RGB.
 
-    COCO's polygons refer to the pixels as stored, so an orientation tag must not turn them.
+    Polygons refer to the pixels as stored, so there no orientation tag turns the image; a mask
+    that is a picture was drawn on what a viewer shows, so its image is turned upright.
 
     Raises:
-        UserError: missing, unreadable, or of another size than the annotations say.
+        UserError: missing, unreadable, or of another size than the mask is for.
     """
     path = image_path(root, triplet)
+    if triplet.rle is None:
+        pixels, of_mask = _as_stored(path), "data.annotations says"
+    else:
+        image = read_image(path)
+        pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        of_mask = "its mask is"
+    if pixels.shape[:2] != (triplet.height, triplet.width):
+        raise UserError(
+            f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels but {of_mask} "
+            f"{triplet.width}x{triplet.height}: give the data.root that belongs to it"
+        )
+    return pixels
+
+
+def _as_stored(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: set data.root to the images' folder") from error
     # Damaged PNG chunks are SyntaxErrors to PIL, other damage OSErrors.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path} cannot be read ({reason}): fetch it again") from error
-    if pixels.shape[:2] != (triplet.height, triplet.width):
-        raise UserError(
-            f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels but data.annotations says "
-            f"{triplet.width}x{triplet.height}: give the data.root that belongs to it"
-        )
-    return pixels
 
 
 def images_digest(root: Path, triplets: Iterable[Triplet]) -> str:

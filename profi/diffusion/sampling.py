@@ -1,8 +1,8 @@
-"""The sampling loop and its two seams: the denoiser and the step noise."""
+"""The sampling loop and its seams: the denoiser, the step noise and who looks on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -60,6 +60,17 @@ class StepNoise(Protocol[Clue_contra]):
         ...
 
 
+class AfterStep(Protocol[Clue_contra]):
+    """Who looks on: for progress, previews or figures."""
+
+    def __call__(self, state: StepState[Clue_contra], x_prev: Tensor) -> Tensor | None:
+        """See a step's state and the x_{t-1} [B, C, h, w] that it led to.
+
+        A tensor that is returned takes the place of x_{t-1}; an exception ends the process.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class GaussianNoise:
     """Stochastic DDIM: N(0, 1), drawn per sample from that sample's own CPU generator."""
@@ -81,12 +92,12 @@ def sample(
     schedule: Schedule,
     sigmas: Sequence[float],
     step_noise: StepNoise[Clue] | None = None,
-    callback: Callable[[StepState[Clue]], None] | None = None,
+    after_step: AfterStep[Clue] | None = None,
 ) -> Tensor:
     """Run the backward process from x_T [B, C, h, w] to x_0, by eq. 3 in every step.
 
     `sigmas` has one sigma_t per timestep; `step_noise=None` is the deterministic process (eq. 4),
-    whatever the sigmas. `callback` sees every step's state, e.g. for progress or figures.
+    whatever the sigmas.
     """
     x_t = x_T
     steps = zip(step_pairs(timesteps), sigmas, strict=True)
@@ -103,6 +114,6 @@ def sample(
             still = ~noise.flatten(1).any(dim=1).view(-1, *[1] * (noise.ndim - 1))
             plain = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, 0.0, None)
             x_t = torch.where(still, plain, x_t)
-        if callback is not None:
-            callback(state)
+        changed = after_step(state, x_t) if after_step is not None else None
+        x_t = x_t if changed is None else changed
     return x_t

@@ -74,7 +74,12 @@ def _betas(config: Mapping[str, Any]) -> Tensor:
     trained = config.get("trained_betas")
     if trained is not None:
         return torch.tensor(list(trained), dtype=torch.float64)
-    name = config.get("beta_schedule", "linear")
+    name = config.get("beta_schedule")
+    if name is None:
+        raise UserError(
+            f"scheduler config: {config.get('_class_name', 'the scheduler')} has no beta_schedule; "
+            "use a model that was trained with betas (no EDM, no flow matching)"
+        )
     start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
     T = int(config.get("num_train_timesteps", 1000))
     if name == "linear":

@@ -2,104 +2,95 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.attention.tokens import encode
 from profi.diffusion.schedule import Schedule
+from profi.inpainters.memo import Memo, content
+from profi.inpainters.model_folder import (
+    PIPELINE_CONFIG,
+    SCHEDULER_CONFIG,
+    from_hub,
+    load_part,
+    loading,
+    missing_file,
+    read_json,
+    text_folders,
+    weight_hashes,
+)
+from profi.inpainters.text import Conditioning, PromptEncoder, TextTower
 from profi.types import UserError, digest
 
-WEIGHT_FOLDERS = ("unet", "vae", "text_encoder")
-REQUIRED_FILES = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
+# Conditions beside the text and SDXL's size that a UNet may want and nobody here would give it.
+FOREIGN_CONDITIONS = (
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+    "dual_cross_attention",
 )
+# Other normalisations of the latents than the scaling factor.
+FOREIGN_LATENTS = ("shift_factor", "latents_mean", "latents_std")
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-HUB_TIMEOUT_SECONDS = 10.0
-# The second is the base class of the HTTP library's own errors (which one depends on the version
-# of huggingface_hub): failures to connect are among them and not always OSErrors.
-HUB_ERRORS: tuple[type[Exception], ...] = (
-    OSError,
-    cast(type[Exception], HfHubHTTPError.__bases__[0]),
-    ValueError,
-)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Backbone:
     """The parts of a latent inpainting model, ready to run.
 
-    The UNet may be in half precision; the VAE and the text encoder are float32 always (they run
-    once per image). `weights` maps each weight file to its SHA-256 and is empty for parts that
-    never were files.
+    The UNet may be in half precision; the VAE and the text encoders are float32 always (they run
+    once per image) as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
+    and is empty for parts that never were files. `execution_device` is where the models run, if
+    that is not where their weights lie (offloading).
     """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
+    text: PromptEncoder
     schedule: Schedule
     weights: Mapping[str, str]
+    execution_device: torch.device | None = None
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
     @classmethod
     def from_parts(
         cls,
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
+        text: PromptEncoder,
         schedule: Schedule,
         weights: Mapping[str, str] | None = None,
+        execution_device: torch.device | None = None,
     ) -> Backbone:
         """Check that the parts belong together and set them to inference.
 
         Puts the models in eval mode and turns their parameters' gradients off (RASG
         differentiates with respect to the latents alone). Raises UserError for a UNet that is
-        not an inpainting one or a tokenizer that is not the text encoder's.
+        not an inpainting one, or is conditioned on what these parts do not give.
         """
-        channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
-        if channels != 2 * latent_channels + 1:
-            raise UserError(
-                f"the UNet takes {channels} input channels, not {2 * latent_channels + 1} "
-                "(latents, mask, masked image); use an inpainting model"
-            )
-        words, vocabulary = len(tokenizer), text_encoder.config.vocab_size
-        # A tokenizer whose files are missing loads as one of two special tokens.
-        if not 2 < words <= vocabulary:
-            raise UserError(
-                f"the tokenizer knows {words} tokens and the text encoder {vocabulary}; "
-                "check the model's tokenizer/ folder (vocab.json, merges.txt)"
-            )
-        positions = text_encoder.config.max_position_embeddings
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-        for model in (unet, vae, text_encoder):
+        _check_latents(unet, vae)
+        text.check_fits(unet)
+        for model in (unet, vae, *(tower.encoder for tower in text.towers)):
             model.eval().requires_grad_(False)
-        return cls(unet, vae, text_encoder, tokenizer, schedule, dict(weights or {}))
+        return cls(unet, vae, text, schedule, dict(weights or {}), execution_device)
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
-        return self.unet.device
+        """Where the models run."""
+        return self.execution_device or self.unet.device
 
     @property
     def latent_factor(self) -> int:
@@ -116,40 +107,45 @@ class Backbone:
         """One digest of all weight files."""
         return digest(dict(self.weights))
 
-    @property
-    def tokenizer_digest(self) -> str:
-        """One digest of what turns a text into tokens: vocabulary, merges and normalisation."""
-        tokenizer: Any = self.tokenizer
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            # transformers 4 tokenizes in Python, its normalisation is in its code.
-            merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
-            return digest({"vocabulary": tokenizer.get_vocab(), "merges": merges})
-        state: dict[str, Any] = json.loads(backend.to_str())
-        # These two are of the last call.
-        return digest({k: v for k, v in state.items() if k not in ("padding", "truncation")})
+    def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
+        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels.
 
-    @torch.no_grad()
-    def encode_ids(self, input_ids: Tensor) -> Tensor:
-        """Text embeddings [B, L, D], in the UNet's dtype, of token ids [B, L]."""
-        embeddings = self.text_encoder(input_ids.to(self.device))[0]
-        return embeddings.to(self.unet.dtype)
+        Like the two below it is remembered: many a batch comes again, with another seed or method.
+        """
+        key = ("condition", tuple(prompts), size, *self._place)
+        return self._memo(key, lambda: self.text(prompts, size).to(self.unet.dtype))
 
-    def encode_text(self, text: str, batch: int) -> Tensor:
-        """Text embeddings [batch, L, D] of one text for all samples; "" is unconditional."""
-        return self.encode_ids(encode(self.tokenizer, [text])).expand(batch, -1, -1)
+    def unconditional(self, negative: str, size: tuple[int, int], batch: int) -> Conditioning:
+        """What the UNet is told in the unconditional branch; "" is no negative text."""
+        key = ("unconditional", negative, size, batch, *self._place)
+        return self._memo(
+            key, lambda: self.text.unconditional(negative, size, batch).to(self.unet.dtype)
+        )
 
-    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [B, 4, h, w], float32: the VAE's mean (no sample) of images in [-1, 1]."""
-        images = images.to(self.device, torch.float32)
+        images = images.to(self.device, self.vae.dtype)
+        return self._memo(("images", content(images)), lambda: self._encoded(images))
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor) -> Tensor:
         mean: Tensor = self.vae.encode(images).latent_dist.mean
-        return mean * self.vae.config.scaling_factor
+        return mean.float() * self.vae.config.scaling_factor
+
+    def forget(self) -> None:
+        """Drop what is remembered: to free its memory, or to time an encoding again."""
+        self._memo.clear()
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Device and dtype, which a remembered result has for good."""
+        return str(self.device), str(self.unet.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [0, 1], float32, of latents [B, 4, h, w]."""
-        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        latents = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
+        images: Tensor = self.vae.decode(latents).sample.float()
         return (images / 2 + 0.5).clamp(0.0, 1.0)
 
 
@@ -171,96 +167,63 @@ def load_backbone(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; choose {', '.join(DTYPES)}")
-    folder = Path(model) if Path(model).is_dir() else _from_hub(str(model))
-    for name in REQUIRED_FILES:
-        if not (folder / name).is_file():
-            raise UserError(
-                f"model folder {folder}: {name} is missing; "
-                "point model.path=... at a complete folder in the diffusers layout"
-            )
-    unet = _load(folder, "unet", UNet2DConditionModel.from_pretrained)
-    vae = _load(folder, "vae", AutoencoderKL.from_pretrained)
-    text_encoder = _load(folder, "text_encoder", CLIPTextModel.from_pretrained)
-    if not (folder / "tokenizer").is_dir():
-        raise UserError(f"model folder {folder}: tokenizer/ is missing; complete the folder")
-    tokenizer = _loading(
-        folder, "tokenizer", lambda: CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    )
-    schedule_config = _loading(
-        folder,
-        "scheduler",
-        lambda: json.loads((folder / "scheduler/scheduler_config.json").read_text("utf-8")),
-    )
+    folder = Path(model) if Path(model).is_dir() else from_hub(str(model))
+    missing = missing_file(folder)
+    if missing is not None:
+        raise UserError(
+            f"model folder {folder}: {missing} is missing; "
+            "give a complete folder in the diffusers layout (run.py: model.path=...)"
+        )
+    unet = load_part(folder, "unet", UNet2DConditionModel)
+    vae = load_part(folder, "vae", AutoencoderKL)
     return Backbone.from_parts(
         unet.to(device, dtype=DTYPES[dtype], memory_format=memory_format),
         vae.to(device),
-        text_encoder.to(device),
-        tokenizer,
-        Schedule.from_config(schedule_config),
+        _load_text(folder, device),
+        Schedule.from_config(read_json(folder, SCHEDULER_CONFIG)),
         weight_hashes(folder),
     )
 
 
-def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file that is loaded, by its path within the folder."""
-    hashes = {}
-    for part in WEIGHT_FOLDERS:
-        for path in sorted((folder / part).glob("*.safetensors")):
-            # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
-            if ".fp16." in path.name or ".non_ema." in path.name:
-                continue
-            with path.open("rb") as file:
-                hashes[f"{part}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+def _check_latents(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
+    """UserError unless the UNet inpaints this VAE's latents, and needs nothing else for it."""
+    channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
+    if channels != 2 * latent_channels + 1:
+        raise UserError(
+            f"the UNet takes {channels} input channels, not {2 * latent_channels + 1} "
+            "(latents, mask, masked image); use an inpainting model"
+        )
+    if unet.config.out_channels != latent_channels:
+        raise UserError(
+            f"the UNet gives {unet.config.out_channels} output channels and the VAE's latents have "
+            f"{latent_channels}; use a UNet that predicts eps, v or x_0 alone"
+        )
+    foreign = [("UNet", unet, name) for name in FOREIGN_CONDITIONS]
+    foreign += [("VAE", vae, name) for name in FOREIGN_LATENTS]
+    for part, model, name in foreign:
+        value = model.config.get(name)
+        if value:
+            raise UserError(
+                f"the {part} has {name}={value!r}, which is not supported; "
+                "use a model of the structure of SD 1, SD 2 or SDXL"
+            )
 
 
-def weights_digest(folder: Path) -> str:
-    """One digest of the weight files of a folder in the diffusers layout."""
-    return digest(weight_hashes(folder))
+def _load_text(folder: Path, device: str | torch.device) -> PromptEncoder:
+    """The text encoder, or SDXL's two, with their tokenizers."""
 
+    def tower(encoder: str, tokenizer: str, model_class: Any) -> TextTower:
+        model = load_part(folder, encoder, model_class).to(device)
+        load_tokenizer = partial(CLIPTokenizer.from_pretrained, local_files_only=True)
+        return TextTower(model, loading(folder, f"{tokenizer}/", load_tokenizer))
 
-def _load(folder: Path, part: str, load: Callable[..., T]) -> T:
-    return _loading(
-        folder,
-        part,
-        lambda: load(
-            folder / part, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
-        ),
+    first, *others = text_folders(folder)
+    if not others:
+        return PromptEncoder(tower(*first, CLIPTextModel))
+    has_config = (folder / PIPELINE_CONFIG).is_file()
+    pipeline = read_json(folder, PIPELINE_CONFIG) if has_config else {}
+    return PromptEncoder(
+        tower(*first, CLIPTextModel),
+        tower(*others[0], CLIPTextModelWithProjection),
+        zeros_for_empty=bool(pipeline.get("force_zeros_for_empty_prompt", True)),
     )
-
-
-def _loading(folder: Path, part: str, load: Callable[[], Any]) -> Any:
-    """Run a loader; what it says of missing or damaged files becomes one line."""
-    try:
-        return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"model folder {folder}: {part}/ cannot be loaded ({type(error).__name__}: {reason}); "
-            "point model.path=... at a complete folder in the diffusers layout with safetensors"
-        ) from error
-
-
-def _from_hub(repo_id: str) -> Path:
-    """The local snapshot of a Hub repository, downloaded where needed and possible."""
-    patterns = ["tokenizer/*", "scheduler/*"]
-    patterns += [f"{part}/{ext}" for part in WEIGHT_FOLDERS for ext in ("*.json", "*.safetensors")]
-    variants = ["*.fp16.*", "*.non_ema.*"]
-    try:
-        cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
-        if all((cached / name).is_file() for name in REQUIRED_FILES) and all(
-            any((cached / part).glob("*.safetensors")) for part in WEIGHT_FOLDERS
-        ):
-            return cached
-    except (OSError, ValueError):
-        pass  # Not in the cache (or no id at all, which the Hub is about to say).
-    try:
-        # A short question first: a download from an unreachable Hub retries for minutes.
-        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS)
-        return Path(snapshot_download(repo_id, allow_patterns=patterns, ignore_patterns=variants))
-    except HUB_ERRORS as error:
-        raise UserError(
-            f"the model {repo_id!r} is neither a local folder nor to be had from the Hugging Face "
-            f"Hub ({type(error).__name__}); "
-            "point model.path=... at a local folder in the diffusers layout"
-        ) from error

@@ -1,85 +1,14 @@
-"""Reading a user's image and mask, and fitting them to a model's sizes."""
+"""Fitting an image and its mask to a model's sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from profi.types import UserError
-
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-
-
-def read_image(path: Path) -> Tensor:
-    """An image file as RGB [3, H, W], float32 in [0, 1].
-
-    Greyscale becomes three equal channels, a palette its colours, CMYK its RGB, transparency is
-    laid on white, 16-bit greys are scaled by 65535, and the EXIF orientation is applied. Raises
-    UserError for a file that is missing, no image, cut short or of floating-point pixels.
-    """
-    return _rgb(_open(path), WHITE, path)
-
-
-def read_mask(path: Path) -> Tensor:
-    """A mask file as [H, W] bool: True (inpaint) where it is brighter than middle grey.
-
-    Read like an image, but transparency is laid on black: what is transparent is kept.
-    """
-    rgb = _rgb(_open(path), BLACK, path)
-    return rgb.mean(dim=0) > 0.5
-
-
-def read_pair(image_path: Path, mask_path: Path) -> tuple[Tensor, Tensor]:
-    """An image [3, H, W] and its mask [H, W]; raises UserError unless they are of one size."""
-    image, mask = read_image(image_path), read_mask(mask_path)
-    if image.shape[1:] != mask.shape:
-        (h, w), (mask_h, mask_w) = image.shape[1:], mask.shape
-        raise UserError(
-            f"mask {mask_path} is {mask_w}x{mask_h} and image {image_path} is {w}x{h}; "
-            "give a mask of the image's size"
-        )
-    return image, mask
-
-
-def _open(path: Path) -> Image.Image:
-    """A decoded image, upright."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return ImageOps.exif_transpose(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; check the path") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that can be read; give a PNG or JPEG") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels to be read safely; scale it down") from error
-    # PIL reports damaged data as OSError, and damaged PNG chunks as SyntaxError.
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}); give a whole PNG or JPEG") from error
-
-
-def _rgb(image: Image.Image, backdrop: tuple[int, int, int], path: Path) -> Tensor:
-    """[3, H, W] float32 in [0, 1] of an image of any mode."""
-    if image.mode == "F":
-        raise UserError(f"{path} has floating-point pixels; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        greys = np.asarray(image).astype(np.int64)
-        if greys.min() < 0 or greys.max() > 65535:
-            raise UserError(f"{path} has more than 16 bits per pixel; save it with 8 or 16 bits")
-        grey = torch.from_numpy(greys.astype(np.float32) / 65535.0)
-        return grey.expand(3, -1, -1).clone()
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, (*backdrop, 255)), layer)
-    rgb = np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
-    return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -95,11 +24,27 @@ class Fitted:
     width: int
 
 
-def fit(image: Tensor, mask: Tensor, long_side: int, multiple: int) -> Fitted:
+# Scales a mask [H, W] to (height, width).
+MaskScaling = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+def nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask's nearest neighbours; what is thinner than a new pixel may vanish."""
+    return functional.interpolate(mask[None, None].float(), size=size, mode="nearest")[0, 0] > 0.5
+
+
+def covering(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Every new pixel that a masked one reaches into: nothing vanishes, no rim is left over."""
+    return functional.adaptive_max_pool2d(mask[None].float(), size)[0] > 0.5
+
+
+def fit(
+    image: Tensor, mask: Tensor, long_side: int, multiple: int, scale_mask: MaskScaling = nearest
+) -> Fitted:
     """Scale the long side to `long_side` and pad right and bottom to a multiple.
 
-    The image [3, H, W] is scaled bicubically (antialiased), the mask [H, W] by nearest
-    neighbours; the padding is black and known (mask False). Small images grow.
+    The image [3, H, W] is scaled bicubically (antialiased), the mask [H, W] by `scale_mask`; the
+    padding is black and known (mask False). Small images grow.
     """
     if long_side < 1 or multiple < 1:
         raise UserError(f"long_side={long_side}, pad_multiple={multiple}: both must be positive")
@@ -107,16 +52,15 @@ def fit(image: Tensor, mask: Tensor, long_side: int, multiple: int) -> Fitted:
     scale = long_side / max(H, W)
     height, width = max(1, round(H * scale)), max(1, round(W * scale))
     if (height, width) != (H, W):
-        image = functional.interpolate(
-            image[None], size=(height, width), mode="bicubic", antialias=True
-        )[0]
-        image = image.clamp(0.0, 1.0)
-        mask = functional.interpolate(
-            mask[None, None].float(), size=(height, width), mode="nearest"
-        )
-        mask = mask[0, 0] > 0.5
+        image, mask = scaled(image, (height, width)), scale_mask(mask, (height, width))
     padding = (0, -width % multiple, 0, -height % multiple)
     return Fitted(functional.pad(image, padding), functional.pad(mask, padding), height, width)
+
+
+def scaled(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image [3, H, W] in [0, 1] at another size, bicubically (antialiased)."""
+    grown = functional.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
+    return grown.clamp(0.0, 1.0)
 
 
 def unfit(painted: Tensor, fitted: Fitted) -> Tensor:

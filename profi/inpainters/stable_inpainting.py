@@ -13,9 +13,10 @@ from torch import Tensor
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
+from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
-from profi.attention.tokens import PromptTokens, encode, with_suffix, word_tokens
-from profi.diffusion.sampling import Denoise, StepState, sample
+from profi.attention.tokens import with_suffix
+from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
 from profi.guidance.rasg import RASG
@@ -79,21 +80,58 @@ class StableInpainting:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        observer: SelfAttentionObserver = unobserved,
+        after_step: AfterStep[object] | None = None,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
+        """Paint a batch (see `Inpainter`).
+
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, and
+        `after_step` every step (see `latents`).
+        """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
+
+        def report(state: StepState[object], x_prev: Tensor) -> Tensor | None:
+            if progress is not None:
+                progress(state.step_index + 1, self.sampling.num_inference_steps)
+            return after_step(state, x_prev) if after_step is not None else None
+
+        x_T = start_noise(seeds, self.latent_shape(images))
+        x_0 = self.latents(images, masks, prompts, x_T, report, observer)
+        return self.decode(x_0, images, masks)
+
+    def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of images [B, 3, H, W]."""
+        H, W = images.shape[2:]
+        factor = self.backbone.latent_factor
+        return int(self.backbone.vae.config.latent_channels), H // factor, W // factor
+
+    def latents(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        prompts: Sequence[str],
+        x_T: Tensor,
+        after_step: AfterStep[object] | None = None,
+        observer: SelfAttentionObserver = unobserved,
+    ) -> Tensor:
+        """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
+
+        The inputs are those of `check_inputs`, which has been called. `after_step` sees every
+        step and may change what the next one starts from (see `AfterStep`).
+        """
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
         pyramid = self._masks(masks)
-        tokens = self._tokens(prompts)
         sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, tokens)
+        control, capture, objective = self._modules(pyramid, prompts, observer)
+        size = (given.shape[2], given.shape[3])
+        full_prompts = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
-            context=self.backbone.encode_ids(tokens.input_ids),
-            uncond_context=self.backbone.encode_text(self.sampling.negative, len(images)),
+            conditional=self.backbone.condition(full_prompts, size),
+            unconditional=self.backbone.unconditional(self.sampling.negative, size, len(images)),
             guidance_scale=self.sampling.guidance_scale,
             guided=tuple(sigma > 0.0 or self.method.vanilla is not None for sigma in sigmas),
             capture=capture,
@@ -105,24 +143,20 @@ class StableInpainting:
                 step_noise = RASG(objective)
             else:
                 denoise = VanillaGuidance(denoise, objective, vanilla.scale, self.backbone.schedule)
-        x_T = start_noise(seeds, (self._latent_channels, *pyramid.latent.shape[1:])).to(device)
-
-        def report(state: StepState[AttentionClue | None]) -> None:
-            if progress is not None:
-                progress(state.step_index + 1, len(sigmas))
-
+        x_T = x_T.to(device, torch.float32)
+        timesteps, schedule = self._timesteps(), self.backbone.schedule
         with controlled(self.backbone.unet, control):
-            x_0 = sample(
-                denoise, x_T, self._timesteps(), self.backbone.schedule, sigmas, step_noise, report
-            )
-        painted = self.backbone.decode(x_0)
-        if self.sampling.output == "blended":
-            painted = blended(painted, given, masks)
-        return painted.cpu()
+            return sample(denoise, x_T, timesteps, schedule, sigmas, step_noise, after_step)
 
-    @property
-    def _latent_channels(self) -> int:
-        return int(self.backbone.vae.config.latent_channels)
+    def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, of a batch's latents.
+
+        Also of an x0_pred on the way. Blended with the given images where the sampling says so.
+        """
+        painted = self.backbone.decode(latents).cpu()
+        if self.sampling.output == "blended":
+            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
+        return painted
 
     def _timesteps(self) -> tuple[int, ...]:
         T = self.backbone.schedule.num_train_timesteps
@@ -150,21 +184,20 @@ class StableInpainting:
             self.method.masked_image,
         )
 
-    def _tokens(self, prompts: Sequence[str]) -> PromptTokens:
-        """The prompts' tokens; only a method that reads ind(tau) refuses an empty prompt."""
-        tokenizer, positive = self.backbone.tokenizer, self.sampling.positive
-        if self.method.painta is not None or self.method.objective is not None:
-            return word_tokens(tokenizer, prompts, positive)
-        input_ids = encode(tokenizer, [with_suffix(prompt, positive) for prompt in prompts])
-        return PromptTokens(input_ids, torch.zeros_like(input_ids, dtype=torch.bool))
-
     def _modules(
-        self, pyramid: MaskPyramid, tokens: PromptTokens
+        self, pyramid: MaskPyramid, prompts: Sequence[str], observer: SelfAttentionObserver
     ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
-        """The method's control of attention, its reading of attention and the objective on it."""
-        words = tokens.words.to(self.backbone.device)
+        """The method's control of attention, its reading of attention and the objective on it.
+
+        Only a method that reads ind(tau) refuses an empty prompt.
+        """
         painta, settings = self.method.painta, self.method.objective
-        on_self = Plain() if painta is None else PAIntA(painta, pyramid.levels, words)
+        if painta is None and settings is None:
+            return ByKind(Observed(observer), Plain()), None, None
+        words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
+        on_self: AttentionControl = Observed(observer)
+        if painta is not None:
+            on_self = PAIntA(painta, pyramid.levels, words, observer)
         if settings is None:
             return ByKind(on_self, Plain()), None, None
         capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)

@@ -16,13 +16,20 @@ class GenerationAccuracy:
     """100.0 where the label is among the detections in the mask's bounding box, else 0.0.
 
     NaN for an empty mask and for a prompt that is no category of the detector's.
+
+    Args:
+        detector: finds the labels.
+        threshold: what a detection's score must exceed.
+        name: of the metric; two detectors' scores beside each other need two names.
     """
 
-    name = "accuracy"
     higher_is_better = True
     needs_original = False
 
-    def __init__(self, detector: Detector, threshold: float = 0.3) -> None:
+    def __init__(
+        self, detector: Detector, threshold: float = 0.3, *, name: str = "accuracy"
+    ) -> None:
+        self.name = name
         self._detector = detector
         self._threshold = threshold
 

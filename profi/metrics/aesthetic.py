@@ -40,14 +40,22 @@ class AestheticScore:
 
     @classmethod
     def from_pretrained(
-        cls, path: Path, clip_path: str, *, device: str = "cpu", batch_size: int = 32
+        cls,
+        path: str | Path,
+        clip_path: str,
+        *,
+        sha256: str | None = None,
+        device: str = "cpu",
+        batch_size: int = 32,
     ) -> AestheticScore:
         """The predictor at `path` on the CLIP model at `clip_path` (a folder or a hub id).
+
+        `path` and `sha256` are those of `AestheticPredictor.from_pretrained`.
 
         Raises:
             UserError: either cannot be loaded, or they do not fit together.
         """
-        predictor = AestheticPredictor.from_pretrained(path)
+        predictor = AestheticPredictor.from_pretrained(path, sha256)
         encoder = ClipEncoder.from_pretrained(
             clip_path, "metric.aesthetic.clip_path", device=device, batch_size=batch_size
         )

@@ -6,7 +6,6 @@ Its source is github.com/christophschuhmann/improved-aesthetic-predictor.
 from __future__ import annotations
 
 import json
-import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from profi.metrics.weights import UNREADABLE, verified_file
 from profi.types import UserError
 
 _HIDDEN = (1024, 128, 64, 16)
@@ -55,32 +55,35 @@ class AestheticPredictor(nn.Module):
         (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, path: Path) -> AestheticPredictor:
+    def from_pretrained(cls, path: str | Path, sha256: str | None = None) -> AestheticPredictor:
         """Load a folder that `save_pretrained` wrote, or the public `.pth` file of ViT-L/14.
 
-        A `.pth` is read with `weights_only=True`: tensors, never code.
+        Args:
+            path: a folder, a `.pth` file or its URL. A `.pth` is read with `weights_only=True`:
+                tensors, never code.
+            sha256: the hash of a `.pth`, checked before it is read; a URL needs one. A folder,
+                which holds no pickle, has none.
 
         Raises:
-            UserError: absent, or weights of another network.
+            UserError: absent, another file, or weights of another network.
         """
+        folder = Path(path)
         try:
-            if path.is_dir():
-                config = json.loads((path / _CONFIG).read_text())
+            if folder.is_dir():
+                config = json.loads((folder / _CONFIG).read_text())
                 predictor = cls(config["input_dim"], tuple(config["hidden_dims"]))
-                state = load_file(path / _WEIGHTS)
+                state = load_file(folder / _WEIGHTS)
             else:
                 predictor = cls()
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                file = verified_file(str(path), sha256, _KEY)
+                state = torch.load(file, map_location="cpu", weights_only=True)
             predictor.load_state_dict(state)
         # What an absent file, a broken file, and another network's weights raise.
         except (
-            OSError,
-            ValueError,
+            *UNREADABLE,
             KeyError,
             TypeError,
-            RuntimeError,
             SafetensorError,
-            pickle.UnpicklingError,
         ) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(

@@ -1,10 +1,10 @@
-"""CLIP's two encoders, from a local folder or the hub."""
+"""The seam to models that embed pictures and texts alike, and CLIP by transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,23 @@ from transformers import CLIPModel, CLIPTokenizer
 from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
 from profi.metrics.loading import explained, preprocessor_config, weights_digest
 from profi.types import UserError, digest
+
+
+class ImageTextEncoder(Protocol):
+    """Embeds pictures and texts in one space; an embedding depends on nothing else in the call."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the embeddings, JSON-able."""
+        ...
+
+    def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""
+        ...
+
+    def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """[N, D] on the CPU."""
+        ...
 
 
 class ClipEncoder:
@@ -37,13 +54,22 @@ class ClipEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, path: str, key: str, *, device: str = "cpu", batch_size: int = 32
+        cls,
+        path: str,
+        key: str,
+        *,
+        processor: str | None = None,
+        processor_key: str = "",
+        device: str = "cpu",
+        batch_size: int = 32,
     ) -> ClipEncoder:
         """Load a CLIP model with its tokenizer and preprocessor.
 
         Args:
             path: a folder or a hub id, such as `openai/clip-vit-base-patch16`.
             key: the config key that set `path`, named in errors (`metric.clip.path`).
+            processor: where tokenizer and preprocessor lie; None: with the model.
+            processor_key: the config key that set `processor`.
             device: a torch device.
             batch_size: pictures per forward pass.
 
@@ -51,25 +77,36 @@ class ClipEncoder:
             UserError: unreachable, incomplete or not a CLIP model.
         """
         what = "CLIP model"
-        config = {"resample": 3, **preprocessor_config(path, what, key)}
-        with explained(what, path, key):
+        source, source_key = (path, key) if processor is None else (processor, processor_key)
+        config = {"resample": 3, **preprocessor_config(source, what, source_key)}
+        with explained(what, source, source_key):
             preprocessing = Preprocessing.from_config(config)
-            tokenizer = CLIPTokenizer.from_pretrained(path)
+            tokenizer = CLIPTokenizer.from_pretrained(source)
+        with explained(what, path, key):
             model: Any = CLIPModel.from_pretrained(path, dtype=torch.float32, weights_only=True)
         # Offline, transformers builds a tokenizer of the two special tokens rather than raise.
         if len(tokenizer) <= 2 or len(tokenizer) > model.config.text_config.vocab_size:
             raise UserError(
-                f"CLIP model '{path}' has no usable tokenizer ({len(tokenizer)} tokens for "
+                f"CLIP model '{source}' has no usable tokenizer ({len(tokenizer)} tokens for "
                 f"{model.config.text_config.vocab_size} embeddings): add vocab.json and "
-                f"merges.txt or give a complete local folder with {key}=<folder>"
+                f"merges.txt or give a complete local folder with {source_key}=<folder>"
             )
         return cls(model.to(device), tokenizer, preprocessing, batch_size=batch_size)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """Hashes of the weights, the vocabulary and the preprocessing."""
+        """Hashes of the weights, of how they are used, the vocabulary and the preprocessing."""
+        config = self._model.config
+        # What decides the embeddings and shows in no weight; the activation is often mistaken.
+        used = ("hidden_act", "num_attention_heads", "layer_norm_eps")
         return {
             "weights": weights_digest(self._model),
+            "structure": digest(
+                [
+                    [getattr(part, name) for name in used]
+                    for part in (config.text_config, config.vision_config)
+                ]
+            ),
             "vocabulary": digest(self._tokenizer.get_vocab()),
             "preprocessing": digest(vars(self.preprocessing)),
         }
@@ -78,6 +115,11 @@ class ClipEncoder:
     def embedding_dim(self) -> int:
         """Length of an embedding."""
         return int(self._model.config.projection_dim)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies its cosines by, exp(logit_scale)."""
+        return float(self._model.logit_scale.exp())
 
     def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""

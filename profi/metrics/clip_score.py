@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from profi.metrics.base import Sample
-from profi.metrics.clip_encoder import ClipEncoder
+from profi.metrics.clip_encoder import ClipEncoder, ImageTextEncoder
 from profi.metrics.functional.crop import masked_crop, pad_to_square
 from profi.metrics.functional.similarity import clip_score
+from profi.metrics.open_clip_encoder import OPEN_CLIP, OpenClipEncoder
 
 
 class CLIPScore:
@@ -22,21 +23,20 @@ class CLIPScore:
     higher_is_better = True
     needs_original = False
 
-    def __init__(self, encoder: ClipEncoder) -> None:
+    def __init__(self, encoder: ImageTextEncoder) -> None:
         self._encoder = encoder
 
     @classmethod
     def from_pretrained(cls, path: str, *, device: str = "cpu", batch_size: int = 32) -> CLIPScore:
-        """The score by the CLIP model at `path`, a folder or a hub id.
+        """The score by the CLIP model at `path`: a folder, a hub id or `open_clip:MODEL/WEIGHTS`.
 
         Raises:
             UserError: the model cannot be loaded; the line names `metric.clip.path`.
         """
-        return cls(
-            ClipEncoder.from_pretrained(
-                path, "metric.clip.path", device=device, batch_size=batch_size
-            )
-        )
+        key = "metric.clip.path"
+        if path.startswith(OPEN_CLIP):
+            return cls(OpenClipEncoder.from_name(path, key, device=device, batch_size=batch_size))
+        return cls(ClipEncoder.from_pretrained(path, key, device=device, batch_size=batch_size))
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -1,13 +1,22 @@
-"""PSNR outside the mask: the task demands an output equal to the input there (paper, sec. 3)."""
+"""How well the known region was kept: the task demands it unchanged (paper, sec. 3)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+import torch
 
 from profi.metrics.base import Sample
 from profi.metrics.functional.psnr import CAP_DB, known_region_psnr
+from profi.metrics.loading import weights_digest
+from profi.metrics.lpips import LPIPS
+
+#: AlexNet's last activation vanishes below it.
+_SHORTEST_SIDE = 32
 
 
 class KnownRegionPSNR:
@@ -26,3 +35,67 @@ class KnownRegionPSNR:
             else known_region_psnr(sample.image, sample.original, sample.mask)
             for sample in samples
         ]
+
+
+class KnownRegionLPIPS:
+    """LPIPS between the painted picture with its hole undone and the original; 0 is unchanged.
+
+    The hole is filled with the original's own pixels, so the two differ in the known region alone.
+    It is a mean over the whole picture: the larger the hole, the less the rest can add to it. NaN
+    without `Sample.original`, without a known region and where a side is under 32 pixels.
+    """
+
+    name = "known_region_lpips"
+    higher_is_better = False
+    needs_original = True
+
+    def __init__(self, model: LPIPS, *, device: str = "cpu", batch_size: int = 16) -> None:
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._device = device
+        self._batch_size = batch_size
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str, sha256: str | None, *, device: str = "cpu", batch_size: int = 16
+    ) -> KnownRegionLPIPS:
+        """See `LPIPS.from_pretrained`."""
+        model = LPIPS.from_pretrained(source, sha256)
+        return cls(model, device=device, batch_size=batch_size)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The network's hash and how the hole is filled."""
+        return {"weights": weights_digest(self._model), "hole": "original"}
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        """One value per sample."""
+        values = [math.nan] * len(samples)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, sample in enumerate(samples):
+            shape = sample.image.shape
+            if sample.original is None or sample.mask.all() or min(shape[:2]) < _SHORTEST_SIDE:
+                continue
+            groups.setdefault(shape, []).append(index)
+        for group in groups.values():
+            for start in range(0, len(group), self._batch_size):
+                chosen = group[start : start + self._batch_size]
+                for index, value in zip(
+                    chosen, self._distances([samples[i] for i in chosen]), strict=True
+                ):
+                    values[index] = value
+        return values
+
+    @torch.inference_mode()
+    def _distances(self, samples: Sequence[Sample]) -> list[float]:
+        originals = [sample.original for sample in samples if sample.original is not None]
+        painted = [
+            np.where(sample.mask[..., None], original, sample.image)
+            for sample, original in zip(samples, originals, strict=True)
+        ]
+        one, two = (self._tensor(pictures) for pictures in (painted, originals))
+        values: list[float] = self._model(one, two).tolist()
+        return values
+
+    def _tensor(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        return stacked.to(self._device).float() / 255.0

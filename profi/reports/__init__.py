@@ -3,16 +3,23 @@
 Everything here reads one long DataFrame with a row per score (`statistics.COLUMNS`).
 """
 
+from profi.reports.agreement import Agreement, agreement, agreement_facts
 from profi.reports.browse import write_gallery
 from profi.reports.differences import mcnemar, paired_difference
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
 from profi.reports.html import Failure, Missing, Page, write_report
 from profi.reports.paper import beside_paper, paper_numbers, paper_table
+from profi.reports.preference import (
+    preference_facts,
+    preference_over_base,
+    preference_probability,
+)
 from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
 from profi.reports.statistics import Expected, summarise
 from profi.reports.tables import Table, difference_table, score_table
 
 __all__ = [
+    "Agreement",
     "Expected",
     "Failure",
     "GalleryChoice",
@@ -20,6 +27,8 @@ __all__ = [
     "Missing",
     "Page",
     "Table",
+    "agreement",
+    "agreement_facts",
     "beside_paper",
     "choose_gallery",
     "difference_table",
@@ -27,6 +36,9 @@ __all__ = [
     "paired_difference",
     "paper_numbers",
     "paper_table",
+    "preference_facts",
+    "preference_over_base",
+    "preference_probability",
     "render_latex",
     "render_markdown",
     "render_rich",

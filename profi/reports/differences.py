@@ -6,6 +6,7 @@ A pair is the same triplet painted with the same seed, hence from the same start
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,35 @@ def mcnemar(differences: np.ndarray, clusters: np.ndarray) -> McNemar:
     return McNemar(n_gained, n_lost, float(p_value), CLUSTERED)
 
 
+def pairs_with_base(
+    scores: pd.DataFrame, metric: str, base: str = "base"
+) -> Iterator[tuple[RowKey, pd.DataFrame]]:
+    """Every row but the bases, in order, with its pairs of one (triplet, seed) in one metric.
+
+    Which base a row is paired with: `names.base_of`. The pairs have the columns of `scores` and
+    value_base; either value is NaN where that side is absent.
+    """
+    of_metric = scores[scores["metric"] == metric]
+    rows = ordered_rows(row_keys(scores))
+    groups = {RowKey(*map(str, key)): group for key, group in of_metric.groupby(ROW)}
+    cell = ["seed", "triplet_id"]
+    for key in rows:
+        if key.ablation == base or key not in groups:
+            continue
+        partner = base_of(key, rows, base)
+        nothing = of_metric.iloc[:0]
+        theirs = nothing if partner is None else groups.get(partner, nothing)
+        yield (
+            key,
+            groups[key].merge(
+                theirs[[*cell, "value"]],
+                on=cell,
+                how="outer",
+                suffixes=("", "_base"),
+            ),
+        )
+
+
 def paired_difference(
     scores: pd.DataFrame,
     base: str = "base",
@@ -70,9 +100,7 @@ def paired_difference(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How much each ablation differs from `base` on the same (triplet, seed).
-
-    Which base a row is paired with: `names.base_of`.
+    """How much each ablation differs from its base (`names.base_of`) on the same (triplet, seed).
 
     Returns:
         Columns model, ablation, reading, metric, difference (mean), low, high (bootstrap over
@@ -84,20 +112,9 @@ def paired_difference(
         UserError: see `statistics.validate`.
     """
     validate(scores)
-    cell = ["seed", "triplet_id"]
-    rows = ordered_rows(row_keys(scores))
     lines = []
-    for metric, of_metric in scores.groupby("metric", sort=True):
-        groups = {RowKey(*map(str, key)): group for key, group in of_metric.groupby(ROW)}
-        for key in rows:
-            partner = base_of(key, rows, base)
-            if key.ablation == base or key not in groups:
-                continue
-            nothing = of_metric.iloc[:0]
-            theirs = nothing if partner is None else groups.get(partner, nothing)
-            pairs = groups[key].merge(
-                theirs[[*cell, "value"]], on=cell, how="outer", suffixes=("", "_base")
-            )
+    for metric in sorted(set(scores["metric"].astype(str))):
+        for key, pairs in pairs_with_base(scores, metric, base):
             difference = (pairs["value"] - pairs["value_base"]).to_numpy(dtype=float)
             known = ~np.isnan(difference)
             difference, images = difference[known], pairs["image_id"].to_numpy()[known]
@@ -105,7 +122,7 @@ def paired_difference(
                 difference, images, confidence=confidence, n_resamples=n_resamples, seed=seed
             )
             test = McNemar(0, 0, math.nan, NO_TEST)
-            if metric_style(str(metric)).hit_or_miss:
+            if metric_style(metric).hit_or_miss:
                 test = mcnemar(difference, images)
             lines.append(
                 {

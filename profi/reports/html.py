@@ -58,6 +58,7 @@ class Page:
         failures: what failed.
         missing: what the runs lack.
         n_missing: how many scores are missing.
+        remarks: what else the scores say, as name and value, below the tables.
     """
 
     scores: pd.DataFrame
@@ -68,6 +69,7 @@ class Page:
     failures: Sequence[Failure] = ()
     missing: Missing = field(default_factory=lambda: Missing([], []))
     n_missing: int = 0
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bar(NamedTuple):
@@ -122,6 +124,7 @@ def write_report(path: Path, page: Page) -> None:
         failures=page.failures[:LISTED],
         n_failures=len(page.failures),
         tables=page.tables,
+        remarks=page.remarks,
         distributions=distributions(page.scores, labels),
         box=(WIDTH, HEIGHT),
         categories=_categories(page.scores, labels),

@@ -23,6 +23,10 @@ METRICS: Mapping[str, MetricStyle] = MappingProxyType(
         "accuracy": MetricStyle("Accuracy, %", 2, hit_or_miss=True),
         "aesthetic": MetricStyle("Aesthetic score", 3),
         "known_region_psnr": MetricStyle("Known region, dB", 2),
+        "known_region_lpips": MetricStyle("Known region, LPIPS", 4, higher_is_better=False),
+        "pick_score": MetricStyle("PickScore", 3),
+        "accuracy_mmdet": MetricStyle("Accuracy by RTMDet, %", 2, hit_or_miss=True),
+        "accuracy_transformers": MetricStyle("Accuracy by transformers, %", 2, hit_or_miss=True),
     }
 )
 

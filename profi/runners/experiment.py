@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from profi.config import Config, shipped_path
+from profi.config import Config
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.metrics import Metric
 from profi.reports.names import RowKey
-from profi.runners import build
+from profi.runners import build, build_metrics
+from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.command import Command, check_writable, group_of, report_folder
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
@@ -37,8 +38,8 @@ from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-#: The metrics whose scores are on the scales of the paper's tables (conf/metric).
-PAPERS_METRICS = "paper"
+#: The data and the metrics (conf/data, conf/metric) that the paper's numbers are of.
+PAPERS_OWN = ("coco2017", "paper")
 
 
 def run(command: Command, console: Console) -> Shown | None:
@@ -54,7 +55,7 @@ def run(command: Command, console: Console) -> Shown | None:
     check_writable(command.out)
     metrics: list[Metric] = []
     if command.wants("score"):
-        metrics = build.load_metrics(config.metric, config.model.device)
+        metrics = build_metrics.load_metrics(config.metric, config.model.device)
     logs = run_logs(config, command.out)
     entries: list[Entry] = []
     absent: list[Absent] = []
@@ -81,14 +82,14 @@ def _run_model(
     images = ""
     inpainters: dict[str, StableInpainting] = {}
     if command.wants("generate"):
-        triplets, candidates = build.load_triplets(config.data)
+        triplets, candidates = load_triplets(config.data, console)
         log.info(
             "%d triplets of %d (left out: %s)",
             len(triplets),
             len(candidates.triplets),
             ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
         )
-        images = images_digest(shipped_path(config.data.root), triplets)
+        images = images_digest(image_root(config.data), triplets)
         backbone = build.load_model(config.model)
         names = dict.fromkeys(name for name, _ in config.wanted)
         inpainters = {name: _checked(config, backbone, name) for name in names}
@@ -115,7 +116,7 @@ def _run_model(
                 _paint(command, entry, inpainter, triplets, told, console)
             if metrics:
                 _score(command, entry, metrics, told, console)
-                root = shipped_path(config.data.root)
+                root = image_root(config.data)
                 tell_results(told, entry, folders, root, config.logger.pictures)
     return items
 
@@ -230,9 +231,9 @@ def _report(
 ) -> Shown:
     config = command.config
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
-    data_root = shipped_path(config.data.root)
+    data_root = image_root(config.data)
     if not folders:
-        required = {"accuracy": {"threshold": config.metric.accuracy.threshold}}
+        required = build_metrics.required_identity(config.metric)
         folders = latest_scores(entries, config.metric.metrics, required)
         # Scored by other commands, which may have told nobody.
         for entry in entries:
@@ -245,7 +246,7 @@ def _report(
         "model": ", ".join(one.model.id for one in config.per_model),
         "reading": entries[0].reading,
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
-        "data": f"{config.data.name}, limit={config.data.limit}, seed={config.data.sample_seed}",
+        "data": data_label(config.data),
     }
     folder = report_folder(command, entries)
     request = Request(
@@ -254,7 +255,7 @@ def _report(
         folders=folders,
         data_root=data_root,
         facts=facts,
-        beside_paper=config.metric.name == PAPERS_METRICS,
+        beside_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
         gallery=config.report.gallery,
         overrides=command.overrides,
         models={model.id: option for option, model in config.models.items()},

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from profi.data.hulls import hull_mask
 from profi.data.images import load_image
+from profi.data.masks import triplet_mask
 from profi.reports import Failure, GalleryItem
 from profi.reports.figures import outlined, thumbnail
 from profi.reports.names import RowKey, row_labels
@@ -104,7 +104,7 @@ def _masked(data_root: Path, triplet: Triplet) -> bytes:
     except UserError as error:
         log.warning("left out of the gallery: %s", error)
         return b""
-    return thumbnail(outlined(image, hull_mask(triplet)))
+    return thumbnail(outlined(image, triplet_mask(triplet)))
 
 
 def _values(scores: pd.DataFrame) -> dict[tuple[RowKey, str], dict[str, float]]:

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from profi.config import Config, shipped_path
-from profi.data.coco import parts
-from profi.data.hulls import hull_mask
+from profi.config import Config
 from profi.data.images import load_image
+from profi.data.masks import triplet_mask
+from profi.data.sample import parts
 from profi.inpainters.base import Inpainter
 from profi.inpainters.images import Fitted, fit, unfit
+from profi.runners.build_data import image_root
 from profi.runners.progress import Meter
 from profi.runners.provenance import APART, SEPARATOR, merged
 from profi.runners.spec import RunFolder
@@ -61,7 +62,7 @@ class Plan:
         """From the settings."""
         model = config.model
         return cls(
-            root=shipped_path(config.data.root),
+            root=image_root(config.data),
             seed=seed,
             long_side=model.long_side,
             pad_multiple=model.pad_multiple,
@@ -73,7 +74,9 @@ class Plan:
     def fitted(self, triplet: Triplet) -> Fitted:
         """A triplet's image and mask at the model's size."""
         image = torch.from_numpy(load_image(self.root, triplet)).permute(2, 0, 1) / 255.0
-        return fit(image, torch.from_numpy(hull_mask(triplet)), self.long_side, self.pad_multiple)
+        return fit(
+            image, torch.from_numpy(triplet_mask(triplet)), self.long_side, self.pad_multiple
+        )
 
     def padded_size(self, triplet: Triplet) -> tuple[int, int]:
         """(height, width) of `fitted`, without reading the image."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from profi.reports import Missing
-from profi.reports.names import RowKey, metric_style, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.runners.survey import Absent, Entry, Survey
 
 #: What a narrower command says anew.
@@ -69,10 +69,7 @@ def tell(
         parts = []
         if gap.n_unpainted:
             parts.append(f"{gap.n_unpainted} of {gap.n_wanted} images are not painted")
-        parts += [
-            f"{count} images have no {metric_style(metric).label}"
-            for metric, count in gap.n_unscored.items()
-        ]
+        parts += [f"{count} images have no {metric}" for metric, count in gap.n_unscored.items()]
         lines.append(f"{labels[gap.key]}, seed {gap.seed}: {', '.join(parts)}")
     commands = []
     for stage, chosen in (

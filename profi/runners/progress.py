@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -116,3 +118,36 @@ def meter(
     )
     with Progress(*columns, console=console) as bar:
         yield Meter(label, total, bar, listener)
+
+
+@contextmanager
+def byte_meter(label: str, console: Console | None) -> Iterator[Callable[[int, int | None], None]]:
+    """A function to tell (bytes there, bytes in all or None) for the duration of a download."""
+    if console is not None and console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(label, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    start = told = time.monotonic()
+    first: int | None = None
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal told, first
+        now = time.monotonic()
+        # What an earlier transfer left is no speed.
+        first = done if first is None else first
+        if now - told < PAUSE:
+            return
+        told = now
+        rate = (done - first) / (now - start)
+        of = "" if total is None else f" of {total / 1e6:.0f}"
+        log.info("%s: %.0f%s MB, %.1f MB/s", label, done / 1e6, of, rate / 1e6)
+
+    yield tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,7 @@ def report(folder: Path, request: Request) -> Shown:
         failures,
         told,
         int(summary["n_missing"].sum()),
+        reports.preference_facts(scores) | reports.agreement_facts(scores),
     )
     reports.write_report(folder / PAGE, page)
     return Shown(tables, _told(told, len(failures)))
@@ -195,10 +197,19 @@ def _facts(
     told["scored by"] = ", ".join(folders.values())
     for key, label in row_labels(entry.key for entry in surveys).items():
         mine = [entry for entry in surveys if entry.key == key]
-        seconds = [second for entry in mine for second in surveys[entry].seconds]
-        speed = f"{sum(seconds) / len(seconds):.2f} s per image" if seconds else "nothing painted"
-        told[f"runs: {label}"] = f"{', '.join(entry.run.run_id for entry in mine)} ({speed})"
+        cost = _cost([surveys[entry] for entry in mine])
+        told[f"runs: {label}"] = f"{', '.join(entry.run.run_id for entry in mine)} ({cost})"
     return told
+
+
+def _cost(surveys: Sequence[Survey]) -> str:
+    """Mean seconds per image and the highest peak of memory, where the device reports one."""
+    seconds = [second for item in surveys for second in item.seconds]
+    if not seconds:
+        return "nothing painted"
+    told = f"{sum(seconds) / len(seconds):.2f} s per image"
+    peaks = [peak for item in surveys for peak in item.peak_bytes if not math.isnan(peak)]
+    return f"{told}, peak memory {max(peaks) / 2**30:.2f} GiB" if peaks else told
 
 
 def _provenance(surveys: Mapping[Entry, Survey]) -> dict[str, str]:

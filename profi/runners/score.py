@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from profi.atomic import write_text
-from profi.data.hulls import hull_mask
+from profi.data.masks import triplet_mask
 from profi.inpainters.images import fit
 from profi.metrics import Metric, Sample
 from profi.runners.generate import FAILURES, Plan
@@ -129,7 +129,7 @@ def _samples(
             raise UserError(f"{item.triplet_id} is painted but not in the run's manifest")
         image = decode(item.image)
         original = None if originals is None else _original(originals, triplet, image.shape)
-        mask = resized_mask(hull_mask(triplet), *image.shape[:2])
+        mask = resized_mask(triplet_mask(triplet), *image.shape[:2])
         samples[item.triplet_id] = Sample(image, mask, triplet.prompt, original)
     return samples
 

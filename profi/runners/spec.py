@@ -113,7 +113,7 @@ def backbone_identity(backbone: Backbone) -> dict[str, str]:
     parts = {
         "unet": dict(backbone.unet.config),
         "vae": dict(backbone.vae.config),
-        "text_encoder": backbone.text_encoder.config.to_dict(),
+        **backbone.text.configs,
     }
     # Where the files lay and which version wrote them changes nothing.
     kept = {
@@ -127,8 +127,8 @@ def backbone_identity(backbone: Backbone) -> dict[str, str]:
     return {
         "weights": backbone.digest,
         "configs": digest(kept),
-        "tokenizer": backbone.tokenizer_digest,
-        "token_limit": str(backbone.tokenizer.model_max_length),
+        "tokenizer": backbone.text.tokenizer_digest,
+        "token_limit": str(backbone.text.token_limit),
         "schedule": digest(
             {
                 "prediction_type": backbone.schedule.prediction_type,

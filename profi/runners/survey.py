@@ -53,14 +53,15 @@ class Survey:
     """A run's triplets and paintings: what its scores are checked against.
 
     `sources` is the digest of the pictures per part, `part_of` the part of each painted triplet,
-    `facts` what each part's painter noted, `failed` the quarantine's last line per triplet and
-    stage.
+    `seconds` and `peak_bytes` (NaN: not reported) are per picture, `facts` what each part's painter
+    noted, `failed` the quarantine's last line per triplet and stage.
     """
 
     triplets: Mapping[str, Triplet]
     sources: Mapping[int, str]
     part_of: Mapping[str, int]
     seconds: tuple[float, ...]
+    peak_bytes: tuple[float, ...]
     facts: tuple[Mapping[str, str], ...]
     failed: tuple[Mapping[str, str], ...]
 
@@ -76,6 +77,7 @@ def survey(entry: Entry) -> Survey:
     sources: dict[int, str] = {}
     part_of: dict[str, int] = {}
     seconds: list[float] = []
+    peak_bytes: list[float] = []
     facts = []
     for index in part_indices(entry.run.generations):
         generations = read_generations_part(entry.run.generations, index)
@@ -85,9 +87,18 @@ def survey(entry: Entry) -> Survey:
         sources[index] = pictures_digest(generations)
         part_of |= {item.triplet_id: index for item in generations}
         seconds += [item.seconds for item in generations]
+        peak_bytes += [item.peak_memory_bytes for item in generations]
     lines = read_lines(entry.run.quarantine)
     failed = {(line["triplet_id"], line["stage"]): line for line in lines}
-    return Survey(triplets, sources, part_of, tuple(seconds), tuple(facts), tuple(failed.values()))
+    return Survey(
+        triplets,
+        sources,
+        part_of,
+        tuple(seconds),
+        tuple(peak_bytes),
+        tuple(facts),
+        tuple(failed.values()),
+    )
 
 
 def pictures(entry: Entry, surveyed: Survey, wanted: set[str]) -> dict[str, bytes]:
@@ -172,7 +183,8 @@ def latest_scores(
     Args:
         entries: the runs.
         metrics: their names.
-        required: per metric, what its identity must hold, such as the accuracy's threshold.
+        required: per metric, what its identity must hold, such as the accuracy's threshold; a dot
+            goes one level down.
 
     Raises:
         UserError: no run has such scores of a metric.
@@ -191,7 +203,9 @@ def latest_scores(
                     counts[name] += 1
                     times[name] = max(times.get(name, 0.0), folder.stat().st_mtime)
         if not counts:
-            how = "".join(f" with {name}={value}" for name, value in wanted.items())
+            how = "".join(
+                f" with {name}={value}" for name, value in wanted.items() if value is not None
+            )
             raise UserError(f"no run has {metric}{how}: run stage=score first")
         chosen[metric] = max(counts, key=lambda name: (counts[name], times[name], name))
     return chosen
@@ -205,7 +219,8 @@ def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
         identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(identity.get(name) == value for name, value in wanted.items())
+    flat = _flat(identity)
+    return all(flat.get(name) == value for name, value in wanted.items())
 
 
 def collect(surveys: Mapping[Entry, Survey], folders: Mapping[str, str]) -> pd.DataFrame:

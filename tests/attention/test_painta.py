@@ -10,12 +10,14 @@ from torch import Tensor
 from profi.attention.control import (
     AttentionCall,
     Branch,
+    Projected,
     UNetPass,
     attend,
     controlled,
     logits,
 )
 from profi.attention.painta import (
+    MaskedRows,
     PAIntA,
     PAIntASettings,
     introverted_attention,
@@ -27,6 +29,10 @@ from profi.attention.painta import (
 from profi.attention.sites import Site
 from profi.inpainters.backbone import Backbone
 from profi.types import UserError
+
+
+def introverted(q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor) -> Tensor:
+    return introverted_attention(q, k, v, MaskedRows.of(masked), c)
 
 
 def random_qkv(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -46,13 +52,20 @@ def test_scaled_keys_equal_the_materialised_eq_5(seed: int) -> None:
                 if masked[b, i] and not masked[b, j]:
                     A[b, :, i, j] *= c[b, j]
     oracle = A.softmax(-1) @ v
-    torch.testing.assert_close(introverted_attention(q, k, v, masked, c), oracle)
+    torch.testing.assert_close(introverted(q, k, v, masked, c), oracle)
+
+
+def test_masked_rows_are_listed_first_and_padded() -> None:
+    rows = MaskedRows.of(torch.tensor([[0, 1, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]]).bool())
+    listed = [i[t].tolist() for i, t in zip(rows.index, rows.there, strict=True)]
+    assert listed == [[1, 3], [0, 1, 2], []]
+    assert all(len(set(i.tolist())) == 3 for i in rows.index)
 
 
 def test_rows_outside_the_mask_are_plain_bit_for_bit() -> None:
     q, k, v, masked, c = random_qkv()
     rows = (~masked)[:, None, :, None].expand_as(q)
-    out, plain = introverted_attention(q, k, v, masked, c), attend(q, k, v)
+    out, plain = introverted(q, k, v, masked, c), attend(q, k, v)
     assert torch.equal(out[rows], plain[rows])
     assert not torch.equal(out, plain)
 
@@ -60,14 +73,12 @@ def test_rows_outside_the_mask_are_plain_bit_for_bit() -> None:
 def test_limits_of_c_and_of_the_mask() -> None:
     q, k, v, masked, c = random_qkv()
     plain = attend(q, k, v)
-    torch.testing.assert_close(introverted_attention(q, k, v, masked, torch.ones_like(c)), plain)
+    torch.testing.assert_close(introverted(q, k, v, masked, torch.ones_like(c)), plain)
     for mask in (torch.zeros_like(masked), torch.ones_like(masked)):
-        torch.testing.assert_close(introverted_attention(q, k, v, mask, c), plain)
+        torch.testing.assert_close(introverted(q, k, v, mask, c), plain)
     # c of a masked pixel is never read.
     other = torch.where(masked, 0.123, c)
-    assert torch.equal(
-        introverted_attention(q, k, v, masked, c), introverted_attention(q, k, v, masked, other)
-    )
+    assert torch.equal(introverted(q, k, v, masked, c), introverted(q, k, v, masked, other))
 
 
 def test_similarity_is_the_attention_that_goes_to_the_prompt() -> None:
@@ -116,17 +127,20 @@ def test_active_window() -> None:
 
 
 class Recorder:
-    """PAIntA, and what it returned at every self-attention site."""
+    """PAIntA, and what it returned at every self-attention site, projected."""
 
     def __init__(self, painta: PAIntA) -> None:
         self.painta = painta
         self.seen: dict[int, tuple[Tensor, Tensor, Tensor, Tensor, AttentionCall]] = {}
         self.inputs: dict[int, Tensor] = {}
 
-    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+    def __call__(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
         output = self.painta(site, q, k, v, call)
         if site.kind == "self":
-            self.seen[site.down_factor] = (q, k, v, output, call)
+            done = output.output if isinstance(output, Projected) else call.project(output)
+            self.seen[site.down_factor] = (q, k, v, done, call)
         return output
 
 
@@ -159,8 +173,9 @@ def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
     run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
     for factor, (q, k, v, output, call) in recorder.seen.items():
         plain = attend(q, k, v)
+        plain_output = call.project(plain)
         if factor == 1:
-            assert torch.equal(output, plain)
+            assert torch.equal(output, plain_output)
             continue
         # c, written out by diffusers' own pieces and the definition.
         hidden, attn2 = call.block_input, call.block.attn2
@@ -187,9 +202,10 @@ def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
         c = ((c - median[:, None]) / c.max(1, keepdim=True).values).clamp(0, 1)
         masked = LEVEL_MASKS[factor].flatten(1)
         scale = torch.where(masked[:, :, None] & ~masked[:, None, :], c[:, None, :], 1.0)
-        oracle = (logits(q, k) * scale[:, None]).softmax(-1) @ v
+        oracle = call.project((logits(q, k) * scale[:, None]).softmax(-1) @ v)
         torch.testing.assert_close(output, oracle, rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(output, plain, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(output, plain_output, rtol=1e-4, atol=1e-5)
+        assert torch.equal(output[~masked], plain_output[~masked])
 
 
 def test_the_unconditional_branch_uses_the_conditional_c(backbone: Backbone) -> None:
@@ -198,11 +214,32 @@ def test_the_unconditional_branch_uses_the_conditional_c(backbone: Backbone) -> 
     run(backbone, first, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
     kept = {index: c for index, (_, c) in painta._kept.items()}
     run(backbone, second, UNetPass(Branch.UNCONDITIONAL, 900, 0, 4), text=0.0)
-    q, k, v, output, _ = second.seen[4]
+    q, k, v, output, call = second.seen[4]
     last_at_4 = [index for index, c in kept.items() if c.shape[1] == 16][-1]
     masked = LEVEL_MASKS[4].flatten(1)
-    expected = introverted_attention(q, k, v, masked, kept[last_at_4])
-    assert torch.equal(output, expected)
+    expected = call.project(introverted(q, k, v, masked, kept[last_at_4]))
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pair_is_its_two_branches(backbone: Backbone) -> None:
+    """One pass of both branches equals the conditional pass followed by the unconditional one."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 9, 16, 16, generator=generator)
+    cond, uncond = torch.randn(2, 2, 24, 32, generator=generator)
+    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+
+    def run_unet(x: Tensor, context: Tensor, branch: Branch) -> Tensor:
+        kwargs = UNetPass(branch, 900, 0, 4).kwargs()
+        output: Tensor = backbone.unet(
+            x, 900, encoder_hidden_states=context, cross_attention_kwargs=kwargs
+        ).sample
+        return output
+
+    with torch.no_grad(), controlled(backbone.unet, painta):
+        pair = run_unet(torch.cat([x, x]), torch.cat([uncond, cond]), Branch.PAIR)
+        first = run_unet(x, cond, Branch.CONDITIONAL)
+        second = run_unet(x, uncond, Branch.UNCONDITIONAL)
+    torch.testing.assert_close(pair, torch.cat([second, first]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_c_of_another_step_is_never_used(backbone: Backbone) -> None:
@@ -215,8 +252,8 @@ def test_a_c_of_another_step_is_never_used(backbone: Backbone) -> None:
 def test_painta_is_plain_in_the_second_half(backbone: Backbone) -> None:
     recorder = Recorder(PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS))
     run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 100, 2, 4))
-    for q, k, v, output, _ in recorder.seen.values():
-        assert torch.equal(output, attend(q, k, v))
+    for q, k, v, output, call in recorder.seen.values():
+        assert torch.equal(output, call.project(attend(q, k, v)))
 
 
 def test_a_missing_mask_is_refused() -> None:
@@ -231,9 +268,12 @@ def test_gradients_flow_through_c(backbone: Backbone) -> None:
     painta = PAIntA(PAIntASettings(down_factors=(1,)), {1: mask}, TOKENS)
     outputs: list[Tensor] = []
 
-    def keep(site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        outputs.append(painta(site, q, k, v, call))
-        return outputs[-1]
+    def keep(
+        site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
+        output = painta(site, q, k, v, call)
+        outputs.append(output.output if isinstance(output, Projected) else output)
+        return output
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 9, 16, 16, generator=generator)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from profi.data.coco import CROWD, DEGENERATE, SMALL, parts, read_coco, sample_triplets
+from profi.data.coco import CROWD, DEGENERATE, SMALL, read_coco
 from profi.data.manifest import manifest_digest, read_manifest, write_manifest
+from profi.data.sample import parts, sample_triplets
 from profi.types import Triplet, UserError
 
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]

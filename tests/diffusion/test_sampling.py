@@ -127,3 +127,24 @@ def test_a_sample_without_noise_steps_by_eq_4_and_its_neighbour_by_eq_3() -> Non
     plain, mixed = sample(*args), sample(*args, lambda state: noise)
     assert torch.equal(mixed[0], plain[0])
     assert not torch.allclose(mixed[1], plain[1], atol=1e-3)
+
+
+def test_who_looks_on_sees_every_x_prev_and_may_change_it(schedule: Schedule) -> None:
+    """Doubling x_{t-1} of the first step is going on from the doubled one."""
+
+    def denoise(x_t: torch.Tensor, t: int, step_index: int) -> Denoised[None]:
+        x0, eps = to_x0_eps(linear_denoiser(x_t, t, step_index), x_t, schedule.alpha(t), "epsilon")
+        return Denoised(x0, eps, None)
+
+    x_T = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    def look(state: StepState[None], x_prev: torch.Tensor) -> torch.Tensor | None:
+        seen.append((state.step_index, x_prev))
+        return 2 * x_prev if state.step_index == 0 else None
+
+    x_0 = sample(denoise, x_T, (999, 499, 199), schedule, (0.0,) * 3, after_step=look)
+    assert [i for i, _ in seen] == [0, 1, 2]
+    assert torch.equal(seen[-1][1], x_0)
+    going_on = sample(denoise, 2 * seen[0][1], (499, 199), schedule, (0.0,) * 2)
+    assert torch.equal(x_0, going_on)

@@ -11,7 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone, load_backbone, weight_hashes, weights_digest
+from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.model_folder import weight_hashes, weights_digest
 from profi.inpainters.readings import PAPER
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.types import UserError
@@ -26,8 +27,8 @@ def saved(
     folder = tmp_path_factory.mktemp("model")
     backbone.unet.save_pretrained(folder / "unet")
     backbone.vae.save_pretrained(folder / "vae")
-    backbone.text_encoder.save_pretrained(folder / "text_encoder")
-    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    backbone.text.first.encoder.save_pretrained(folder / "text_encoder")
+    backbone.text.first.tokenizer.save_pretrained(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     text = json.dumps({**scheduler_config, "prediction_type": "v_prediction"})
     (folder / "scheduler/scheduler_config.json").write_text(text, encoding="utf-8")
@@ -48,7 +49,7 @@ def test_a_saved_model_paints_what_the_first_did(
     assert loaded.schedule.prediction_type == "v_prediction"
     assert loaded.latent_factor == 4
     assert loaded.pixel_multiple == 16
-    assert loaded.tokenizer.model_max_length == 24
+    assert loaded.text.token_limit == 24
     method, sampling = compose("profi", PAPER), Sampling(num_inference_steps=3)
     first, second = (
         StableInpainting(part, method, sampling)(*batch.args()) for part in (original, loaded)
@@ -59,7 +60,7 @@ def test_a_saved_model_paints_what_the_first_did(
 def test_dtype_is_the_unet_s_alone(saved: Path) -> None:
     loaded = load_backbone(saved, dtype="bfloat16", memory_format=torch.channels_last)
     assert loaded.unet.dtype == torch.bfloat16
-    assert loaded.vae.dtype == loaded.text_encoder.dtype == torch.float32
+    assert loaded.vae.dtype == loaded.text.first.encoder.dtype == torch.float32
     assert loaded.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(UserError, match="float32, bfloat16, float16"):
         load_backbone(saved, dtype="int8")
@@ -83,7 +84,9 @@ def test_weights_are_known_by_their_hashes(folder: Path) -> None:
 
 def test_an_unreachable_model_is_refused_at_once() -> None:
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"some/model-inpainting.*point model\.path=") as caught:
+    with pytest.raises(
+        UserError, match=r"some/model-inpainting.*local folder.*model\.path="
+    ) as caught:
         load_backbone("some/model-inpainting")
     assert time.monotonic() - start < 2.0
     assert "\n" not in str(caught.value)

@@ -12,7 +12,6 @@ from torch import Tensor
 from profi.attention.capture import CrossAttentionCapture
 from profi.attention.control import Branch, UNetPass, controlled
 from profi.attention.sites import attention_sites
-from profi.attention.tokens import word_tokens
 from profi.guidance.objectives import mean_attention
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
@@ -20,32 +19,36 @@ from profi.inpainters.readings import PAPER
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 
 PROMPTS = ["cat", "red bus"]
+SECOND_T = 949  # of 20 trailing timesteps: 999, 949, ...
 
 
-def second_input(paint: StableInpainting, images: Tensor, masks: Tensor) -> Tensor:
-    """What the UNet is given in the second step's conditional pass: [B, 9, h, w]."""
-    seen: list[Tensor] = []
+def unet_input(paint: StableInpainting, images: Tensor, masks: Tensor, t: int) -> Tensor:
+    """What the UNet is given at timestep t, [B, 9, h, w], whether by branch or as a pair."""
+    seen: dict[int, Tensor] = {}
     unet = paint.backbone.unet
-    hook = unet.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    B = len(images)
+    hook = unet.register_forward_pre_hook(
+        lambda module, args: seen.update({args[1]: args[0][:B].detach()})
+    )
     try:
         paint(images, masks, PROMPTS, [3, 4])
     finally:
         hook.remove()
-    return seen[2]  # conditional, unconditional, conditional
+    return seen[t]
 
 
 def contrast(backbone: Backbone, inputs: Tensor, t: int, inside: Tensor) -> Tensor:
     """Attention to the prompt's words inside the mask minus that outside, per sample."""
-    tokens = word_tokens(backbone.tokenizer, PROMPTS)
+    words = backbone.text.words(PROMPTS)
     capture = CrossAttentionCapture(attention_sites(backbone.unet), 4)
     with torch.no_grad(), controlled(backbone.unet, capture):
         backbone.unet(
             inputs,
             t,
-            encoder_hidden_states=backbone.encode_ids(tokens.input_ids),
+            **backbone.condition(PROMPTS, (48, 64)).kwargs(),
             cross_attention_kwargs=UNetPass(Branch.CONDITIONAL, t, 0, 2).kwargs(),
         )
-    A = (mean_attention(capture.take()) * tokens.words[:, None]).sum(-1)
+    A = (mean_attention(capture.take()) * words[:, None]).sum(-1)
     return torch.stack([a[m].mean() - a[~m].mean() for a, m in zip(A, inside, strict=True)])
 
 
@@ -66,6 +69,7 @@ def test_a_run_turns_attention_into_the_mask(
     after = {}
     for eta in (0.0, 0.05):
         method = compose(ablation, replace(PAPER, eta=eta))
-        inputs = second_input(StableInpainting(backbone, method, sampling), images, masks)
-        after[eta] = contrast(backbone, inputs, 949, inside)
+        paint = StableInpainting(backbone, method, sampling)
+        inputs = unet_input(paint, images, masks, SECOND_T)
+        after[eta] = contrast(backbone, inputs, SECOND_T, inside)
     assert bool((after[0.05] > after[0.0]).all())

@@ -107,8 +107,8 @@ def test_base_equals_diffusers_pipeline(
     )
     pipe = StableDiffusionInpaintPipeline(
         vae=backbone.vae,
-        text_encoder=backbone.text_encoder,
-        tokenizer=backbone.tokenizer,
+        text_encoder=backbone.text.first.encoder,
+        tokenizer=backbone.text.first.tokenizer,
         unet=backbone.unet,
         scheduler=scheduler,
         safety_checker=None,

@@ -140,3 +140,9 @@ def test_identity_knows_the_weights(encoder, clip_folder, tmp_path, tiny):
     other = ClipEncoder.from_pretrained(str(folder), "metric.clip.path")
     assert other.identity["weights"] != encoder.identity["weights"]
     assert other.identity["vocabulary"] == encoder.identity["vocabulary"]
+
+
+def test_identity_knows_the_activation(encoder, tmp_path, tiny):
+    other = ClipEncoder.from_pretrained(str(tiny.save_clip(tmp_path, act="gelu")), "key")
+    assert other.identity["weights"] == encoder.identity["weights"]
+    assert other.identity != encoder.identity

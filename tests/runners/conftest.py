@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_fixture import publish
+from file_server import FileServer
 from PIL import Image
 
 from profi.config import (
@@ -21,6 +23,7 @@ from profi.config import (
     SamplingConfig,
 )
 from profi.inpainters.backbone import Backbone
+from profi.runners import build_data
 
 # The tiny CLIP model is the metrics' own.
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
@@ -61,12 +64,18 @@ def write_data(root: Path, count: int = 10) -> DataConfig:
 def save_backbone(folder: Path, backbone: Backbone, scheduler_config: dict[str, object]) -> Path:
     backbone.unet.save_pretrained(folder / "unet")
     backbone.vae.save_pretrained(folder / "vae")
-    backbone.text_encoder.save_pretrained(folder / "text_encoder")
-    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    backbone.text.first.encoder.save_pretrained(folder / "text_encoder")
+    backbone.text.first.tokenizer.save_pretrained(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     text = json.dumps(scheduler_config)
     (folder / "scheduler" / "scheduler_config.json").write_text(text)
     return folder
+
+
+@pytest.fixture
+def save_model(scheduler_config: dict[str, object]) -> Callable[[Path, Backbone], Path]:
+    """`save_model(folder, backbone)`: a model on the disk, as `model.path` takes it."""
+    return lambda folder, backbone: save_backbone(folder, backbone, scheduler_config)
 
 
 @dataclass(frozen=True)
@@ -116,3 +125,18 @@ def settings(world: World, tmp_path: Path) -> Callable[..., Config]:
         return Config(**{**values, **changes})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def val2017(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
+    """Settings of `data=coco2017` whose three files a server of this machine has."""
+    monkeypatch.setattr(build_data, "SOURCE", publish(server))
+    return DataConfig(
+        name="coco2017",
+        source="coco2017",
+        root="",
+        annotations="",
+        cache=str(tmp_path / "cache"),
+        sample="released",
+        limit=5,
+    )

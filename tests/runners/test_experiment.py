@@ -27,7 +27,8 @@ from profi.data.images import images_digest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
-from profi.runners import build
+from profi.runners import build, build_metrics
+from profi.runners.build_data import load_triplets
 from profi.runners.command import Command, report_folder
 from profi.runners.experiment import run
 from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
@@ -199,7 +200,7 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
     settings: Callable[..., Config], backbone: Backbone
 ) -> None:
     config = settings()
-    triplets, _ = build.load_triplets(config.data)
+    triplets, _ = load_triplets(config.data)
 
     def run_id(config: Config, ablation: str = "profi", seed: int = 0) -> str:
         painter = build.inpainter(config, backbone, ablation)
@@ -233,7 +234,7 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
 
 def test_other_weights_are_another_run(settings: Callable[..., Config], backbone: Backbone) -> None:
     config = settings()
-    triplets, _ = build.load_triplets(config.data)
+    triplets, _ = load_triplets(config.data)
     specs = [
         run_spec(config, build.inpainter(config, model, "base"), 0, triplets, "images")
         for model in (backbone, replace(backbone, weights={"unet/x.safetensors": "other"}))
@@ -247,7 +248,7 @@ def test_other_image_bytes_are_another_digest(
     root = tmp_path / "images"
     data = settings().data
     shutil.copytree(data.root, root)
-    triplets, _ = build.load_triplets(data)
+    triplets, _ = load_triplets(data)
     first = images_digest(root, triplets)
     assert images_digest(root, triplets[::-1]) == first
     victim = root / triplets[0].file_name
@@ -323,7 +324,7 @@ def test_weights_of_a_metric_that_are_not_there_name_their_key(
 ) -> None:
     config = MetricConfig(metrics=["clip_score"], clip=ClipConfig(path))
     with pytest.raises(UserError, match=rf"metric\.clip\.path.*{named}") as caught:
-        build.load_metrics(config, "cpu")
+        build_metrics.load_metrics(config, "cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -369,11 +370,11 @@ def test_some_missing_images_are_told_and_most_are_refused(
     files = sorted(root.iterdir())
     files[0].unlink()
     changed = replace(data, root=str(root))
-    assert len(build.load_triplets(changed)[0]) == 10
+    assert len(load_triplets(changed)[0]) == 10
     for path in files[1:6]:
         path.unlink()
     with pytest.raises(UserError, match=r"6 of the 10 sampled images.*data\.root"):
-        build.load_triplets(changed)
+        load_triplets(changed)
 
 
 def test_an_out_that_cannot_be_written_is_refused_at_once(

@@ -17,7 +17,7 @@ from profi.config import Config, ModelConfig
 from profi.data.hulls import hull_mask
 from profi.inpainters.base import Progress
 from profi.inpainters.images import fit
-from profi.runners import build
+from profi.runners.build_data import load_triplets
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import Meter, meter
 from profi.runners.provenance import APART
@@ -61,7 +61,7 @@ class Painter:
 
 @pytest.fixture
 def triplets(settings: Callable[..., Config]) -> tuple[Triplet, ...]:
-    return build.load_triplets(settings().data)[0]
+    return load_triplets(settings().data)[0]
 
 
 @pytest.fixture

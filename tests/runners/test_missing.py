@@ -70,7 +70,7 @@ def test_the_commands_told_make_exactly_what_is_missing(settings: Callable[..., 
     report = replace(config, stage="report")
     shown = go(report)
     for line in (
-        "base, seed 0: 10 images have no CLIP score",
+        "base, seed 0: 10 images have no clip_score",
         "only RASG, seed 0: 10 of 10 images are not painted",
         "only RASG, seed 1: 10 of 10 images are not painted",
         "RASG & PAIntA, seed 1: 2 of 10 images are not painted",
@@ -144,9 +144,9 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
     told = tell(found, labels, overrides, {"A/a": "sd15", "B/b": "sd2"})
     assert (
         told.lines[0]
-        == "A/a: base, seed 0: 1 of 8 images are not painted, 3 images have no Accuracy, %"
+        == "A/a: base, seed 0: 1 of 8 images are not painted, 3 images have no accuracy"
     )
-    assert told.lines[4] == "A/a: only RASG, seed 2: 3 images have no Accuracy, %"
+    assert told.lines[4] == "A/a: only RASG, seed 2: 3 images have no accuracy"
     words = [shlex.split(command)[3:] for command in told.commands]
     assert {command.split()[2] for command in told.commands} == {"experiment=table1"}
     assert words == [
@@ -163,13 +163,11 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
 def test_several_models_make_one_table(
     settings: Callable[..., Config],
     new_backbone: Callable[..., Backbone],
-    scheduler_config: dict[str, object],
+    save_model: Callable[[Path, Backbone], Path],
     tmp_path: Path,
 ) -> None:
-    from conftest import save_backbone
-
     one = settings()
-    other = save_backbone(tmp_path / "other", new_backbone(seed=1), scheduler_config)
+    other = save_model(tmp_path / "other", new_backbone(seed=1))
     models = {
         "first": one.model,
         "second": replace(one.model, id="other", path=str(other)),

@@ -11,7 +11,7 @@ import torch
 
 from profi.config import Config
 from profi.metrics import KnownRegionPSNR, Sample
-from profi.runners import build
+from profi.runners.build_data import load_triplets
 from profi.runners.generate import Plan, png_of
 from profi.runners.progress import Meter
 from profi.runners.score import originals_of, score, scores_folder
@@ -48,7 +48,7 @@ class MaskedMean:
 
 @pytest.fixture
 def triplets(settings: Callable[..., Config]) -> tuple[Triplet, ...]:
-    return build.load_triplets(settings().data)[0]
+    return load_triplets(settings().data)[0]
 
 
 @pytest.fixture

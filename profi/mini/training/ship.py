@@ -20,6 +20,8 @@ MODELS = ("t2i", "inpaint", "clip", "detector", "aesthetic")
 SHARED = ("vae", "text_encoder", "tokenizer")
 MODEL_INDEX = {
     "_class_name": "StableDiffusionInpaintPipeline",
+    # StableDiffusionInpaintPipeline.from_pretrained does not load a folder that lacks it.
+    "_diffusers_version": "0.36.0",
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],

@@ -1,0 +1,1 @@
+"""One question of speed or memory per module: python -m benchmarks.NAME."""

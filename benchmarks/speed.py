@@ -1,0 +1,164 @@
+"""How fast is each ablation, against diffusers' own pipeline and against the naive reading?
+
+    python -m benchmarks.speed --device cuda --dtype float16 --batch 8
+    python -m benchmarks.speed --device cpu --size 256 --steps 4 --repeats 3
+
+Whole calls (text, VAE, all steps) on the SD-1.5 inpainting architecture with random weights. Every
+row is warmed up once and the rows take turns, so that all see the same machine; medians with the
+extremes, and ratios of medians. Peers: `diffusers` is its StableDiffusionInpaintPipeline with
+DDIM on the same parts, batch and start noise; `naive profi` materialises attention and
+differentiates the pair of branches through the whole graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import diffusers
+import torch
+from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+from torch import Tensor
+
+from benchmarks import sd15
+from benchmarks.naive import Naive
+from benchmarks.steps import NAIVE, ROWS, SHARE
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import DTYPES, Backbone
+from profi.inpainters.readings import READINGS
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting, start_noise
+
+PEER = "diffusers"
+
+
+class Inputs:
+    """A batch of noise images with `share` of each masked."""
+
+    def __init__(self, size: int, batch: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(batch, 3, size, size, generator=generator)
+        self.masks = torch.zeros(batch, size, size, dtype=torch.bool)
+        self.masks[:, : round(SHARE * size)] = True
+        self.prompts = ["a cat"] * batch
+        self.seeds = list(range(batch))
+
+    def args(self) -> tuple[Tensor, Tensor, list[str], list[int]]:
+        """As an inpainter takes them."""
+        return self.images, self.masks, self.prompts, self.seeds
+
+
+def peer(backbone: Backbone, inputs: Inputs, steps: int) -> Callable[[], object]:
+    """A call of diffusers' pipeline on the same parts, from the same noise."""
+    tower = backbone.text.first
+    pipe = StableDiffusionInpaintPipeline(
+        vae=backbone.vae,
+        text_encoder=tower.encoder,
+        tokenizer=tower.tokenizer,
+        unet=backbone.unet,
+        scheduler=DDIMScheduler.from_config(sd15.SCHEDULER),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    device, dtype = backbone.device, backbone.unet.dtype
+    B, _, H, W = inputs.images.shape
+    shape = (4, H // backbone.latent_factor, W // backbone.latent_factor)
+
+    def call() -> object:
+        # Its parts must share a dtype: the text is encoded and the latents decoded outside of it,
+        # in float32 as profi does, and counted in.
+        text = backbone.text(inputs.prompts, (H, W)).context.to(dtype)
+        empty = backbone.text([""] * B, (H, W)).context.to(dtype)
+        masked = (2 * inputs.images.to(device) - 1) * ~inputs.masks[:, None].to(device)
+        latents = pipe(
+            prompt_embeds=text,
+            negative_prompt_embeds=empty,
+            image=torch.zeros(B, 4, *shape[1:], device=device, dtype=dtype),
+            mask_image=inputs.masks[:, None].float(),
+            masked_image_latents=backbone.encode_images(masked).to(dtype),
+            height=H,
+            width=W,
+            latents=start_noise(inputs.seeds, shape).to(device, dtype),
+            num_inference_steps=steps,
+            guidance_scale=7.5,
+            strength=1.0,
+            output_type="latent",
+        ).images
+        return backbone.decode(latents.float())
+
+    return call
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def calls(args: argparse.Namespace, backbone: Backbone) -> dict[str, Callable[[], object]]:
+    """What is timed, by the row's name."""
+    inputs, reading = Inputs(args.size, args.batch), READINGS[args.reading]
+    sampling = Sampling(num_inference_steps=args.steps)
+    rows: dict[str, Callable[[], object]] = {PEER: peer(backbone, inputs, args.steps)}
+    for row in ROWS:
+        paint = StableInpainting(backbone, compose(row, reading), sampling)
+        rows[row] = lambda paint=paint: paint(*inputs.args())  # type: ignore[misc]
+    if not args.no_naive:
+        naive = Naive(backbone, reading, num_inference_steps=args.steps)
+        rows[NAIVE] = lambda: naive(*inputs.args())
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--reading", choices=tuple(READINGS), default="released")
+    parser.add_argument("--contiguous", action="store_true", help="not channels_last")
+    parser.add_argument("--no-naive", action="store_true")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    backbone = sd15.backbone(args.device, DTYPES[args.dtype], not args.contiguous)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    if device.type == "cpu":
+        name = f"{name or 'CPU'}, {torch.get_num_threads()} threads of {os.cpu_count()}"
+    print(
+        f"{name}, torch {torch.__version__}, diffusers {diffusers.__version__}\n"
+        f"{args.size}x{args.size}, batch {args.batch}, {args.steps} steps, {args.dtype}, "
+        f"reading={args.reading}, {SHARE:.0%} masked, median of {args.repeats} [extremes]"
+    )
+    rows = calls(args, backbone)
+    seconds: dict[str, list[float]] = {row: [] for row in rows}
+    for i in range(args.repeats + 1):
+        for row, call in rows.items():
+            # Nobody profits from what another row had encoded.
+            backbone.forget()
+            taken = timed(call, device)
+            if i > 0:
+                seconds[row].append(taken)
+    medians = {row: statistics.median(times) for row, times in seconds.items()}
+    for row, times in seconds.items():
+        print(
+            f"  {row:12s} {medians[row]:8.2f} s [{min(times):.2f}, {max(times):.2f}]   "
+            f"{args.batch / medians[row]:7.3f} images/s   {medians[row] / medians['base']:.3f} x "
+            f"base   {medians[row] / medians[PEER]:.3f} x {PEER}"
+        )
+
+
+if __name__ == "__main__":
+    main()

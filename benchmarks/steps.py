@@ -1,0 +1,109 @@
+"""One early step of an ablation on SD-1.5's architecture, ready to be counted or measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks import sd15
+from benchmarks.naive import Naive, NaiveStep
+from profi.attention.capture import ByKind, CrossAttentionCapture
+from profi.attention.control import AttentionControl, Plain, controlled
+from profi.attention.painta import PAIntA
+from profi.attention.sites import attention_sites
+from profi.guidance.attention_objective import AttentionObjective
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.denoiser import InpaintingDenoiser
+from profi.inpainters.readings import Reading
+from profi.inpainters.text import Conditioning
+
+ROWS = ("base", "painta_only", "rasg_only", "profi")
+NAIVE = "naive profi"
+SHARE = 0.25
+T = 999  # an early step: PAIntA is active
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a step is; `share` of the image, its upper part, is masked."""
+
+    pixels: int = 512
+    batch: int = 1
+    share: float = SHARE
+
+    @property
+    def side(self) -> int:
+        """Of the latents."""
+        return self.pixels // sd15.LATENT_FACTOR
+
+    def levels(self) -> dict[int, Tensor]:
+        """The masks per down-factor. They have values everywhere: their rows are counted."""
+        masks = {}
+        for factor in (2, 4):
+            side = self.side // factor
+            masks[factor] = torch.zeros(self.batch, side, side, dtype=torch.bool)
+            masks[factor][:, : round(self.share * side)] = True
+        return masks
+
+
+class Step:
+    """Calling it runs the UNet's passes of one step, and the gradient where there is one.
+
+    Built outside of a fake or meta mode, for the sake of the masks; `row` is an ablation or NAIVE.
+    """
+
+    def __init__(self, row: str, reading: Reading, backbone: Backbone, size: Size) -> None:
+        self._row, self._backbone, self._size = row, backbone, size
+        levels = size.levels()
+        tokens = torch.zeros(size.batch, sd15.TEXT_TOKENS, dtype=torch.bool)
+        tokens[:, 1:3] = True
+        device = backbone.device
+        if row == NAIVE:
+            masks = {f: m.to(device) for f, m in levels.items()}
+            self._naive = Naive(backbone, reading), masks, tokens.to(device)
+            return
+        method = compose(row, reading)
+        on_self: AttentionControl = Plain()
+        if method.painta is not None:
+            on_self = PAIntA(method.painta, levels, tokens.to(device))
+        self._capture: CrossAttentionCapture | None = None
+        self._objective: AttentionObjective | None = None
+        on_cross: AttentionControl = Plain()
+        if method.objective is not None:
+            factor = method.objective.down_factor
+            sites = attention_sites(backbone.unet)
+            on_cross = self._capture = CrossAttentionCapture(sites, factor)
+            mask = levels[factor].flatten(1).to(device)
+            self._objective = AttentionObjective(method.objective, mask, tokens.to(device))
+        self._control = ByKind(on_self, on_cross)
+
+    def __call__(self) -> None:
+        """Run."""
+        size, device = self._size, self._backbone.device
+        dtype = self._backbone.unet.dtype
+        x_t = torch.zeros(size.batch, 4, size.side, size.side, device=device)
+        condition = torch.zeros(size.batch, 5, size.side, size.side, device=device)
+        shape = (size.batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH)
+        text = Conditioning(torch.zeros(shape, device=device, dtype=dtype))
+        if self._row == NAIVE:
+            naive, masks, tokens = self._naive
+            step = NaiveStep(naive, masks, tokens, condition, text.stacked(text))
+            step(x_t, T, painta_is_active=True)
+            return
+        denoise = InpaintingDenoiser(
+            backbone=self._backbone,
+            condition=condition,
+            conditional=text,
+            unconditional=text,
+            guidance_scale=7.5,
+            guided=(self._objective is not None,),
+            capture=self._capture,
+        )
+        with torch.no_grad(), controlled(self._backbone.unet, self._control):
+            denoised = denoise(x_t, T, 0)
+        if self._objective is not None and denoised.clue is not None:
+            # Not `gradient`: whether a float16 one overflowed is a question to real numbers.
+            torch.autograd.grad(self._objective(denoised.clue).sum(), denoised.clue.x_t)

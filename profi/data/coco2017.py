@@ -1,0 +1,184 @@
+"""MSCOCO val2017 and the published sample of it: where they lie, fetched when they are not there.
+
+<cache>/coco2017/val2017/                      the images
+<cache>/coco2017/instances_val2017.json        the annotations
+<cache>/coco2017/mscoco_testset_10000.csv      the published sample
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from profi.data.archives import unpack_file, unpack_folder
+from profi.download import Progress, Remote, download, only_one
+from profi.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: The progress of a file, by its name, for as long as it is fetched.
+Meter = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The three files on the network, and how many images the sample's indices count."""
+
+    images: Remote
+    annotations: Remote
+    sample: Remote
+    n_images: int
+
+
+SOURCE = Source(
+    Remote(
+        "http://images.cocodataset.org/zips/val2017.zip",
+        "md5",
+        "442b8da7639aecaf257c1dceb8ba8c80",
+        815_585_330,
+    ),
+    Remote(
+        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+        "md5",
+        "f4bbac642086de4f52a3fdda2de5fa2c",
+        252_907_541,
+    ),
+    Remote(
+        "https://raw.githubusercontent.com/Picsart-AI-Research/HD-Painter/HEAD/__assets__/mscoco_testset_10000.csv",
+        "sha256",
+        "4f677e08932fc34755c590897bce939634ad5f769e9fda6bd93295c951f5fa31",
+    ),
+    n_images=5_000,
+)
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/profi`, or `~/.cache/profi`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "profi"
+
+
+def silent(_name: str) -> AbstractContextManager[Progress]:
+    """Progress that nobody is told."""
+    return nullcontext(lambda _done, _total: None)
+
+
+@dataclass(frozen=True)
+class Coco2017:
+    """The data set in a cache folder; each of the three is fetched when it is first asked for.
+
+    Several processes, on several machines that share the folder, may ask at the same moment: one
+    fetches, the others wait.
+    """
+
+    cache: Path
+    source: Source
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it lies."""
+        return self.cache / "coco2017"
+
+    @property
+    def images(self) -> Path:
+        """The images' folder, whether it is there or not."""
+        return self.folder / "val2017"
+
+    def fetched_images(self, meter: Meter = silent) -> Path:
+        """The images' folder.
+
+        Raises:
+            UserError: they are not there and cannot be had, or the cache cannot be written.
+        """
+        remedy = "unpack a copy of it elsewhere and set data.root to its folder val2017"
+
+        def unpack(archive: Path) -> None:
+            unpack_folder(archive, "val2017", self.images)
+
+        return self._fetched(self.images, self.source.images, remedy, meter, unpack)
+
+    def fetched_annotations(self, meter: Meter = silent) -> Path:
+        """`instances_val2017.json`; raises as `fetched_images`."""
+        path = self.folder / "instances_val2017.json"
+        remedy = f"unpack a copy of it elsewhere and set data.annotations to its {path.name}"
+
+        def unpack(archive: Path) -> None:
+            unpack_file(archive, f"annotations/{path.name}", path)
+
+        return self._fetched(path, self.source.annotations, remedy, meter, unpack)
+
+    def fetched_sample(self, meter: Meter = silent) -> Path:
+        """The published sample's CSV file; raises as `fetched_images`."""
+        path = self.folder / self.source.sample.name
+        remedy = "set data.sample_path to a copy of it, or data.sample=seeded"
+        return self._fetched(path, self.source.sample, remedy, meter)
+
+    def _fetched(
+        self,
+        path: Path,
+        remote: Remote,
+        remedy: str,
+        meter: Meter,
+        unpack: Callable[[Path], None] | None = None,
+    ) -> Path:
+        """`path`, made where it is not there: downloaded, or unpacked from what is."""
+        if path.exists():
+            return path
+        with self._writable(), only_one(self.folder / f".{path.name}.lock"):
+            # Another job may have been at it meanwhile.
+            if path.exists():
+                return path
+            target = path if unpack is None else self.folder / remote.name
+            # A copy that somebody put there will do.
+            if not target.is_file() or remote.digest_of(target) != remote.hexdigest:
+                with meter(remote.name) as progress:
+                    download(remote, target, remedy=remedy, progress=progress)
+            if unpack is not None:
+                log.info("unpacking %s", target)
+                unpack(target)
+                target.unlink(missing_ok=True)
+        return path
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = " ".join(str(error.strerror or error).split())
+            raise UserError(
+                f"{error.filename or self.folder}: {reason}; free space, or name another folder "
+                "with data.cache=..., or your own copy with data.root=..."
+            ) from error
+
+
+def read_sample(path: Path, remote: Remote) -> list[tuple[int, int]]:
+    """The rows (image index, polygon annotation index) of the published sample.
+
+    Raises:
+        UserError: it is missing, another file, or no such list.
+    """
+    try:
+        found = remote.digest_of(path)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:160]}): "
+            "set data.sample_path to the published list"
+        ) from error
+    if found != remote.hexdigest:
+        raise UserError(
+            f"{path} is not the published list ({remote.algorithm} {found[:16]}... and not "
+            f"{remote.hexdigest[:16]}...): set data.sample_path to a copy of {remote.url}"
+        )
+    rows = csv.DictReader(text.splitlines())
+    try:
+        return [(int(row["image_idx"]), int(row["segment_idx"])) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: not every row has an image_idx and a segment_idx ({error})"
+        ) from error

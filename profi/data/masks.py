@@ -1,0 +1,25 @@
+"""Masks of triplets: hulls that are filled, or run lengths that are decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+from pycocotools import mask as run_lengths
+
+from profi.data.hulls import hull_mask
+from profi.types import Triplet
+
+
+def triplet_mask(triplet: Triplet) -> np.ndarray:
+    """The mask of a triplet: bool [height, width], True = inpaint."""
+    if triplet.rle is None:
+        return hull_mask(triplet)
+    size = [triplet.height, triplet.width]
+    decoded = run_lengths.decode({"size": size, "counts": triplet.rle.encode()})
+    return np.ascontiguousarray(decoded, dtype=np.bool_)
+
+
+def mask_rle(mask: np.ndarray) -> str:
+    """MSCOCO's compressed run lengths of a bool mask [H, W], the inverse of `triplet_mask`."""
+    encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+    counts: bytes = encoded["counts"]
+    return counts.decode("ascii")

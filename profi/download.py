@@ -1,0 +1,287 @@
+"""Files from the network: resumed where they broke off, checked by their hash, published whole.
+
+Several jobs may want a file at the same moment, on several machines that share a file system.
+`only_one` lets one of them fetch it while the others wait; a lock that expires cannot promise
+more than that, so what it guards is safe without it: every download writes to a file of its own
+(what a broken-off one left is copied, never shared) and takes its final name by a rename.
+A leaf: imports nothing of profi but its types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import logging
+import re
+import secrets
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from profi.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: Is told the bytes that are there and how many there will be (None: not known).
+Progress = Callable[[int, int | None], None]
+
+#: Seconds without a sign of life after which a lock counts as left behind, and between two signs;
+#: a network file system may show a sign a minute late.
+LEASE, BEAT = 180.0, 20.0
+#: Tries in a row that bring nothing new before a download is given up.
+TRIES = 3
+CHUNK = 1 << 18
+#: Answers that may be another one a little later.
+PASSING = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on the network: what it must be, whoever serves it.
+
+    `algorithm` is a hash of hashlib's, `hexdigest` the file's or the first digits of it (some are
+    published by no more), `size` in bytes (None: not known).
+    """
+
+    url: str
+    algorithm: str
+    hexdigest: str
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.url.rpartition("/")[2]
+
+    def digest_of(self, path: Path) -> str:
+        """A local file's hash."""
+        with path.open("rb") as file:
+            return hashlib.file_digest(
+                file, lambda: hashlib.new(self.algorithm, usedforsecurity=False)
+            ).hexdigest()
+
+
+class _InterruptedError(Exception):
+    """The connection failed; what has come so far is good."""
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, waiting for whoever holds it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lease = SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=BEAT, poll_interval=0.2)
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        log.info("another job is at it: waiting for %s to go", path)
+        lease.acquire()
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def download(
+    remote: Remote,
+    path: Path,
+    *,
+    remedy: str,
+    progress: Progress,
+    timeout: float = 20.0,
+    pause: float = 1.0,
+) -> None:
+    """Fetch a file to `path`, where it appears once its hash is right.
+
+    A transfer that breaks off is resumed by a range request, in this call or by the next one;
+    where the server ignores the range, or has another file by now (its ETag differs), it starts
+    anew. What came in several pieces and does not hash right is fetched once more.
+
+    Args:
+        remote: what to fetch.
+        path: its name here.
+        remedy: what the user can do where it cannot be had; ends the message.
+        progress: told now and then.
+        timeout: seconds without a byte before a connection counts as broken.
+        pause: seconds before the second try, doubled with each further one.
+
+    Raises:
+        UserError: unreachable, absent, of another size or hash.
+        OSError: the disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transfer = _Transfer(remote, path, remedy, progress)
+    transfer.adopt()
+    try:
+        transfer.complete(timeout, pause)
+        transfer.part.replace(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{transfer.part} was taken over by another job, as after a long standstill: "
+            "give the same command again"
+        ) from error
+
+
+class _Transfer:
+    """One process's transfer into a file of its own beside `path`."""
+
+    def __init__(self, remote: Remote, path: Path, remedy: str, progress: Progress) -> None:
+        self.part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._in_one_piece = False
+        self._remote, self._path = remote, path
+        self._remedy, self._progress = remedy, progress
+        self._etag: str | None = None
+
+    def adopt(self) -> None:
+        """Go on from the longest piece that earlier transfers left."""
+        pieces = self._path.parent.glob(f".{self._path.name}.*.part")
+        left = sorted(pieces, key=lambda piece: piece.stat().st_size)
+        if left:
+            # A copy: whoever left it may, against the odds, still be writing.
+            shutil.copyfile(left[-1], self.part)
+        for piece in left:
+            piece.unlink(missing_ok=True)
+
+    def _drop(self) -> None:
+        """Forget what is there."""
+        self.part.unlink(missing_ok=True)
+        self._etag = None
+
+    def complete(self, timeout: float, pause: float) -> None:
+        """The whole file, with the hash that it must have."""
+        remote = self._remote
+        for last in (False, True):
+            self._fetch(timeout, pause)
+            found = remote.digest_of(self.part)
+            if found.startswith(remote.hexdigest):
+                return
+            self._drop()
+            if last or self._in_one_piece:
+                raise UserError(
+                    f"{remote.url} serves a file of {remote.algorithm} {found} and not "
+                    f"{remote.hexdigest}, perhaps a proxy's: {self._remedy}"
+                )
+            log.warning("%s: its pieces do not fit together, starting anew", remote.name)
+
+    def _fetch(self, timeout: float, pause: float) -> None:
+        """What is missing, over as many connections as it takes."""
+        size = self._remote.size
+        if size is not None and self._offset() > size:
+            self._drop()
+        tries, furthest = 0, self._offset()
+        while size is None or self._offset() != size:
+            try:
+                self._connect(timeout)
+                return
+            except _InterruptedError as error:
+                # A server that starts anew each time brings nothing new.
+                tries = 0 if self._offset() > furthest else tries + 1
+                furthest = max(furthest, self._offset())
+                if tries >= TRIES:
+                    raise UserError(
+                        f"{self._remote.url} cannot be fetched ({error}): {self._remedy}"
+                    ) from error
+                log.info("%s: %s; trying again", self._remote.name, error)
+                time.sleep(pause * 2 ** max(tries - 1, 0))
+
+    def _offset(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _connect(self, timeout: float) -> None:
+        """One connection, to the end of the file."""
+        offset = self._offset()
+        with self._open(offset, timeout) as response:
+            length = response.headers.get("Content-Length")
+            resumed = response.status == HTTPStatus.PARTIAL_CONTENT
+            total = self._resumed(response, offset) if resumed else int(length) if length else None
+            done = offset if resumed else 0
+            size = self._remote.size
+            if size is not None and total not in (None, size):
+                raise self._other_size(f"{total}")
+            self._etag = response.headers.get("ETag")
+            self._in_one_piece = done == 0
+            end = None if length is None else done + int(length)
+            with self.part.open("ab" if resumed else "wb") as file:
+                for chunk in _chunks(response):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if size is not None and done > size:
+                        raise self._other_size("more")
+                    self._progress(done, size or end)
+            if end is not None and done < end:
+                raise _InterruptedError("the connection was cut")
+
+    def _open(self, offset: int, timeout: float) -> http.client.HTTPResponse:
+        """Ask for the file from a byte on."""
+        headers = {"User-Agent": "profi", "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            # A weak tag does not vouch for bytes.
+            if self._etag is not None and not self._etag.startswith("W/"):
+                headers["If-Range"] = self._etag
+        request = urllib.request.Request(self._remote.url, headers=headers)
+        try:
+            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                self._drop()
+            elif error.code not in PASSING:
+                raise UserError(
+                    f"{self._remote.url} answers {error.code} {error.reason}: {self._remedy}"
+                ) from error
+            raise _InterruptedError(f"it answers {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _InterruptedError(_reason(error)) from error
+        return response
+
+    def _resumed(self, response: http.client.HTTPResponse, offset: int) -> int | None:
+        """The whole file's size, of an answer that goes on where the piece at hand ends."""
+        place = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        same = self._etag is None or response.headers.get("ETag") == self._etag
+        if place is None or int(place[1]) != offset or not same:
+            self._drop()
+            raise _InterruptedError("the answer does not continue what is here")
+        return None if place[2] == "*" else int(place[2])
+
+    def _other_size(self, found: str) -> UserError:
+        self._drop()
+        return UserError(
+            f"{self._remote.url} serves a file of {found} bytes and not of {self._remote.size}, "
+            f"perhaps a proxy's: {self._remedy}"
+        )
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body; _InterruptedError where the network fails, so that a failing disk is told apart."""
+    try:
+        while chunk := response.read1(CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _InterruptedError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """One line; what urllib wraps is the better text."""
+    inner = getattr(error, "reason", error)
+    text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    return " ".join(str(text).split())[:160]

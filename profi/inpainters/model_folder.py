@@ -1,0 +1,148 @@
+"""A model's folder in the diffusers layout, local or from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+
+from profi.types import UserError, digest
+
+# Text encoders and their tokenizers: one of each, or SDXL's two.
+TEXT_FOLDERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+# What a pipeline's own settings are written in; a folder may do without.
+PIPELINE_CONFIG = "model_index.json"
+HUB_TIMEOUT_SECONDS = 10.0
+# The second is the base class of the HTTP library's own errors (which one depends on the version
+# of huggingface_hub): failures to connect are among them and not always OSErrors.
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    cast(type[Exception], HfHubHTTPError.__bases__[0]),
+    ValueError,
+)
+
+T = TypeVar("T")
+
+
+def text_folders(folder: Path) -> tuple[tuple[str, str], ...]:
+    """The subfolders of each text encoder and its tokenizer.
+
+    There is a second pair where the UNet's config says that the UNet reads it, whatever the
+    model is called and whatever else lies in the folder.
+    """
+    two = read_json(folder, "unet/config.json").get("addition_embed_type") == "text_time"
+    return TEXT_FOLDERS if two else TEXT_FOLDERS[:1]
+
+
+def weight_folders(folder: Path) -> tuple[str, ...]:
+    """The subfolders whose weights are loaded."""
+    return ("unet", "vae", *(encoder for encoder, _ in text_folders(folder)))
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file that is loaded, by its path within the folder."""
+    hashes = {}
+    for part in weight_folders(folder):
+        for path in sorted((folder / part).glob("*.safetensors")):
+            # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
+            if ".fp16." in path.name or ".non_ema." in path.name:
+                continue
+            with path.open("rb") as file:
+                hashes[f"{part}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def weights_digest(folder: Path) -> str:
+    """One digest of the weight files of a folder in the diffusers layout."""
+    return digest(weight_hashes(folder))
+
+
+def missing_file(folder: Path) -> str | None:
+    """The first file or subfolder that the model lacks; None for one that looks complete."""
+    if not (folder / "unet/config.json").is_file():
+        return "unet/config.json"
+    files = [*(f"{part}/config.json" for part in weight_folders(folder)), SCHEDULER_CONFIG]
+    tokenizers = [f"{tokenizer}/" for _, tokenizer in text_folders(folder)]
+    return next((name for name in files + tokenizers if not (folder / name).exists()), None)
+
+
+def load_part(folder: Path, part: str, model_class: Any) -> Any:
+    """A model of a diffusers or transformers class from a subfolder, float32, on the CPU.
+
+    Raises UserError for files that are missing, damaged or lack some of the model's weights.
+    """
+
+    def load(path: Path) -> Any:
+        model, info = model_class.from_pretrained(
+            path,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        # Both libraries fill what a file lacks with random numbers.
+        if info["missing_keys"]:
+            raise ValueError(f"its file lacks {min(info['missing_keys'])}, among others")
+        return model
+
+    return loading(folder, f"{part}/", load)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object; raises UserError for a file that is none."""
+
+    def read(path: Path) -> dict[str, Any]:
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+        return value
+
+    return loading(folder, name, read)
+
+
+def loading(folder: Path, part: str, load: Callable[[Path], T]) -> T:
+    """`load` a part of the folder; what it says of missing or damaged files becomes one line."""
+    try:
+        return load(folder / part)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model folder {folder}: {part} cannot be loaded ({type(error).__name__}: {reason}); "
+            "give a complete folder in the diffusers layout with safetensors "
+            "(run.py: model.path=...)"
+        ) from error
+
+
+def from_hub(repo_id: str) -> Path:
+    """The local snapshot of a Hub repository, downloaded where needed and possible."""
+    encoders, tokenizers = zip(*TEXT_FOLDERS, strict=True)
+    patterns = [PIPELINE_CONFIG, "scheduler/*", *(f"{part}/*" for part in tokenizers)]
+    for part in ("unet", "vae", *encoders):
+        patterns += [f"{part}/*.json", f"{part}/*.safetensors"]
+    variants = ["*.fp16.*", "*.non_ema.*"]
+    try:
+        cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
+        if missing_file(cached) is None and all(
+            any((cached / part).glob("*.safetensors")) for part in weight_folders(cached)
+        ):
+            return cached
+    except (OSError, ValueError):
+        pass  # Not in the cache (or no id at all, which the Hub is about to say).
+    try:
+        # A short question first: a download from an unreachable Hub retries for minutes.
+        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS)
+        return Path(snapshot_download(repo_id, allow_patterns=patterns, ignore_patterns=variants))
+    except HUB_ERRORS as error:
+        raise UserError(
+            f"the model {repo_id!r} is neither a local folder nor to be had from the Hugging Face "
+            f"Hub ({type(error).__name__}); "
+            "give a local folder in the diffusers layout (run.py: model.path=...)"
+        ) from error

@@ -1,0 +1,115 @@
+"""LPIPS (Zhang et al., 2018), AlexNet version 0.1, without torchvision."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from profi.metrics.weights import UNREADABLE, verified_file
+from profi.types import UserError
+
+_KEY = "metric.lpips.path"
+#: The heads that torchmetrics ships, the same bytes as in the authors' own package.
+_HEADS = ("functional", "image", "lpips_models", "alex.pth")
+_HEADS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
+_WIDTHS = (64, 192, 384, 256, 256)
+#: Where AlexNet's five activations are read.
+_TAPS = (1, 4, 7, 9, 11)
+# The mean and the deviation of ImageNet in [0, 1], as they are in [-1, 1].
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+
+class LPIPS(nn.Module):
+    """Sum over five activations of AlexNet of the mean squared difference of unit vectors.
+
+    d(x, y) = sum_l 1/(H_l W_l) sum_hw || w_l * (x^_l - y^_l) ||^2 (eq. 1 of that paper, the heads
+    holding w_l^2), where x^ are activations scaled to unit length over the channels.
+
+    `features` are torchvision's `alexnet().features`, keys included.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, two, three, four, five = _WIDTHS
+        self.features = nn.Sequential(
+            nn.Conv2d(3, one, kernel_size=11, stride=4, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(one, two, kernel_size=5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(two, three, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(three, four, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(four, five, kernel_size=3, padding=1),
+            nn.ReLU(),
+        )
+        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in _WIDTHS)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str, sha256: str | None) -> LPIPS:
+        """AlexNet's published weights at `source` (a URL or a file), the heads of torchmetrics.
+
+        Raises:
+            UserError: torchmetrics is not installed; see `verified_file`; another network's
+                weights.
+        """
+        model = cls()
+        path = verified_file(source, sha256, _KEY)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            prefix = "features."
+            model.features.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        except (*UNREADABLE, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"{_KEY}={source} is not AlexNet's weights ({reason}): give torchvision's file"
+            ) from error
+        for head, weights in zip(model.heads, _published_heads(), strict=True):
+            head.data.copy_(weights)
+        return model.eval().requires_grad_(False)
+
+    def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        """Distances [N] of pictures [N, 3, H, W] in [0, 1], H and W at least 32."""
+        x, y = ((2 * images - 1 - self.shift) / self.scale for images in (one, two))
+        distance = torch.zeros(len(one), device=one.device)
+        heads = iter(self.heads)
+        for index, layer in enumerate(self.features):
+            x, y = layer(x), layer(y)
+            if index in _TAPS:
+                squares = (_unit(x) - _unit(y)) ** 2
+                distance = distance + (squares * next(heads).view(1, -1, 1, 1)).sum(1).mean((1, 2))
+        return distance
+
+
+def _unit(activations: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] scaled to unit length over C; zeros stay zeros."""
+    return activations / (activations.norm(dim=1, keepdim=True) + 1e-10)
+
+
+def _published_heads() -> list[torch.Tensor]:
+    """The five heads' weights, [C] each."""
+    if find_spec("torchmetrics") is None:
+        raise UserError(
+            "known_region_lpips reads its heads from torchmetrics, which is not installed: "
+            "pip install 'profi[lpips]', or leave it out of metric.metrics"
+        )
+    with as_file(files("torchmetrics").joinpath(*_HEADS)) as path:
+        state = torch.load(
+            verified_file(str(path), _HEADS_SHA256, "torchmetrics"),
+            map_location="cpu",
+            weights_only=True,
+        )
+    return [state[f"lin{index}.model.1.weight"].flatten() for index in range(len(_WIDTHS))]

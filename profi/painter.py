@@ -1,0 +1,271 @@
+"""The method for a picture or a few: `profi.load(model)(image, mask, prompt)`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, Unpack, overload
+
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from profi.diffusion.sampling import StepState
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.conversions import ImageLike, MaskLike
+from profi.inpainters.devices import resolve_device
+from profi.inpainters.jobs import Job, batches, jobs_of
+from profi.inpainters.readings import READINGS, Reading
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.presets import MODELS, model_source
+from profi.runners.progress import meter
+from profi.types import UserError
+
+# Told (steps done, steps in all).
+Tell = Callable[[int, int], object]
+
+
+class Cancelled(Exception):  # noqa: N818 (an outcome, not an error)
+    """Painting was called off by the caller's own `cancel`."""
+
+
+class Callback(Protocol):
+    """Told after every step."""
+
+    def __call__(self, step: int, total: int, preview: Callable[[], Any]) -> object:
+        """`step` of `total` is done; `preview()` is what the picture would be now.
+
+        A preview costs a pass of the decoder, and only where it is asked for. It has the form of
+        the painter's result; in a list, pictures that are not begun are None.
+        """
+        ...
+
+
+class Choices(TypedDict, total=False):
+    """The choices of `Painter.__call__`, which says what they mean."""
+
+    ablation: str
+    reading: str | Reading
+    steps: int
+    guidance_scale: float
+    positive: str
+    negative: str
+    long_side: int | None
+    blended: bool
+    progress: bool | Tell
+    callback: Callback | None
+    cancel: threading.Event | Callable[[], bool] | None
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Paints images of any size with one model.
+
+    They are fitted to `long_side` pixels and padded to a multiple of `pad_multiple`; of a list, up
+    to `batch_size` of one padded size are painted at once, each as it would be alone (to the
+    precision of floats). Threads wait for one another. Raises UserError for a `pad_multiple` that
+    the model's UNet cannot halve.
+    """
+
+    backbone: Backbone
+    long_side: int = 512
+    pad_multiple: int = 64
+    batch_size: int = 4
+    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        multiple = self.backbone.pixel_multiple
+        if self.pad_multiple < 1 or self.pad_multiple % multiple:
+            raise UserError(
+                f"pad_multiple={self.pad_multiple}: this model needs a multiple of {multiple}"
+            )
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size}: must be at least 1")
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        image: ImageLike,
+        mask: MaskLike,
+        prompt: str,
+        *,
+        seed: int = 0,
+        **choices: Unpack[Choices],
+    ) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        mask: MaskLike | Sequence[MaskLike],
+        prompt: str | Sequence[str],
+        *,
+        seed: int | Sequence[int] = 0,
+        **choices: Unpack[Choices],
+    ) -> list[Image.Image]: ...
+
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        mask: MaskLike | Sequence[MaskLike],
+        prompt: str | Sequence[str],
+        *,
+        seed: int | Sequence[int] = 0,
+        ablation: str = "profi",
+        reading: str | Reading = "released",
+        steps: int = 50,
+        guidance_scale: float = 7.5,
+        positive: str = "",
+        negative: str = "",
+        long_side: int | None = None,
+        blended: bool = True,
+        progress: bool | Tell = False,
+        callback: Callback | None = None,
+        cancel: threading.Event | Callable[[], bool] | None = None,
+    ) -> Image.Image | list[Image.Image]:
+        """Paint `prompt` into the masked part of `image`.
+
+        Any of `image`, `mask`, `prompt` and `seed` may be a list, all lists of one length; what is
+        no list holds for every picture, so one image with a list of seeds gives variants.
+
+        Args:
+            image: a PIL image, numpy array or tensor (`image_tensor` says which).
+            mask: the same, of the image's size (`mask_tensor`); white or True is painted.
+            prompt: what to paint.
+            seed: of the start noise, from 0 to 2^63 - 1.
+            ablation: profi, painta_only, rasg_only, base or vanilla_only.
+            reading: released, paper or a `Reading`.
+            steps: of the sampling, from 1 to 1000.
+            guidance_scale: of classifier-free guidance.
+            positive: appended to the prompt ("prompt, positive").
+            negative: replaces the empty unconditional text.
+            long_side: in pixels, at which to paint; None is the painter's own.
+            blended: keep the given pixels outside the mask, to the last bit.
+            progress: True for a bar on a terminal, or a function of (steps done, steps in all).
+            callback: see `Callback`.
+            cancel: a `threading.Event` or a function, looked at before every step.
+
+        Returns:
+            A PIL image (RGB, 8 bits) in the given image's size; a list of them for a list.
+
+        Raises:
+            UserError: for what breaks the above, an empty mask, a prompt that does not fit.
+            Cancelled: `cancel` said so; the model is as it was before.
+        """
+        side = self.long_side if long_side is None else long_side
+        jobs, alone = jobs_of(image, mask, prompt, seed, side, self.pad_multiple)
+        chosen = READINGS.get(reading) if isinstance(reading, str) else reading
+        if chosen is None:
+            raise UserError(f"reading={reading} is unknown; choose {' or '.join(READINGS)}")
+        sampling = Sampling(
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            positive=positive,
+            negative=negative,
+        )
+        inpainter = StableInpainting(self.backbone, compose(ablation, chosen), sampling)
+        parts = batches(jobs, self.batch_size)
+        total = steps * len(parts)
+        with self._lock, _teller(progress, total) as tell:
+            call = _Call(inpainter, jobs, alone, blended, total, tell, callback, cancel)
+            for part in parts:
+                call.paint(part)
+        return call.result(call.done)
+
+
+@dataclass
+class _Call:
+    """One call of a painter while it runs: `step` steps and the pictures `done`, by index."""
+
+    inpainter: StableInpainting
+    jobs: Sequence[Job]
+    alone: bool
+    blended: bool
+    total: int
+    tell: Tell
+    callback: Callback | None
+    cancel: threading.Event | Callable[[], bool] | None
+    step: int = 0
+    done: dict[int, Image.Image] = field(default_factory=dict)
+
+    def paint(self, part: Sequence[int]) -> None:
+        """Paint the jobs of these indices."""
+        jobs = [self.jobs[i] for i in part]
+        images = torch.stack([job.fitted.image for job in jobs])
+        masks = torch.stack([job.fitted.mask for job in jobs])
+
+        def finished(painted: Tensor) -> dict[int, Image.Image]:
+            pictures = [job.finished(p, self.blended) for job, p in zip(jobs, painted, strict=True)]
+            return dict(zip(part, pictures, strict=True))
+
+        def after_step(state: StepState[object], x_prev: Tensor) -> None:
+            def preview() -> Any:
+                painted = self.inpainter.decode(state.x0_pred, images, masks)
+                return self.result(self.done | finished(painted))
+
+            self.step += 1
+            self.tell(self.step, self.total)
+            if self.callback is not None:
+                self.callback(self.step, self.total, preview)
+            if self.step < self.total:
+                self.check_cancelled()
+
+        self.check_cancelled()
+        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
+        painted = self.inpainter(images, masks, prompts, seeds, after_step=after_step)
+        self.done |= finished(painted)
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled where the caller says so."""
+        asked = self.cancel.is_set if isinstance(self.cancel, threading.Event) else self.cancel
+        if asked is not None and asked():
+            raise Cancelled(f"cancelled after step {self.step} of {self.total}")
+
+    def result(self, pictures: dict[int, Image.Image]) -> Any:
+        """Pictures in the form of the answer; None for one that there is not."""
+        return pictures[0] if self.alone else [pictures.get(i) for i in range(len(self.jobs))]
+
+
+@contextmanager
+def _teller(progress: bool | Tell, total: int) -> Iterator[Tell]:
+    """What is told of every step."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif progress:
+        with meter("painting", total, Console(file=sys.stderr)) as bar:
+            yield lambda _done, _total: bar.advance(1)
+    else:
+        yield lambda _done, _total: None
+
+
+def load(
+    model: str | Path = "mini",
+    device: str = "auto",
+    dtype: str = "float32",
+    long_side: int | None = None,
+) -> Painter:
+    """A painter with a pre-trained inpainting model.
+
+    Args:
+        model: mini (ships with the package), sd15, sd2, dreamshaper8 or sdxl; a local folder in
+            the diffusers layout; or a repository of the Hugging Face Hub (owner/name).
+        device: auto (the best there is), cpu, cuda, cuda:N or mps.
+        dtype: of the UNet: float32, bfloat16 or float16.
+        long_side: in pixels, at which to paint; None is the size that the model was trained at.
+
+    Raises UserError, soon, for what is not there or cannot be loaded.
+    """
+    source = model_source(model)
+    backbone = load_backbone(source, resolve_device("device", device), dtype)
+    preset = MODELS.get(str(model))
+    if preset is not None:
+        side, multiple, batch_size = preset.long_side, preset.pad_multiple, preset.batch_size
+        return Painter(backbone, long_side or side, multiple, batch_size)
+    trained_at = int(backbone.unet.config.sample_size) * backbone.latent_factor
+    return Painter(backbone, long_side or trained_at, backbone.pixel_multiple)

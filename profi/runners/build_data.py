@@ -1,0 +1,106 @@
+"""From the data's settings to triplets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from profi.config import DataConfig, shipped_path
+from profi.data.coco import read_coco, read_listed
+from profi.data.coco2017 import SOURCE, Coco2017, Meter, default_cache, read_sample
+from profi.data.folder import IMAGES, read_folder
+from profi.data.images import image_path
+from profi.data.sample import Candidates, sample_triplets
+from profi.runners.progress import byte_meter
+from profi.types import Triplet, UserError
+
+log = logging.getLogger(__name__)
+
+
+def image_root(data: DataConfig) -> Path:
+    """The folder that the triplets' `file_name`s are in; nothing is fetched."""
+    if data.source == "folder":
+        return shipped_path(data.root) / IMAGES
+    return shipped_path(data.root) if data.root else _coco2017(data).images
+
+
+def data_label(data: DataConfig) -> str:
+    """The sample in a few words."""
+    return f"{data.name}, sample={data.sample}, limit={data.limit}, seed={data.sample_seed}"
+
+
+def load_triplets(
+    data: DataConfig, console: Console | None = None
+) -> tuple[tuple[Triplet, ...], Candidates]:
+    """The sampled triplets, and what they were sampled from; fetches what is to be fetched.
+
+    `console` shows the progress of downloads.
+
+    Raises:
+        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
+            the sampled images (some may be missing: these are set aside when their turn comes);
+            what cannot be downloaded; see `read_coco`, `read_listed` and `read_folder`.
+    """
+    limit, root = data.limit, image_root(data)
+    if data.root and not root.is_dir():
+        raise UserError(f"{root} is no folder: set data.root to the images' folder")
+    if data.source == "folder":
+        candidates = read_folder(shipped_path(data.root))
+    elif data.source == "coco2017":
+        candidates, limit = _val2017(data, lambda name: byte_meter(name, console))
+    else:
+        candidates = read_coco(shipped_path(data.annotations), data.min_area)
+    triplets = sample_triplets(candidates.triplets, limit, data.sample_seed)
+    _check_present(root, triplets)
+    return triplets, candidates
+
+
+def _coco2017(data: DataConfig) -> Coco2017:
+    cache = Path(data.cache).expanduser() if data.cache else default_cache()
+    return Coco2017(cache, SOURCE)
+
+
+def _val2017(data: DataConfig, meter: Meter) -> tuple[Candidates, int | None]:
+    """The candidates, and how many of them are wanted."""
+    dataset = _coco2017(data)
+    # The small files first: what is wrong with them shows before a long download.
+    rows: Sequence[tuple[int, int]] = []
+    if data.sample == "released":
+        path = Path(data.sample_path).expanduser() if data.sample_path else None
+        rows = read_sample(path or dataset.fetched_sample(meter), dataset.source.sample)
+    annotations = _annotations(data) or dataset.fetched_annotations(meter)
+    if data.sample == "released":
+        candidates = read_listed(annotations, rows, dataset.source.n_images)
+    else:
+        candidates = read_coco(annotations, data.min_area)
+    if not data.root:
+        dataset.fetched_images(meter)
+    limit = data.limit
+    # The whole list is what of it has a hull.
+    if limit is not None and limit <= len(rows):
+        limit = min(limit, len(candidates.triplets))
+    return candidates, limit
+
+
+def _annotations(data: DataConfig) -> Path | None:
+    """The annotations that are given: by their setting, or beside the images as MSCOCO has them."""
+    if data.annotations:
+        return shipped_path(data.annotations)
+    usual = shipped_path(data.root).parent / "annotations" / "instances_val2017.json"
+    return usual if data.root and usual.is_file() else None
+
+
+def _check_present(root: Path, triplets: Sequence[Triplet]) -> None:
+    """UserError where most images are missing; a warning where some are."""
+    paths = [image_path(root, triplet) for triplet in triplets]
+    missing = [path for path in paths if not path.is_file()]
+    if 2 * len(missing) > len(paths):
+        raise UserError(
+            f"{len(missing)} of the {len(paths)} sampled images are not in {root} "
+            f"(such as {missing[0].name}): set data.root to the images' folder"
+        )
+    if missing:
+        log.warning("%d images are missing, such as %s", len(missing), missing[0])

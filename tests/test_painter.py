@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image, ImageDraw
+
+import profi
+from profi.config import shipped_path
+from profi.inpainters.ablations import compose
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.conversions import bytes_of, image_tensor, mask_tensor, pil_image
+from profi.inpainters.readings import PAPER, RELEASED
+from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.mini.world import SHIPPED
+from profi.presets import MODELS
+from profi.types import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+ONE_LEVEL = 1  # of 255: a batch's sums are added up in another order.
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng([seed, width, height])
+    small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def disc(width: int, height: int) -> Image.Image:
+    mask = Image.new("L", (width, height))
+    box = (width * 0.25, height * 0.2, width * 0.75, height * 0.8)
+    ImageDraw.Draw(mask).ellipse(box, fill=255)
+    return mask
+
+
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def same_outside(a: Image.Image, b: Image.Image, mask: Image.Image) -> bool:
+    kept = np.asarray(mask) < 128
+    return bool((array(a)[kept] == array(b)[kept]).all())
+
+
+@pytest.fixture
+def painter(backbone: Backbone) -> profi.Painter:
+    """A tiny random model; images of 48 pixels, padded to a multiple of 16."""
+    return profi.Painter(backbone, long_side=48, pad_multiple=16, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def mini() -> profi.Painter:
+    return profi.load("mini", device="cpu")
+
+
+def test_three_lines_paint_a_picture_of_the_embedded_world(mini: profi.Painter) -> None:
+    image = Image.open(SHIPPED / "cpu/data/images/000000000001.png").convert("RGB")
+    mask = disc(64, 64)
+    painted = mini(image, mask, "a banana", steps=3)
+    assert isinstance(painted, Image.Image)
+    assert (painted.mode, painted.size) == ("RGB", (64, 64))
+    assert same_outside(painted, image, mask)
+    inside = np.asarray(mask) > 127
+    assert float(np.abs(array(painted) - array(image))[inside].mean()) > 10
+
+
+@pytest.mark.parametrize("reading", ["paper", "released"])
+def test_it_paints_what_the_inpainter_paints(mini: profi.Painter, reading: str) -> None:
+    """Of an image in the model's size nothing is scaled: the pictures are equal bit for bit."""
+    image, mask = picture(64, 48), disc(64, 48)
+    got = mini(image, mask, "a bus", seed=5, reading=reading, steps=2, blended=False)
+    method = compose("profi", {"paper": PAPER, "released": RELEASED}[reading])
+    paint = StableInpainting(mini.backbone, method, Sampling(num_inference_steps=2))
+    expected = paint(image_tensor(image)[None], mask_tensor(mask)[None], ["a bus"], [5])
+    assert np.array_equal(array(got), array(pil_image(bytes_of(expected[0]))))
+    assert not same_outside(got, image, mask)
+
+
+def test_every_choice_reaches_the_inpainter(painter: profi.Painter) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    usual = array(painter(image, mask, "cat", steps=2))
+    changes: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"ablation": "base"},
+        {"reading": "paper"},
+        {"steps": 3},
+        {"guidance_scale": 2.0},
+        {"positive": "sharp"},
+        {"negative": "blurry"},
+        {"long_side": 64},
+        {"blended": False},
+    ]
+    for change in changes:
+        changed = painter(image, mask, "cat", **{"steps": 2, **change})
+        assert not np.array_equal(usual, array(changed)), change
+    assert np.array_equal(usual, array(painter(image, mask, "cat", steps=2, reading=RELEASED)))
+
+
+@pytest.mark.parametrize("size", [(91, 37), (37, 91), (48, 48), (200, 151), (5, 3)])
+def test_any_size_comes_back_blended_to_the_last_bit(
+    painter: profi.Painter, size: tuple[int, int]
+) -> None:
+    image, mask = picture(*size), disc(*size)
+    painted = painter(image, mask, "cat", steps=1)
+    assert painted.size == size
+    assert same_outside(painted, image, mask)
+    assert not np.array_equal(array(painted), array(image))
+
+
+def test_a_mask_thinner_than_the_model_s_pixels_is_painted(painter: profi.Painter) -> None:
+    image, mask = picture(300, 200), Image.new("L", (300, 200))
+    mask.putpixel((101, 57), 255)
+    painted = painter(image, mask, "cat", steps=1)
+    changed = (array(painted) != array(image)).any(axis=-1)
+    assert changed[57, 101]
+    assert changed.sum() == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK", "I;16"])
+def test_an_image_of_any_mode(painter: profi.Painter, mode: str) -> None:
+    image, mask = picture(60, 40), disc(60, 40)
+    if mode == "I;16":
+        image = Image.fromarray(array(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.linear_gradient("L").resize((60, 40)))
+    painted = painter(image, mask, "cat", steps=1)
+    assert (painted.mode, painted.size) == ("RGB", (60, 40))
+    seen = image_tensor(image)
+    assert same_outside(painted, pil_image(bytes_of(seen)), mask)
+    # Painted on what is seen of it, its 8-bit copy.
+    if mode != "CMYK":
+        assert np.array_equal(
+            array(painted), array(painter(pil_image(bytes_of(seen)), mask, "cat", steps=1))
+        )
+
+
+def test_arrays_and_tensors_are_painted_like_pictures(painter: profi.Painter) -> None:
+    image, mask = picture(60, 40), disc(60, 40)
+    expected = array(painter(image, mask, "cat", steps=1))
+    pixels, hole = np.asarray(image), np.asarray(mask) > 127
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+    for one, other in ((pixels, hole), (tensor, torch.from_numpy(hole)), (pixels / 255, mask)):
+        assert np.array_equal(array(painter(one, other, "cat", steps=1)), expected)
+
+
+def test_a_list_of_mixed_sizes_is_painted_as_each_alone(painter: profi.Painter) -> None:
+    sizes = [(91, 37), (48, 48), (91, 40), (37, 91), (64, 64), (96, 96)]
+    images = [picture(*size, seed=i) for i, size in enumerate(sizes)]
+    masks = [disc(*size) for size in sizes]
+    prompts = ["cat", "red bus", "dog", "cup", "old clock", "cat"]
+    together = painter(images, masks, prompts, seed=range(6), steps=2)
+    assert [p.size for p in together] == sizes
+    for i, one in enumerate(together):
+        alone = painter(images[i], masks[i], prompts[i], seed=i, steps=2)
+        assert np.abs(array(one) - array(alone)).max() <= ONE_LEVEL
+
+
+def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    variants = painter(image, mask, "cat", seed=[3, 4, 3], steps=2)
+    for one, seed in zip(variants, (3, 4, 3), strict=True):
+        alone = painter(image, mask, "cat", seed=seed, steps=2)
+        assert np.abs(array(one) - array(alone)).max() <= ONE_LEVEL
+    assert np.abs(array(variants[0]) - array(variants[1])).max() > 5
+    (only,) = painter([image], mask, "cat", seed=3, steps=2)
+    assert np.array_equal(array(only), array(painter(image, mask, "cat", seed=3, steps=2)))
+
+
+def test_the_last_preview_is_the_picture_and_only_previews_cost(painter: profi.Painter) -> None:
+    decoded: list[int] = []
+    counter = painter.backbone.vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
+    previews: list[Image.Image] = []
+    told: list[tuple[int, int]] = []
+
+    def callback(step: int, total: int, preview: Callable[[], Image.Image]) -> None:
+        told.append((step, total))
+        if step >= 2:
+            previews.append(preview())
+
+    with counter:
+        image, mask = picture(91, 37), disc(91, 37)
+        painted = painter(image, mask, "cat", steps=3, callback=callback)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert len(decoded) == 3
+    # The last step's x0_pred is the result.
+    assert np.array_equal(array(previews[-1]), array(painted))
+    assert previews[0].size == painted.size
+    assert same_outside(previews[0], image, mask)
+    assert not np.array_equal(array(previews[0]), array(painted))
+
+
+def test_previews_of_a_list_have_the_form_of_its_answer(painter: profi.Painter) -> None:
+    sizes = [(48, 48), (48, 20), (48, 48)]
+    seen: list[list[Image.Image | None]] = []
+    progress: list[tuple[int, int]] = []
+    painted = painter(
+        [picture(*size) for size in sizes],
+        [disc(*size) for size in sizes],
+        "cat",
+        steps=2,
+        callback=lambda _step, _total, preview: seen.append(preview()),
+        progress=lambda done, total: progress.append((done, total)),
+    )
+    # The first and the third are of one size, so the second one waits.
+    assert [[p is None for p in pictures] for pictures in seen[:2]] == [[False, True, False]] * 2
+    assert not any(p is None for p in seen[2])
+    assert progress == [(i, 4) for i in (1, 2, 3, 4)]
+    for last, one in zip(seen[-1], painted, strict=True):
+        assert last is not None
+        assert np.array_equal(array(last), array(one))
+
+
+@pytest.mark.parametrize("how", ["event", "function"])
+def test_cancelled_in_the_middle_it_leaves_nothing_behind(painter: profi.Painter, how: str) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    before = array(painter(image, mask, "cat", steps=4))
+    processors = dict(painter.backbone.unet.attn_processors)
+    event = threading.Event()
+    told: list[int] = []
+
+    def progress(done: int, _total: int) -> None:
+        told.append(done)
+        if done == 2:
+            event.set()
+
+    cancel = event if how == "event" else event.is_set
+    with pytest.raises(profi.Cancelled, match="step 2 of 4"):
+        painter(image, mask, "cat", steps=4, progress=progress, cancel=cancel)
+    assert told == [1, 2]
+    assert painter.backbone.unet.attn_processors == processors
+    hooks = [m for m in painter.backbone.unet.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert hooks == []
+    assert np.array_equal(array(painter(image, mask, "cat", steps=4)), before)
+    with pytest.raises(profi.Cancelled, match="step 0 of 4"):
+        painter(image, mask, "cat", steps=4, cancel=event)
+
+
+def test_an_error_of_the_callback_leaves_nothing_behind(painter: profi.Painter) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    before = array(painter(image, mask, "cat", steps=2))
+
+    def fail(step: int, total: int, preview: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        painter(image, mask, "cat", steps=2, callback=fail)
+    assert np.array_equal(array(painter(image, mask, "cat", steps=2)), before)
+
+
+def test_two_threads_do_not_disturb_each_other(painter: profi.Painter) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    expected = [array(painter(image, mask, "cat", steps=3, ablation=a)) for a in ("profi", "base")]
+    got: dict[int, np.ndarray] = {}
+
+    def paint(i: int) -> None:
+        got[i] = array(painter(image, mask, "cat", steps=3, ablation=("profi", "base")[i]))
+
+    threads = [threading.Thread(target=paint, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(got[i], expected[i]) for i in (0, 1))
+
+
+def test_progress_true_is_quiet_where_there_is_no_terminal(
+    painter: profi.Painter, capfd: pytest.CaptureFixture[str]
+) -> None:
+    painter(picture(48, 48), disc(48, 48), "cat", steps=1, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mask": disc(48, 47)}, "mask is 48x47 and image is 48x48"),
+        ({"mask": Image.new("L", (48, 48))}, "mask is empty"),
+        ({"mask": [disc(48, 48), Image.new("L", (48, 48))]}, "mask 1 is empty"),
+        ({"image": "photo.png"}, "image is of type str"),
+        ({"prompt": " "}, "is empty"),
+        ({"prompt": 3}, "prompt is of type int"),
+        ({"prompt": "x" * 40}, "shorten it"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 0.5}, "seed is 0.5"),
+        ({"seed": [1, 2**63]}, "seed 1 is"),
+        ({"seed": [1, 2], "prompt": ["a"]}, "prompt: 1, seed: 2"),
+        ({"prompt": []}, "prompt: 0"),
+        ({"ablation": "best"}, "ablation 'best' is unknown"),
+        ({"reading": "mine"}, "reading=mine is unknown; choose paper or released"),
+        ({"steps": 0}, "num_inference_steps=0"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan"),
+        ({"long_side": 0}, "long_side=0"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_told_in_one_line(
+    painter: profi.Painter, change: dict[str, Any], told: str
+) -> None:
+    given: dict[str, Any] = {"image": picture(48, 48), "mask": disc(48, 48), "prompt": "cat"}
+    with pytest.raises(profi.UserError, match=told) as caught:
+        painter(**{"steps": 1, **given, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_painter_that_does_not_fit_its_model_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(UserError, match="needs a multiple of 16"):
+        profi.Painter(backbone, pad_multiple=8)
+    with pytest.raises(UserError, match="batch_size=0"):
+        profi.Painter(backbone, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["foo", "./nowhere", "/nowhere/at/all", "a/b/c", "~nobody-at-all/x", "../up", ""]
+)
+def test_an_unknown_model_is_refused_at_once(name: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"is unknown: choose mini, .*dreamshaper8") as caught:
+        profi.load(name)
+    assert time.monotonic() - start < 1.0
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_to_be_had_is_refused() -> None:
+    # Tests are offline.
+    with pytest.raises(UserError, match=r"dreamshaper-8-inpainting.*give a local folder"):
+        profi.load("dreamshaper8", device="cpu")
+    with pytest.raises(UserError, match="device=tpu: choose one of auto, cpu"):
+        profi.load("mini", device="tpu")
+    with pytest.raises(UserError, match="device=cuda:99: PyTorch sees no such device"):
+        profi.load("mini", device="cuda:99")
+    with pytest.raises(UserError, match="float32, bfloat16, float16"):
+        profi.load("mini", device="cpu", dtype="int8")
+
+
+def test_a_folder_is_painted_at_the_size_that_it_was_trained_at(mini: profi.Painter) -> None:
+    painter = profi.load(shipped_path("shipped:cpu/inpaint"), device="cpu")
+    assert (painter.long_side, painter.pad_multiple) == (mini.long_side, mini.pad_multiple)
+    assert profi.load("mini", device="cpu", long_side=32).long_side == 32
+
+
+def test_the_presets_are_those_of_the_configuration() -> None:
+    configured = {
+        path.stem: yaml.safe_load(path.read_text("utf-8"))
+        for path in (REPOSITORY / "conf/model").glob("*.yaml")
+    }
+    assert configured.keys() == MODELS.keys()
+    for name, preset in MODELS.items():
+        for key, value in asdict(preset).items():
+            assert configured[name][key] == value, (name, key)
+
+
+def test_import_profi_is_light_and_names_what_there_is() -> None:
+    code = (
+        "import sys, profi; assert set(profi.__all__) <= set(dir(profi)); profi.UserError; "
+        "print([name for name in ('torch', 'diffusers', 'PIL', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    for name in profi.__all__:
+        assert getattr(profi, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        profi.paint  # type: ignore[attr-defined]  # noqa: B018
