@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -94,6 +95,13 @@ def listen(level: str) -> Console:
     return console
 
 
+def overrides() -> tuple[str, ...]:
+    """What was set on the command line; in a sweep, what this job of it has."""
+    if not HydraConfig.initialized():
+        return ()
+    return tuple(HydraConfig.get().overrides.task)
+
+
 def task(composed: DictConfig) -> None:
     """One job: refuse in one line, or run."""
     try:
@@ -101,13 +109,15 @@ def task(composed: DictConfig) -> None:
         console = listen(config.logger.level)
         # torch, diffusers and transformers come in here.
         from profi.libraries import hush_libraries
-        from profi.runners.experiment import Command, run
+        from profi.runners.command import Command
+        from profi.runners.experiment import run
 
         hush_libraries()
         line = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-        table = run(Command(config, line, OmegaConf.to_yaml(composed)), console)
-        if table is not None:
-            console_for(sys.stdout).print(table)
+        command = Command(config, line, OmegaConf.to_yaml(composed), overrides())
+        shown = run(command, console)
+        if shown is not None:
+            shown.print(console_for(sys.stdout))
     except UserError as error:
         # Not an Exception, so that Hydra neither wraps nor decorates it.
         raise refuse(str(error)) from None

@@ -8,7 +8,7 @@ classes are not frozen: OmegaConf takes a frozen schema as one that no YAML may 
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,13 +272,34 @@ class MetricConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where progress is told; every run also writes its own `run.log`."""
+    """Where progress is told; every run also writes its own `run.log`.
 
-    name: str = choice("console")
+    `wandb` tells Weights & Biases too: `project` and `entity` (null: the user's own) say where,
+    `mode=offline` keeps it in the folder `wandb` of `out` for `wandb sync`; `pictures` triplets of
+    each run are shown, the same ones of all runs of the same data.
+    """
+
+    name: str = choice("console", "wandb")
     level: str = choice("info", "debug", "warning", "error")
+    project: str = "profi"
+    entity: str | None = None
+    mode: str = choice("online", "offline")
+    pictures: int = number(32, at_least=0)
 
     def __post_init__(self) -> None:
         _check("logger", self)
+        if not self.project:
+            raise UserError("logger.project= is empty: name the project that the runs go to")
+
+
+@dataclass
+class ReportConfig:
+    """What the report shows: so many triplets can be browsed in its gallery (null: all of them)."""
+
+    gallery: int | None = number(1000, at_least=0, or_null=True)
+
+    def __post_init__(self) -> None:
+        _check("report", self)
 
 
 @dataclass
@@ -339,11 +360,14 @@ class Config:
     """One command: a model, a method, data, metrics, and which stages to run.
 
     `ablations` and `seeds`, where not empty, make one process run every pair of them (that is what
-    an experiment is) in place of the single `ablation` and `seed`. `shard=i/n` takes parts i, i+n,
-    ... (counted from 1) of the `part_size` triplets each that the manifest is cut into.
+    an experiment is) in place of the single `ablation` and `seed`; `models`, named as `model`'s
+    options are, does so for every one of them in place of `model`, one after the other. `shard=i/n`
+    takes parts i, i+n, ... (counted from 1) of the `part_size` triplets each that the manifest is
+    cut into.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    models: dict[str, ModelConfig] = field(default_factory=dict)
     ablation: AblationConfig = field(default_factory=AblationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
@@ -351,6 +375,7 @@ class Config:
     rasg: RASGConfig = field(default_factory=RASGConfig)
     vanilla: VanillaConfig = field(default_factory=VanillaConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stage: str = choice("all", *STAGES[:-1])
     seed: int = number(0, at_least=0)
@@ -380,6 +405,15 @@ class Config:
             self.name in ("", ".", "..") or Path(self.name).name != self.name
         ):
             raise UserError(f"name={self.name}: must be a plain name, it becomes a folder")
+
+        ids = [model.id for model in self.models.values()]
+        if len(set(ids)) != len(ids):
+            raise UserError(f"models={list(self.models)}: two of them have one id")
+
+    @property
+    def per_model(self) -> list[Config]:
+        """These settings once per model."""
+        return [replace(self, model=model, models={}) for model in self.models.values()] or [self]
 
     @property
     def wanted(self) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 # Before any library of the Hub is imported: tests never wait for a network.
@@ -9,6 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -149,6 +152,35 @@ def batch() -> Batch:
     masks[2, 8:60, 2:30] = True
     masks[3] = True
     return Batch(images, masks, ["cat", "red bus", "an old clock", "dog"], [1, 2, 3, 2**62])
+
+
+@pytest.fixture
+def wandb_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B keeps its own files in a folder of the tests, and finds no key and no settings there."""
+    home = str(tmp_path_factory.mktemp("wandb"))
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, home)
+    monkeypatch.setenv("NETRC", f"{home}/netrc")
+    # Set here, so that what the code sets is undone.
+    monkeypatch.setenv("WANDB_DATA_DIR", home)
+    for name in ("WANDB_DATA_DIR", "WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """`load_script("wandb_report")`: a script of the repository as a module."""
+
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

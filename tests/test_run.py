@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from profi.config import Config
 from profi.inpainters.readings import READINGS
+from profi.reports import paper_numbers
 from run import task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -71,6 +72,8 @@ def call(
         (["seed=9223372036854775808"], ["seed=9223372036854775808", "9223372036854775807"]),
         (["sampling.eta=0.1"], ["sampling.eta"]),
         (["metric.metrics=[fid]"], ["fid", "clip_score"]),
+        (["logger.mode=shared"], ["logger.mode=shared", "offline"]),
+        (["report.gallery=-1"], ["report.gallery=-1"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),
 )
@@ -181,6 +184,26 @@ def test_the_experiment_is_table_2_times_three_seeds() -> None:
     wanted = composed("experiment=table2_mini").wanted
     assert [name for name, _ in wanted[::3]] == ["base", "painta_only", "rasg_only", "profi"]
     assert [seed for _, seed in wanted[:3]] == [0, 1, 2]
+
+
+def test_table_2_is_the_paper_s() -> None:
+    config = composed("experiment=table2")
+    assert config.model.id == "Lykon/dreamshaper-8-inpainting"
+    assert (config.data.sample, config.data.limit) == ("released", 10_000)
+    assert config.metric.metrics[:3] == ["clip_score", "accuracy", "aesthetic"]
+    ablations = ["base", "painta_only", "rasg_only", "profi"]
+    assert config.wanted == [(name, seed) for name in ablations for seed in range(5)]
+
+
+def test_table_1_has_its_models_and_one_alone_is_a_command_away() -> None:
+    config = composed("experiment=table1")
+    paper = paper_numbers()
+    for one, option in zip(config.per_model, config.models, strict=True):
+        # A model's name there is the one that `model=` takes; the paper has its rows.
+        alone = composed("experiment=table1", "~models", f"model={option}")
+        assert alone.per_model == [one]
+        rows = set(paper.loc[paper["model"] == one.model.id, "ablation"])
+        assert {name for name, _ in one.wanted} <= rows
 
 
 def test_the_first_user_s_spelling_is_the_same_run() -> None:

@@ -4,41 +4,47 @@ Everything here reads one long DataFrame with a row per score (`statistics.COLUM
 """
 
 from profi.reports.agreement import Agreement, agreement, agreement_facts
+from profi.reports.browse import write_gallery
+from profi.reports.differences import mcnemar, paired_difference
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
-from profi.reports.html import write_report
+from profi.reports.html import Failure, Missing, Page, write_report
+from profi.reports.paper import beside_paper, paper_numbers, paper_table
 from profi.reports.preference import (
     preference_facts,
     preference_over_base,
     preference_probability,
 )
-from profi.reports.statistics import Expected, paired_difference, summarise
-from profi.reports.tables import (
-    paper_table2,
-    render_latex,
-    render_markdown,
-    render_rich,
-    table2,
-    write_csv,
-)
+from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
+from profi.reports.statistics import Expected, summarise
+from profi.reports.tables import Table, difference_table, score_table
 
 __all__ = [
     "Agreement",
     "Expected",
+    "Failure",
     "GalleryChoice",
     "GalleryItem",
+    "Missing",
+    "Page",
+    "Table",
     "agreement",
     "agreement_facts",
+    "beside_paper",
     "choose_gallery",
+    "difference_table",
+    "mcnemar",
     "paired_difference",
-    "paper_table2",
+    "paper_numbers",
+    "paper_table",
     "preference_facts",
     "preference_over_base",
     "preference_probability",
     "render_latex",
     "render_markdown",
     "render_rich",
+    "score_table",
     "summarise",
-    "table2",
     "write_csv",
+    "write_gallery",
     "write_report",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
+from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 
@@ -42,7 +42,21 @@ def outlined(
 def png_bytes(image: np.ndarray) -> bytes:
     """`image` (uint8 [H, W, 3]) as a lossless PNG."""
     buffer = BytesIO()
-    imsave(buffer, image, format="png")
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def thumbnail(image: np.ndarray, side: int = 320) -> bytes:
+    """`image` (uint8 [H, W, 3]) at most `side` pixels long: a JPEG.
+
+    One that is not larger stays as it is, a lossless PNG.
+    """
+    if max(image.shape[:2]) <= side:
+        return png_bytes(image)
+    small = Image.fromarray(image)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    small.save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()
 
 

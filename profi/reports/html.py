@@ -1,24 +1,75 @@
-"""The report: one HTML file that needs nothing else, in any browser, without a network."""
+"""The page: one HTML file with all tables and a few pictures, and a gallery in a folder beside it.
+
+The file needs nothing else and asks nobody: sent without its gallery it lacks the gallery alone,
+and says so.
+"""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from profi.atomic import write_text
+from profi.reports.browse import FOLDER, INDEX, data_uri
+from profi.reports.distributions import HEIGHT, WIDTH, distributions
 from profi.reports.gallery import GalleryItem
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
-from profi.reports.statistics import Expected, paired_difference, row_keys, summarise
-from profi.reports.tables import paper_table2, table2
+from profi.reports.statistics import row_keys
+from profi.reports.tables import Table
 
-_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+# So many failures are listed one by one.
+LISTED = 200
+
+
+class Failure(NamedTuple):
+    """A sample that failed and was not mended since: in which row, of which seed, why."""
+
+    row: str
+    seed: int
+    triplet_id: str
+    stage: str
+    reason: str
+
+
+class Missing(NamedTuple):
+    """What the runs still lack, a line each, and the commands that make just that."""
+
+    lines: list[str]
+    commands: list[str]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows.
+
+    Attributes:
+        scores: the long table (`statistics.COLUMNS`).
+        tables: to print, in order.
+        facts: what is printed above: `experiment` becomes the title, `command` is shown as code;
+            everything else (hashes, versions) as name and value.
+        highlights: pictures that are part of the file.
+        n_browsable: how many triplets the gallery beside the page has (`browse.write_gallery`).
+        failures: what failed.
+        missing: what the runs lack.
+        n_missing: how many scores are missing.
+        remarks: what else the scores say, as name and value, below the tables.
+    """
+
+    scores: pd.DataFrame
+    tables: Sequence[Table]
+    facts: Mapping[str, Any]
+    highlights: Sequence[GalleryItem] = ()
+    n_browsable: int = 0
+    failures: Sequence[Failure] = ()
+    missing: Missing = field(default_factory=lambda: Missing([], []))
+    n_missing: int = 0
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bar(NamedTuple):
@@ -31,7 +82,7 @@ class Bar(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One image of the gallery: `verdict` is "hit", "miss" or "" (not scored)."""
+    """One image of the highlights: `verdict` is "hit", "miss" or "" (not scored)."""
 
     caption: str
     source: str
@@ -40,7 +91,7 @@ class Picture(NamedTuple):
 
 
 class Exhibit(NamedTuple):
-    """One triplet of the gallery."""
+    """One triplet of the highlights."""
 
     triplet_id: str
     prompt: str
@@ -48,89 +99,41 @@ class Exhibit(NamedTuple):
     pictures: list[Picture]
 
 
-def write_report(
-    path: Path,
-    scores: pd.DataFrame,
-    gallery: Sequence[GalleryItem],
-    facts: Mapping[str, Any],
-    expected: Expected | None = None,
-    *,
-    base: str = "base",
-) -> None:
-    """Write the report of `scores` to `path`, one self-contained HTML file.
-
-    Args:
-        path: of the file, which appears whole or not at all.
-        scores: the long table (`statistics.COLUMNS`).
-        gallery: pictures of the chosen triplets, see `gallery.choose_gallery`; only these are
-            embedded.
-        facts: what is printed above: `experiment` becomes the title, `command` is shown as code,
-            `quarantined` is a count; everything else (hashes, versions) as name and value.
-        expected: what every line should hold, see `statistics.summarise`.
-        base: the ablation that differences are taken to.
-
-    Raises:
-        UserError: see `statistics.validate`.
-    """
-    summary = summarise(scores, expected)
+def write_report(path: Path, page: Page) -> None:
+    """Write `page` to `path`; the file appears whole or not at all."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("profi.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = resources.files("profi.reports") / "templates" / "report.html.j2"
-    labels = row_labels(row_keys(summary))
-    text = environment.from_string(template.read_text(encoding="utf-8")).render(
-        title=str(facts.get("experiment", "Report")),
-        command=facts.get("command"),
-        quarantined=int(facts.get("quarantined", 0)),
+    labels = row_labels(row_keys(page.scores))
+    text = environment.get_template("report.html.j2").render(
+        title=str(page.facts.get("experiment", "Report")),
+        command=page.facts.get("command"),
         facts={
             name: value
-            for name, value in facts.items()
-            if name not in ("experiment", "command", "quarantined")
+            for name, value in page.facts.items()
+            if name not in ("experiment", "command")
         },
-        n_nan=int(scores["value"].isna().sum()),
-        n_scores=len(scores),
-        n_missing=int(summary["n_missing"].sum()),
-        table=table2(summary, paper_table2()),
-        differences=_differences(scores, base, labels),
-        base=base,
-        categories=_categories(scores, labels),
-        row_names=list(labels.values()),
-        exhibits=[_exhibit(item) for item in gallery],
+        n_nan=int(page.scores["value"].isna().sum()),
+        n_scores=len(page.scores),
+        n_missing=page.n_missing,
+        missing=page.missing,
+        failures=page.failures[:LISTED],
+        n_failures=len(page.failures),
+        tables=page.tables,
+        remarks=page.remarks,
+        distributions=distributions(page.scores, labels),
+        box=(WIDTH, HEIGHT),
+        categories=_categories(page.scores, labels),
+        exhibits=[_exhibit(item) for item in page.highlights],
+        n_browsable=page.n_browsable,
+        index=f"{FOLDER}/{INDEX}",
+        gallery_folder=FOLDER,
     )
     write_text(path, text)
-
-
-def _differences(
-    scores: pd.DataFrame, base: str, labels: Mapping[RowKey, str]
-) -> list[dict[str, str]]:
-    """Printed paired differences in the tables' order."""
-    lines = {}
-    for line in paired_difference(scores, base).itertuples(index=False):
-        key = RowKey(str(line.model), str(line.ablation), str(line.reading))
-        decimals = metric_style(str(line.metric)).decimals
-        # An interval away from 0 is the news of this table.
-        low, high = float(line.low), float(line.high)
-        better = metric_style(str(line.metric)).higher_is_better
-        sign = ""
-        if low > 0 or high < 0:
-            sign = "up" if (low > 0) == better else "down"
-        lines[key, str(line.metric)] = {
-            "row": labels[key],
-            "metric": metric_style(str(line.metric)).label,
-            "difference": _signed(float(line.difference), decimals),
-            "interval": "–"
-            if math.isnan(low)
-            else f"{_signed(low, decimals)} to {_signed(high, decimals)}",
-            "pairs": f"{line.n_pairs}",
-            "unpaired": f"{line.n_unpaired}" if line.n_unpaired else "",
-            "sign": sign,
-        }
-    metrics = ordered_metrics(scores["metric"].astype(str))
-    return [lines[key, metric] for metric in metrics for key in labels if (key, metric) in lines]
-
-
-def _signed(value: float, decimals: int) -> str:
-    return "–" if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def _categories(
@@ -156,10 +159,7 @@ def _categories(
 
 
 def _exhibit(item: GalleryItem) -> Exhibit:
-    pictures = [
-        Picture("input", data_uri(item.input_png), "", ""),
-        Picture("mask", data_uri(item.masked_png), "", ""),
-    ]
+    pictures = [Picture("input, mask", data_uri(item.masked), "", "")] if item.masked else []
     for label, image in item.outputs.items():
         values = item.scores.get(label, {})
         accuracy = values.get("accuracy", math.nan)
@@ -171,15 +171,3 @@ def _exhibit(item: GalleryItem) -> Exhibit:
         ]
         pictures.append(Picture(label, data_uri(image), " · ".join(printed), verdict))
     return Exhibit(item.triplet_id, item.prompt, item.reason, pictures)
-
-
-def data_uri(image: bytes) -> str:
-    """`image` (PNG, JPEG or WebP bytes) as a data URI.
-
-    Raises:
-        ValueError: none of these.
-    """
-    for magic, kind in _MAGIC.items():
-        if image.startswith(magic):
-            return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
-    raise ValueError(f"not a PNG, JPEG or WebP picture: starts with {image[:8]!r}")

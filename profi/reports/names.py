@@ -8,24 +8,25 @@ from typing import NamedTuple
 
 
 class MetricStyle(NamedTuple):
-    """A metric's printed name, its decimals and which end is the good one."""
+    """How a metric is printed: name, decimals, the good end, and whether a sample is 100 or 0."""
 
     label: str
     decimals: int
     higher_is_better: bool = True
+    hit_or_miss: bool = False
 
 
 # The paper's columns first, in its order and precision (Table 2).
 METRICS: Mapping[str, MetricStyle] = MappingProxyType(
     {
         "clip_score": MetricStyle("CLIP score", 2),
-        "accuracy": MetricStyle("Accuracy, %", 2),
+        "accuracy": MetricStyle("Accuracy, %", 2, hit_or_miss=True),
         "aesthetic": MetricStyle("Aesthetic score", 3),
         "known_region_psnr": MetricStyle("Known region, dB", 2),
         "known_region_lpips": MetricStyle("Known region, LPIPS", 4, higher_is_better=False),
         "pick_score": MetricStyle("PickScore", 3),
-        "accuracy_mmdet": MetricStyle("Accuracy by RTMDet, %", 2),
-        "accuracy_transformers": MetricStyle("Accuracy by transformers, %", 2),
+        "accuracy_mmdet": MetricStyle("Accuracy by RTMDet, %", 2, hit_or_miss=True),
+        "accuracy_transformers": MetricStyle("Accuracy by transformers, %", 2, hit_or_miss=True),
     }
 )
 
@@ -37,6 +38,15 @@ ABLATIONS: Mapping[str, str] = MappingProxyType(
         "rasg_only": "only RASG",
         "profi": "RASG & PAIntA",
         "vanilla_only": "only vanilla guidance",
+    }
+)
+
+# The paper's names of the models.
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "Lykon/dreamshaper-8-inpainting": "DreamShaper 8",
+        "stable-diffusion-v1-5/stable-diffusion-inpainting": "Stable 1.5",
+        "sd2-community/stable-diffusion-2-inpainting": "Stable 2.0",
     }
 )
 
@@ -67,6 +77,19 @@ def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
     )
 
 
+def base_of(row: RowKey, rows: Iterable[RowKey], base: str = "base") -> RowKey | None:
+    """What `row` is compared with: the base of its model and reading.
+
+    Where that reading has no base, the model's only one (the base uses neither mechanism, so a
+    reading may leave it as it is); None where there is none, or `row` is one itself.
+    """
+    bases = [item for item in rows if item.model == row.model and item.ablation == base]
+    same = [item for item in bases if item.reading == row.reading]
+    if row.ablation == base or (not same and len(bases) != 1):
+        return None
+    return (same or bases)[0]
+
+
 def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     """The paper's row names, in order; model and reading are added where they differ."""
     ordered = ordered_rows(rows)
@@ -76,7 +99,7 @@ def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     for row in ordered:
         label = ABLATIONS.get(row.ablation, row.ablation)
         if many_models:
-            label = f"{row.model}: {label}"
+            label = f"{MODELS.get(row.model, row.model)}: {label}"
         if many_readings:
             label = f"{label} ({row.reading})"
         labels[row] = label

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from profi.reports.differences import pairs_with_base
 from profi.reports.names import row_labels
 from profi.reports.statistics import ROW, cluster_bootstrap, row_keys, validate
 
@@ -33,8 +34,7 @@ def preference_over_base(
 ) -> pd.DataFrame:
     """How often a row's picture is preferred to that of `base` for the same triplet and seed.
 
-    A row is paired with the base of its model and reading; where that reading has no base, with
-    the model's only one.
+    Which base a row is paired with: `profi.reports.names.base_of`.
 
     Args:
         scores: the long table of `profi.reports`.
@@ -51,37 +51,28 @@ def preference_over_base(
         UserError: see `profi.reports.statistics.validate`.
     """
     validate(scores)
-    logits = scores[scores["metric"] == metric]
     lines = []
-    for model, group in logits.groupby("model", sort=True):
-        bases = dict(iter(group[group["ablation"] == base].groupby("reading")))
-        others = group[group["ablation"] != base]
-        for (ablation, reading), row in others.groupby(["ablation", "reading"], sort=True):
-            only = next(iter(bases.values())) if len(bases) == 1 else group.iloc[:0]
-            partner = bases.get(reading, only)[["seed", "triplet_id", "value"]]
-            pairs = row.merge(
-                partner, on=["seed", "triplet_id"], how="outer", suffixes=("", "_base")
-            )
-            chance = preference_probability(
-                pairs["value"].to_numpy(dtype=float), pairs["value_base"].to_numpy(dtype=float)
-            )
-            known = ~np.isnan(chance)
-            interval = cluster_bootstrap(
-                chance[known],
-                pairs["image_id"].to_numpy()[known],
-                n_resamples=n_resamples,
-                seed=seed,
-            )
-            lines.append(
-                {
-                    **dict(zip(ROW, (model, ablation, reading), strict=True)),
-                    "probability": float(chance[known].mean()) if known.any() else np.nan,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "n_pairs": int(known.sum()),
-                    "n_unpaired": int((~known).sum()),
-                }
-            )
+    for key, pairs in pairs_with_base(scores, metric, base):
+        chance = preference_probability(
+            pairs["value"].to_numpy(dtype=float), pairs["value_base"].to_numpy(dtype=float)
+        )
+        known = ~np.isnan(chance)
+        interval = cluster_bootstrap(
+            chance[known],
+            pairs["image_id"].to_numpy()[known],
+            n_resamples=n_resamples,
+            seed=seed,
+        )
+        lines.append(
+            {
+                **key._asdict(),
+                "probability": float(chance[known].mean()) if known.any() else np.nan,
+                "low": interval.low,
+                "high": interval.high,
+                "n_pairs": int(known.sum()),
+                "n_unpaired": int((~known).sum()),
+            }
+        )
     columns = [*ROW, "probability", "low", "high", "n_pairs", "n_unpaired"]
     return pd.DataFrame(lines, columns=columns)
 

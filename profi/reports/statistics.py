@@ -1,4 +1,4 @@
-"""Means, intervals and paired differences of scores, with what is missing counted.
+"""Means and intervals of scores, with what is missing counted.
 
 Two sources of chance are kept apart, as in the paper's tables: over several seeds an interval
 is the t-interval of the run means (what another run would give on the same images); with one
@@ -202,61 +202,3 @@ def summarise(
             }
         )
     return pd.DataFrame(lines)
-
-
-def paired_difference(
-    scores: pd.DataFrame,
-    base: str = "base",
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How much each ablation differs from `base` on the same (triplet, seed).
-
-    A row is paired with the base of its model and reading; where that reading has no base, with
-    the model's only one (the base uses neither mechanism, so a reading may leave it as it is).
-
-    Returns:
-        Columns model, ablation, reading, metric, difference (mean), low, high (bootstrap over
-        images), n_pairs, n_unpaired (pairs where either side is absent or NaN).
-
-    Raises:
-        UserError: see `validate`.
-    """
-    validate(scores)
-    cell = ["seed", "triplet_id"]
-    lines = []
-    for (model, metric), group in scores.groupby(["model", "metric"], sort=True):
-        bases = dict(iter(group[group["ablation"] == base].groupby("reading")))
-        others = group[group["ablation"] != base]
-        for (ablation, reading), row in others.groupby(["ablation", "reading"], sort=True):
-            fallback = next(iter(bases.values())) if len(bases) == 1 else group.iloc[:0]
-            partner = bases.get(reading, fallback)
-            pairs = row.merge(
-                partner[[*cell, "value"]], on=cell, how="outer", suffixes=("", "_base")
-            )
-            difference = (pairs["value"] - pairs["value_base"]).to_numpy(dtype=float)
-            known = ~np.isnan(difference)
-            interval = cluster_bootstrap(
-                difference[known],
-                pairs["image_id"].to_numpy()[known],
-                confidence=confidence,
-                n_resamples=n_resamples,
-                seed=seed,
-            )
-            lines.append(
-                {
-                    "model": model,
-                    "ablation": ablation,
-                    "reading": reading,
-                    "metric": metric,
-                    "difference": float(difference[known].mean()) if known.any() else math.nan,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "n_pairs": int(known.sum()),
-                    "n_unpaired": int((~known).sum()),
-                }
-            )
-    columns = [*ROW, "metric", "difference", "low", "high", "n_pairs", "n_unpaired"]
-    return pd.DataFrame(lines, columns=columns)

@@ -1,31 +1,39 @@
-"""Table 2 of the paper: in the terminal, as Markdown, LaTeX and CSV."""
+"""What the tables of a report hold; `profi.reports.render` prints them.
+
+Rows are models x ablations: with one model they are those of the paper's Table 2, with several
+those of its Table 1. Our scores and their paired differences to
+the base are here, ours beside the paper's own numbers in `profi.reports.paper`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import pandas as pd
-from rich.table import Table as RichTable
 
+from profi.reports.differences import CLUSTERED, EXACT
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
-from profi.reports.statistics import BOOTSTRAP
+from profi.reports.statistics import BOOTSTRAP, row_keys
 
-PAPER_TITLE = "paper (DreamShaper 8, MSCOCO)"
-_INCOMPLETE_MARK, _BOOTSTRAP_MARK, _NAN_MARK = "*", "†", "‡"
+NOTHING = "–"
+INCOMPLETE_MARK, BOOTSTRAP_MARK, NAN_MARK = "*", "†", "‡"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One printed number; `text` is "–" where there is none; `published` is not ours."""
+    """One printed entry.
+
+    `text` is NOTHING where there is no number; `published` is not ours; `tone` is "up" or "down"
+    where an interval says so.
+    """
 
     text: str
     best: bool = False
     marks: str = ""
     published: bool = False
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,58 +43,70 @@ class Table:
     `rows` maps a row's name to one cell per column; `notes` explain the marks that occur.
     """
 
+    title: str
     columns: tuple[str, ...]
     rows: dict[str, tuple[Cell, ...]]
     notes: tuple[str, ...]
 
 
-def paper_table2() -> pd.DataFrame:
-    """The paper's Table 2: columns ablation, metric, mean, half_width (95 %, 5 seeds)."""
-    source = resources.files("profi.reports") / "reference" / "table2.csv"
-    with source.open("r", encoding="utf-8") as file:
-        return pd.read_csv(file)
+def score_table(summary: pd.DataFrame) -> Table:
+    """Our scores: a row per (model, ablation, reading), a column per metric, in the paper's order.
+
+    The best complete entry of a column is marked, and what is incomplete, of one seed, or without
+    some scores that could not be computed.
+    """
+    metrics = ordered_metrics(summary["metric"])
+    lines = lines_of(summary)
+    best = {metric: _best(summary, metric) for metric in metrics}
+    rows = {
+        label: tuple(
+            measured(lines.get((*key, metric)), metric, best[metric]) for metric in metrics
+        )
+        for key, label in row_labels(row_keys(summary)).items()
+    }
+    columns = tuple(metric_style(metric).label for metric in metrics)
+    return Table("Scores", columns, rows, notes_of(summary))
 
 
-def table2(summary: pd.DataFrame, reference: pd.DataFrame | None = None) -> Table:
-    """Lay out what `statistics.summarise` returned.
+def difference_table(
+    differences: pd.DataFrame, labels: Mapping[RowKey, str], base: str = "base"
+) -> Table | None:
+    """The paired differences to the base: mean [95 % interval], and McNemar's test.
 
     Args:
-        summary: one line per (model, ablation, reading, metric).
-        reference: such as `paper_table2()`; its numbers get columns of their own, since they
-            are of another model and other images than most runs.
+        differences: what `differences.paired_difference` returned.
+        labels: the rows' printed names, in order (`names.row_labels`).
+        base: the ablation that they are to.
 
     Returns:
-        Rows and columns in the paper's order, the best complete entry of a column marked.
+        None where no row has a base.
     """
-    keys = [
-        RowKey(str(model), str(ablation), str(reading))
-        for model, ablation, reading in zip(
-            summary["model"], summary["ablation"], summary["reading"], strict=True
-        )
-    ]
-    labels = row_labels(keys)
-    metrics = ordered_metrics(summary["metric"])
-    lines = {
-        (key, metric): line
-        for key, metric, (_, line) in zip(keys, summary["metric"], summary.iterrows(), strict=True)
-    }
-    best = {metric: _best(summary, metric) for metric in metrics}
-    columns = [metric_style(metric).label for metric in metrics]
-    rows: dict[str, list[Cell]] = {}
+    if differences.empty or not differences["n_pairs"].any():
+        return None
+    metrics = ordered_metrics(differences["metric"])
+    lines = lines_of(differences)
+    columns: list[str] = []
+    for metric in metrics:
+        columns.append(metric_style(metric).label)
+        if metric_style(metric).hit_or_miss:
+            columns += ["gained / lost", "McNemar p"]
+    rows: dict[str, tuple[Cell, ...]] = {}
     for key, label in labels.items():
-        rows[label] = [
-            _measured(lines.get((key, metric)), metric, best[metric]) for metric in metrics
-        ]
-    if reference is not None:
-        shown = [metric for metric in metrics if metric in set(reference["metric"])]
-        columns += [f"{metric_style(metric).label} – {PAPER_TITLE}" for metric in shown]
-        for key, label in labels.items():
-            rows[label] += [_printed(reference, key.ablation, metric) for metric in shown]
+        if any((*key, metric) in lines for metric in metrics):
+            cells = [cell for m in metrics for cell in _gain(lines.get((*key, m)), m)]
+            rows[label] = tuple(cells)
     return Table(
-        tuple(columns),
-        {label: tuple(cells) for label, cells in rows.items()},
-        _notes(summary),
+        f"Paired differences to {base}", tuple(columns), rows, _difference_notes(differences)
     )
+
+
+def lines_of(frame: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
+    """The lines by (model, ablation, reading, metric)."""
+    key = ["model", "ablation", "reading", "metric"]
+    return {
+        (str(line["model"]), str(line["ablation"]), str(line["reading"]), str(line["metric"])): line
+        for _, line in frame.drop_duplicates(key).iterrows()
+    }
 
 
 def _best(summary: pd.DataFrame, metric: str) -> float:
@@ -99,129 +119,94 @@ def _best(summary: pd.DataFrame, metric: str) -> float:
     return round(float(value), style.decimals)
 
 
-def _number(mean: float, half_width: float, decimals: int) -> str:
+def number(mean: float, half_width: float, decimals: int) -> str:
+    """`25.61 ± 0.02`, without what is NaN."""
     if math.isnan(mean):
-        return "–"
+        return NOTHING
     if math.isnan(half_width):
         return f"{mean:.{decimals}f}"
     return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
-def _measured(line: pd.Series | None, metric: str, best: float) -> Cell:
+def signed(value: float, decimals: int) -> str:
+    """With a sign, a true minus; NOTHING for NaN."""
+    return NOTHING if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def measured(line: pd.Series | None, metric: str, best: float) -> Cell:
+    """The cell of a line of the summary, with its marks."""
     if line is None:
-        return Cell("–")
+        return Cell(NOTHING)
     decimals = metric_style(metric).decimals
     marks = [
-        (bool(line["incomplete"]), _INCOMPLETE_MARK),
-        (line["interval"] == BOOTSTRAP, _BOOTSTRAP_MARK),
-        (int(line["n_nan"]) > 0, _NAN_MARK),
+        (bool(line["incomplete"]), INCOMPLETE_MARK),
+        (line["interval"] == BOOTSTRAP, BOOTSTRAP_MARK),
+        (int(line["n_nan"]) > 0, NAN_MARK),
     ]
     mean = float(line["mean"])
     return Cell(
-        _number(mean, float(line["half_width"]), decimals),
+        number(mean, float(line["half_width"]), decimals),
         best=not bool(line["incomplete"]) and round(mean, decimals) == best,
         marks="".join(mark for present, mark in marks if present),
     )
 
 
-def _printed(reference: pd.DataFrame, ablation: str, metric: str) -> Cell:
-    found = reference[(reference["ablation"] == ablation) & (reference["metric"] == metric)]
-    if found.empty:
-        return Cell("–", published=True)
-    line = found.iloc[0]
-    decimals = metric_style(metric).decimals
-    return Cell(_number(float(line["mean"]), float(line["half_width"]), decimals), published=True)
+def _gain(line: pd.Series | None, metric: str) -> list[Cell]:
+    style = metric_style(metric)
+    if line is None or not line["n_pairs"]:
+        return [Cell(NOTHING)] * (3 if style.hit_or_miss else 1)
+    low, high = float(line["low"]), float(line["high"])
+    text, tone = signed(float(line["difference"]), style.decimals), ""
+    if not math.isnan(low):
+        text += f" [{signed(low, style.decimals)}, {signed(high, style.decimals)}]"
+    if low > 0 or high < 0:
+        tone = "up" if (low > 0) == style.higher_is_better else "down"
+    cells = [Cell(text, marks=INCOMPLETE_MARK if line["n_unpaired"] else "", tone=tone)]
+    if style.hit_or_miss:
+        p_value = float(line["p_value"])
+        printed = "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+        cells += [Cell(f"{line['n_gained']} / {line['n_lost']}"), Cell(printed)]
+    return cells
 
 
-def _notes(summary: pd.DataFrame) -> tuple[str, ...]:
+def notes_of(summary: pd.DataFrame) -> tuple[str, ...]:
+    """What the marks that occur mean, and over how much the means are."""
     notes = []
     if summary["incomplete"].any():
         n_missing = int(summary["n_missing"].sum())
         notes.append(
-            f"{_INCOMPLETE_MARK} incomplete: {n_missing} scores of the wanted triplets and seeds "
+            f"{INCOMPLETE_MARK} incomplete: {n_missing} scores of the wanted triplets and seeds "
             "are missing; not comparable"
         )
     if (summary["interval"] == BOOTSTRAP).any():
-        notes.append(f"{_BOOTSTRAP_MARK} one seed: 95 % interval by bootstrap over images")
+        notes.append(f"{BOOTSTRAP_MARK} one seed: 95 % interval by bootstrap over images")
     if (summary["n_nan"] > 0).any():
         n_nan = int(summary["n_nan"].sum())
-        notes.append(f"{_NAN_MARK} without {n_nan} scores that could not be computed (NaN)")
-    seeds = sorted(set(summary["n_seeds"]))
-    triplets = sorted(set(summary["n_triplets"]))
-    notes.append(f"{_span(seeds)} seed(s), {_span(triplets)} triplet(s); mean ± 95 % interval")
+        notes.append(f"{NAN_MARK} without {n_nan} scores that could not be computed (NaN)")
+    seeds, triplets = _span(summary["n_seeds"]), _span(summary["n_triplets"])
+    notes.append(f"{seeds} seed(s), {triplets} triplet(s); mean ± 95 % interval")
     return tuple(notes)
 
 
-def _span(numbers: list[int]) -> str:
-    first, last = int(numbers[0]), int(numbers[-1])
+def _difference_notes(differences: pd.DataFrame) -> tuple[str, ...]:
+    notes = []
+    if differences["n_unpaired"].any():
+        notes.append(
+            f"{INCOMPLETE_MARK} up to {int(differences['n_unpaired'].max())} pairs lack a side and "
+            "are left out"
+        )
+    pairs = _span(differences["n_pairs"])
+    notes.append(f"{pairs} pairs of one triplet and seed; [95 % interval by bootstrap over images]")
+    tests = set(differences["test"])
+    if CLUSTERED in tests:
+        notes.append(
+            "McNemar's test with the pairs of one image taken together (Yang et al., 2010)"
+        )
+    elif EXACT in tests:
+        notes.append("McNemar's test, exact")
+    return tuple(notes)
+
+
+def _span(numbers: pd.Series) -> str:
+    first, last = int(numbers.min()), int(numbers.max())
     return str(first) if first == last else f"{first} to {last}"
-
-
-def render_rich(table: Table, title: str = "") -> RichTable:
-    """For the terminal; the notes are its caption."""
-    result = RichTable(title=title or None, caption="\n".join(table.notes))
-    result.add_column("")
-    for column in table.columns:
-        result.add_column(column, justify="right")
-    for label, cells in table.rows.items():
-        texts = [
-            f"[bold]{cell.text}[/bold]{cell.marks}" if cell.best else cell.text + cell.marks
-            for cell in cells
-        ]
-        result.add_row(label, *texts)
-    return result
-
-
-def render_markdown(table: Table) -> str:
-    """A GitHub table, the best entries bold, the notes below."""
-    lines = [
-        "| | " + " | ".join(table.columns) + " |",
-        "|---|" + "---:|" * len(table.columns),
-    ]
-    for label, cells in table.rows.items():
-        lines.append(f"| {label} | " + " | ".join(_marked(cell, "**{}**") for cell in cells) + " |")
-    lines += ["", *(f"{_markdown_text(note)}  " for note in table.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_text(text: str) -> str:
-    return text.replace(_INCOMPLETE_MARK, r"\*")
-
-
-def _marked(cell: Cell, bold: str, escape: Callable[[str], str] = _markdown_text) -> str:
-    text = bold.format(cell.text) if cell.best else cell.text
-    return text + escape(cell.marks)
-
-
-def render_latex(table: Table) -> str:
-    """A booktabs `tabular`, the best entries bold, the notes as comments above."""
-    lines = [f"% {note}" for note in table.notes]
-    lines.append(r"\begin{tabular}{l" + "r" * len(table.columns) + "}")
-    lines.append(r"\toprule")
-    lines.append(" & ".join(["", *(_latex_text(column) for column in table.columns)]) + r" \\")
-    lines.append(r"\midrule")
-    for label, cells in table.rows.items():
-        texts = []
-        for cell in cells:
-            text = cell.text.replace("±", r"$\pm$").replace("–", "--")
-            marks = f"$^{{{_latex_marks(cell.marks)}}}$" if cell.marks else ""
-            texts.append((rf"\textbf{{{text}}}" if cell.best else text) + marks)
-        lines.append(" & ".join([_latex_text(label), *texts]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_text(text: str) -> str:
-    for character in "&%_#$":
-        text = text.replace(character, "\\" + character)
-    return text.replace("–", "--")
-
-
-def _latex_marks(marks: str) -> str:
-    return marks.replace(_BOOTSTRAP_MARK, r"\dagger").replace(_NAN_MARK, r"\ddagger")
-
-
-def write_csv(summary: pd.DataFrame, path: Path) -> None:
-    """`summary` unrounded, one line per row and metric (see `statistics.summarise`)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    summary.to_csv(path, index=False)

@@ -3,76 +3,81 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from profi.config import Config, ReadingConfig, parse_shard
+from profi.config import Config
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.metrics import Metric
+from profi.reports.names import RowKey
 from profi.runners import build, build_metrics
 from profi.runners.build_data import data_label, image_root, load_triplets
+from profi.runners.command import Command, check_writable, group_of, report_folder
 from profi.runners.generate import Plan, generate
 from profi.runners.progress import meter
-from profi.runners.provenance import part_facts_of
-from profi.runners.report import PAGE, report
+from profi.runners.provenance import environment, part_facts_of
+from profi.runners.report import PAGE, Request, Shown, report
+from profi.runners.run_log import GuardedLog, RunLogs
 from profi.runners.score import originals_of, score
 from profi.runners.spec import RunFolder, find_run, open_run, run_spec, settings_of
-from profi.runners.survey import Entry, latest_scores
+from profi.runners.survey import Absent, Entry, latest_scores
+from profi.runners.telling import identity, run_logs, tell_results
 from profi.stores.parts import part_indices
 from profi.stores.scores import scores_folder_name
-from profi.types import Triplet, UserError, digest
+from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_READING = ReadingConfig().name
+#: The data and the metrics (conf/data, conf/metric) that the paper's numbers are of.
+PAPERS_OWN = ("coco2017", "paper")
 
 
-@dataclass(frozen=True)
-class Command:
-    """What was asked: the settings, the command line and the settings as text."""
+def run(command: Command, console: Console) -> Shown | None:
+    """Run the wanted stages, with progress on `console`; returns what the report stage shows.
 
-    config: Config
-    line: str
-    text: str
-
-    @property
-    def out(self) -> Path:
-        """The folder of all runs."""
-        return Path(self.config.out).expanduser()
-
-    @property
-    def shard(self) -> tuple[int, int]:
-        """(index from 0, count)."""
-        return parse_shard(self.config.shard)
-
-    def wants(self, stage: str) -> bool:
-        """Whether a stage is to be run."""
-        return self.config.stage in (stage, "all")
-
-
-def run(command: Command, console: Console) -> Table | None:
-    """Run the wanted stages, with progress on `console`; returns the table of the report stage.
-
-    Whatever can be refused is refused before a folder is made: the data are read and every model
-    is loaded first.
+    Whatever can be refused is refused before a folder is made: the data are read and the models
+    are loaded first (of several, one at a time, each when its turn comes).
 
     Raises:
-        UserError: see the stages and `profi.runners.build`.
+        UserError: see the stages and `profi.runners.build`; nothing is painted.
     """
     config = command.config
-    _check_writable(command.out)
+    check_writable(command.out)
+    metrics: list[Metric] = []
+    if command.wants("score"):
+        metrics = build_metrics.load_metrics(config.metric, config.model.device)
+    logs = run_logs(config, command.out)
+    entries: list[Entry] = []
+    absent: list[Absent] = []
+    for one in config.per_model:
+        for item in _run_model(replace(command, config=one), metrics, logs, console):
+            if isinstance(item, Entry):
+                entries.append(item)
+            else:
+                absent.append(item)
+    if not entries:
+        raise UserError(
+            f"nothing painted with these settings for ablation={absent[0].key.ablation} "
+            f"seed={absent[0].seed} in {command.out}: run stage=generate with them first"
+        )
+    return _report(command, entries, absent, metrics, logs) if command.wants("report") else None
+
+
+def _run_model(
+    command: Command, metrics: Sequence[Metric], logs: RunLogs, console: Console
+) -> list[Entry | Absent]:
+    """Every wanted (ablation, seed) of one model, painted and scored as far as is wanted."""
+    config = command.config
     triplets: tuple[Triplet, ...] = ()
     images = ""
     inpainters: dict[str, StableInpainting] = {}
@@ -88,33 +93,32 @@ def run(command: Command, console: Console) -> Table | None:
         backbone = build.load_model(config.model)
         names = dict.fromkeys(name for name, _ in config.wanted)
         inpainters = {name: _checked(config, backbone, name) for name in names}
-    metrics: list[Metric] = []
-    if command.wants("score"):
-        metrics = build_metrics.load_metrics(config.metric, config.model.device)
-
-    entries = []
+    folders = {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
+    items: list[Entry | Absent] = []
     for ablation, seed in config.wanted:
+        key = RowKey(config.model.id, ablation, build.reading_label(config))
+        inpainter = inpainters.get(ablation)
         folder = (
-            _generate(command, inpainters[ablation], ablation, seed, triplets, images, console)
-            if command.wants("generate")
-            else _found(command, ablation, seed)
+            _found(command, ablation, seed)
+            if inpainter is None
+            else _opened(command, inpainter, ablation, seed, triplets, images)
         )
-        label = build.reading_label(config)
-        entries.append(Entry(folder, config.model.id, ablation, label, seed))
-    if command.wants("score"):
-        for entry in entries:
-            _score(command, entry, metrics, console)
-    return _report(command, entries, metrics) if command.wants("report") else None
-
-
-def _check_writable(out: Path) -> None:
-    """UserError where runs could not be written, before anything is loaded."""
-    there = out
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no folder" if not there.is_dir() else "cannot be written to"
-        raise UserError(f"out={out}: {there} {what}; name another folder with out=...")
+        if folder is None:
+            items.append(Absent(key, seed))
+            log.warning("%s seed %d: nothing painted, left out", ablation, seed)
+            continue
+        entry = Entry(folder, *key, seed)
+        items.append(entry)
+        if inpainter is None and not metrics:
+            continue
+        with logs.of(identity(entry, config, group_of(command))) as told:
+            if inpainter is not None:
+                _paint(command, entry, inpainter, triplets, told, console)
+            if metrics:
+                _score(command, entry, metrics, told, console)
+                root = image_root(config.data)
+                tell_results(told, entry, folders, root, config.logger.pictures)
+    return items
 
 
 def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
@@ -128,32 +132,51 @@ def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpaint
     return build.inpainter(config, backbone, ablation)
 
 
-def _generate(
+def _opened(
     command: Command,
     inpainter: StableInpainting,
     ablation: str,
     seed: int,
     triplets: Sequence[Triplet],
     images: str,
-    console: Console,
 ) -> RunFolder:
+    """The run's folder, with its records."""
     config = command.config
-    spec = run_spec(config, inpainter, seed, triplets, images)
-    facts = part_facts_of(spec.environment, config.model.batch_size)
-    folder = open_run(
+    return open_run(
         command.out,
-        spec,
+        run_spec(config, inpainter, seed, triplets, images),
         settings_of(config, ablation, seed),
         triplets,
         command.text,
         command.line,
     )
-    plan = Plan.of(config, seed, command.shard)
+
+
+def _found(command: Command, ablation: str, seed: int) -> RunFolder | None:
+    """The run that an earlier command painted at least a part of."""
+    folder = find_run(command.out, settings_of(command.config, ablation, seed))
+    return folder if folder is not None and part_indices(folder.generations) else None
+
+
+def _paint(
+    command: Command,
+    entry: Entry,
+    inpainter: StableInpainting,
+    triplets: Sequence[Triplet],
+    told: GuardedLog,
+    console: Console,
+) -> None:
+    plan = Plan.of(command.config, entry.seed, command.shard)
     device: torch.device = inpainter.backbone.device
-    label = f"paint {ablation} seed {seed}"
-    with _logged(folder), meter(label, _share(command, triplets), console) as progress:
+    facts = part_facts_of(environment(device), command.config.model.batch_size)
+    label = f"paint {entry.ablation} seed {entry.seed}"
+    listener = partial(told.progress, "paint")
+    with (
+        _logged(entry.run),
+        meter(label, _share(command, triplets), console, listener) as progress,
+    ):
         start = time.monotonic()
-        tally = generate(folder, inpainter, triplets, plan, device, progress, facts)
+        tally = generate(entry.run, inpainter, triplets, plan, device, progress, facts)
         log.info(
             "%s: %d painted in %.0f s, %d there before, %d failed (%s)",
             label,
@@ -161,29 +184,26 @@ def _generate(
             time.monotonic() - start,
             tally.kept,
             tally.failed,
-            folder.root,
+            entry.run.root,
         )
-    return folder
 
 
-def _found(command: Command, ablation: str, seed: int) -> RunFolder:
-    """The run that an earlier command painted."""
-    settings = settings_of(command.config, ablation, seed)
-    folder = find_run(command.out, settings)
-    if folder is None or not part_indices(folder.generations):
-        raise UserError(
-            f"nothing painted with these settings for ablation={ablation} seed={seed} "
-            f"in {command.out}: run stage=generate with them first"
-        )
-    return folder
-
-
-def _score(command: Command, entry: Entry, metrics: Sequence[Metric], console: Console) -> None:
+def _score(
+    command: Command,
+    entry: Entry,
+    metrics: Sequence[Metric],
+    told: GuardedLog,
+    console: Console,
+) -> None:
     config, folder = command.config, entry.run
     triplets = read_manifest(folder.manifest)
     label = f"score {entry.ablation} seed {entry.seed}"
     originals = originals_of(Plan.of(config, entry.seed, command.shard))
-    with _logged(folder), meter(label, _share(command, triplets), console) as progress:
+    listener = partial(told.progress, "score")
+    with (
+        _logged(folder),
+        meter(label, _share(command, triplets), console, listener) as progress,
+    ):
         tally = score(
             folder, metrics, triplets, originals, config.metric.batch_size, progress, command.shard
         )
@@ -202,38 +222,47 @@ def _share(command: Command, triplets: Sequence[Triplet]) -> int:
     return sum(len(part) for _, part in plan.share(triplets))
 
 
-def _report(command: Command, entries: Sequence[Entry], metrics: Sequence[Metric]) -> Table:
+def _report(
+    command: Command,
+    entries: Sequence[Entry],
+    absent: Sequence[Absent],
+    metrics: Sequence[Metric],
+    logs: RunLogs,
+) -> Shown:
     config = command.config
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
+    data_root = image_root(config.data)
     if not folders:
         required = build_metrics.required_identity(config.metric)
         folders = latest_scores(entries, config.metric.metrics, required)
+        # Scored by other commands, which may have told nobody.
+        for entry in entries:
+            one = next(one for one in config.per_model if one.model.id == entry.model)
+            with logs.of(identity(entry, one, group_of(command))) as told:
+                tell_results(told, entry, folders, data_root, config.logger.pictures)
     facts: dict[str, Any] = {
         "experiment": config.name or f"{config.model.id}: {', '.join(e.ablation for e in entries)}",
         "command": command.line,
-        "model": config.model.id,
+        "model": ", ".join(one.model.id for one in config.per_model),
         "reading": entries[0].reading,
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
         "data": data_label(config.data),
     }
     folder = report_folder(command, entries)
-    table = report(folder, entries, folders, image_root(config.data), facts)
+    request = Request(
+        entries=entries,
+        absent=absent,
+        folders=folders,
+        data_root=data_root,
+        facts=facts,
+        beside_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
+        gallery=config.report.gallery,
+        overrides=command.overrides,
+        models={model.id: option for option, model in config.models.items()},
+    )
+    shown = report(folder, request)
     log.info("report: %s", folder / PAGE)
-    return table
-
-
-def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
-    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
-
-    A reading other than the paper's is added to the name, so that one experiment in two readings
-    leaves two reports: `table2_mini-released`, `table2_mini-paper-eta=0.05`.
-    """
-    ids = [entry.run.run_id for entry in entries]
-    if command.config.name is None:
-        return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
-    label = build.reading_label(command.config)
-    suffix = "" if label == DEFAULT_READING else "-" + label.replace(", ", "-")
-    return command.out / "reports" / f"{command.config.name}{suffix}"
+    return shown
 
 
 @contextmanager

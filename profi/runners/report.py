@@ -1,93 +1,194 @@
-"""Reporting: the scores of an experiment's runs -> table files and one HTML page."""
+"""Reporting: the scores of an experiment's runs -> table files and an HTML page with a gallery."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.console import Console
 
 from profi import reports
 from profi.atomic import write_text
-from profi.data.images import load_image
-from profi.data.masks import triplet_mask
-from profi.reports.figures import outlined
-from profi.reports.names import row_labels
-from profi.runners.generate import png_of
+from profi.reports.browse import FOLDER
+from profi.reports.names import RowKey, row_labels
+from profi.runners import missing
+from profi.runners.gallery import gallery_items, standing_failures
 from profi.runners.provenance import APART, SEPARATOR, merged
 from profi.runners.spec import run_record
-from profi.runners.survey import (
-    Entry,
-    Survey,
-    check_comparable,
-    collect,
-    expected,
-    pictures,
-    survey,
-)
-from profi.types import Triplet, UserError
+from profi.runners.survey import Absent, Entry, Survey, check_comparable, collect, expected, survey
+from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
-GALLERY = 24
+HIGHLIGHTS = 12
 PAGE = "report.html"
 NOT_PAINTED = "images not painted"
 
 
-def report(
-    folder: Path,
-    entries: Sequence[Entry],
-    folders: Mapping[str, str],
-    data_root: Path,
-    facts: Mapping[str, Any],
-) -> Table:
-    """Write `report.html`, `table.{csv,md,tex}` and `scores.parquet` into `folder`.
+@dataclass(frozen=True)
+class Shown:
+    """A report for a terminal: its tables, and lines of what is missing."""
 
-    Returns:
-        The table for a terminal.
+    tables: Sequence[reports.Table]
+    lines: Sequence[str]
+
+    def print(self, console: Console) -> None:
+        """The lines as they are: a command that is cut or wrapped cannot be given again."""
+        for table in self.tables:
+            console.print(reports.render_rich(table))
+        for line in self.lines:
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a report is made of.
+
+    Attributes:
+        entries: the runs that there are, in order.
+        absent: those of which there is nothing.
+        folders: per metric, the scores' folder in every run (`survey.latest_scores`).
+        data_root: the images' folder.
+        facts: for the page's head.
+        beside_paper: whether the scores are on the paper's scales.
+        gallery: how many triplets can be browsed; None for all.
+        overrides: of the command, to tell narrower ones.
+        models: a model's id to its option, see `missing.tell`.
+    """
+
+    entries: Sequence[Entry]
+    absent: Sequence[Absent]
+    folders: Mapping[str, str]
+    data_root: Path
+    facts: Mapping[str, Any]
+    beside_paper: bool
+    gallery: int | None
+    overrides: Sequence[str]
+    models: Mapping[str, str]
+
+    @property
+    def labels(self) -> dict[RowKey, str]:
+        """The printed names of all rows, in order."""
+        keys = [entry.key for entry in self.entries] + [item.key for item in self.absent]
+        return row_labels(keys)
+
+
+def report(folder: Path, request: Request) -> Shown:
+    """Write the report into `folder`.
+
+    `report.html` with `gallery/`, `table.{csv,md,tex}`, `differences.csv`, `scores.parquet`.
 
     Raises:
         UserError: nothing was scored; runs that cannot share a table.
     """
-    check_comparable(entries)
-    surveys = {entry: survey(entry) for entry in entries}
-    scores = collect(surveys, folders)
-    wanted = expected(surveys)
+    check_comparable(request.entries)
+    surveys = {entry: survey(entry) for entry in request.entries}
+    scores = collect(surveys, request.folders)
     if scores.empty:
         raise UserError("there are no scores to report: run stage=score first")
     folder.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(folder / "scores.parquet", index=False)
-    summary = reports.summarise(scores, wanted)
-    table = reports.table2(summary, reports.paper_table2())
-    reports.write_csv(summary, folder / "table.csv")
-    write_text(folder / "table.md", reports.render_markdown(table))
-    write_text(folder / "table.tex", reports.render_latex(table))
+    summary = reports.summarise(scores, expected(surveys, request.absent))
+    tables = _tables(folder, request, scores, summary)
 
-    choices = reports.choose_gallery(scores, GALLERY)
-    told = _told(facts, surveys, folders)
-    told |= reports.agreement_facts(scores) | reports.preference_facts(scores)
-    gallery = _gallery(choices, surveys, scores, data_root)
-    reports.write_report(folder / PAGE, scores, gallery, told, wanted)
-    if told[NOT_PAINTED]:
-        log.warning(
-            "%d images are not painted, %d of them quarantined",
-            told[NOT_PAINTED],
-            told["quarantined"],
-        )
-    # The paper's own numbers stand in the files: beside ours they outgrow a terminal.
-    return reports.render_rich(reports.table2(summary), str(facts.get("experiment", "")))
+    labels = request.labels
+    gaps = missing.gaps(surveys, request.absent, scores, list(request.folders))
+    told = missing.tell(gaps, labels, request.overrides, request.models)
+    failures = standing_failures(surveys, scores, labels)
+    highlights, n_browsable = _pictures(folder, request, surveys, scores, failures)
+    page = reports.Page(
+        scores,
+        tables,
+        _facts(request.facts, surveys, request.folders),
+        highlights,
+        n_browsable,
+        failures,
+        told,
+        int(summary["n_missing"].sum()),
+        reports.preference_facts(scores) | reports.agreement_facts(scores),
+    )
+    reports.write_report(folder / PAGE, page)
+    return Shown(tables, _told(told, len(failures)))
 
 
-def _told(
+def _tables(
+    folder: Path, request: Request, scores: pd.DataFrame, summary: pd.DataFrame
+) -> list[reports.Table]:
+    """The tables, and their files."""
+    tables = [reports.score_table(summary)]
+    printed = summary
+    if request.beside_paper:
+        numbers = reports.paper_numbers()
+        printed = reports.beside_paper(summary, numbers)
+        tables += filter(None, [reports.paper_table(summary, numbers)])
+    differences = reports.paired_difference(scores)
+    tables += filter(None, [reports.difference_table(differences, request.labels)])
+    reports.write_csv(printed, folder / "table.csv")
+    reports.write_csv(differences, folder / "differences.csv")
+    write_text(folder / "table.md", "\n".join(map(reports.render_markdown, tables)))
+    write_text(folder / "table.tex", "\n".join(map(reports.render_latex, tables)))
+    return tables
+
+
+def _pictures(
+    folder: Path,
+    request: Request,
+    surveys: Mapping[Entry, Survey],
+    scores: pd.DataFrame,
+    failures: Sequence[reports.Failure],
+) -> tuple[list[reports.GalleryItem], int]:
+    """The highlights for the page, and how many triplets the gallery beside it got."""
+    highlights = {item.triplet_id: item for item in reports.choose_gallery(scores, HIGHLIGHTS)}
+    (seed,) = {item.seed for item in highlights.values()}
+    wanted = {name: item.reason for name, item in highlights.items()}
+    if request.gallery != 0:
+        names = {name for surveyed in surveys.values() for name in surveyed.triplets}
+        n_wanted = len(names) if request.gallery is None else request.gallery
+        more = [item.triplet_id for item in reports.choose_gallery(scores, n_wanted)]
+        # Quarantined ones may have no score to be chosen by.
+        more += [failure.triplet_id for failure in failures]
+        more += names if request.gallery is None else []
+        wanted |= {name: "" for name in more if name not in wanted}
+    items = gallery_items(wanted, seed, surveys, scores, failures, request.data_root)
+    shown: dict[str, reports.GalleryItem] = {}
+
+    def kept() -> Iterator[reports.GalleryItem]:
+        for item in items:
+            if item.triplet_id in highlights:
+                shown[item.triplet_id] = item
+            yield item
+
+    n_browsable = 0
+    if request.gallery == 0:
+        for _ in kept():
+            pass
+    else:
+        rows = row_labels(entry.key for entry in surveys)
+        n_browsable = reports.write_gallery(folder / FOLDER, kept(), rows, request.folders)
+    return [shown[name] for name in highlights if name in shown], n_browsable
+
+
+def _told(told: reports.Missing, n_failures: int) -> list[str]:
+    """What is missing, for a terminal."""
+    lines = []
+    if told.lines:
+        lines += ["missing:", *(f"  {line}" for line in told.lines)]
+        lines += ["to make just that:", *(f"  {line}" for line in told.commands)]
+    if n_failures:
+        lines.append(f"quarantined samples: {n_failures}; the page lists them")
+    return lines
+
+
+def _facts(
     facts: Mapping[str, Any], surveys: Mapping[Entry, Survey], folders: Mapping[str, str]
 ) -> dict[str, Any]:
     """The facts at the page's head."""
     told = dict(facts)
-    told["quarantined"] = sum(item.n_quarantined for item in surveys.values())
     told[NOT_PAINTED] = sum(item.n_missing for item in surveys.values())
     pixels = [run_record(entry.run)["pixels"] for entry in surveys]
     told["weights"] = ", ".join(sorted({item["backbone"]["weights"] for item in pixels}))
@@ -122,61 +223,3 @@ def _provenance(surveys: Mapping[Entry, Survey]) -> dict[str, str]:
     if apart is not None:
         told["painted " + APART] = str(len(apart.split(SEPARATOR)))
     return told
-
-
-def _gallery(
-    choices: Sequence[reports.GalleryChoice],
-    surveys: Mapping[Entry, Survey],
-    scores: pd.DataFrame,
-    data_root: Path,
-) -> list[reports.GalleryItem]:
-    """The chosen triplets' pictures; a triplet whose image is not at hand is left out."""
-    labels = row_labels(entry.key for entry in surveys)
-    triplets: dict[str, Triplet] = {}
-    painted: dict[Entry, dict[str, bytes]] = {}
-    for entry, surveyed in surveys.items():
-        triplets |= surveyed.triplets
-        wanted = {choice.triplet_id for choice in choices if choice.seed == entry.seed}
-        painted[entry] = pictures(entry, surveyed, wanted)
-    items = []
-    for choice in choices:
-        triplet = triplets[choice.triplet_id]
-        try:
-            image = load_image(data_root, triplet)
-        except UserError as error:
-            log.warning("left out of the gallery: %s", error)
-            continue
-        shown = {
-            labels[entry.key]: entry
-            for entry in surveys
-            if entry.seed == choice.seed and choice.triplet_id in painted[entry]
-        }
-        outputs = {
-            label: painted[shown[label]][choice.triplet_id]
-            for label in labels.values()
-            if label in shown
-        }
-        values = {label: _values(scores, shown[label], choice.triplet_id) for label in outputs}
-        items.append(
-            reports.GalleryItem(
-                choice.triplet_id,
-                triplet.prompt,
-                png_of(image),
-                png_of(outlined(image, triplet_mask(triplet))),
-                outputs,
-                values,
-                choice.reason,
-            )
-        )
-    return items
-
-
-def _values(scores: pd.DataFrame, entry: Entry, triplet_id: str) -> dict[str, float]:
-    """One image's scores by metric."""
-    mine = scores[
-        (scores["run_id"] == entry.run.run_id)
-        & (scores["ablation"] == entry.ablation)
-        & (scores["reading"] == entry.reading)
-        & (scores["triplet_id"] == triplet_id)
-    ]
-    return dict(zip(mine["metric"].astype(str), mine["value"].astype(float), strict=True))

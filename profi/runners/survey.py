@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from profi.stores.journal import read_lines
 from profi.stores.parts import part_facts, part_indices
 from profi.stores.scores import IDENTITY, metric_of, read_scores_part, scores_frame
 from profi.types import Triplet, UserError
+
+_OF_THE_DATA = ("manifest", "images")
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,20 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A run of a table that nothing was painted of."""
+
+    key: RowKey
+    seed: int
+
+
+@dataclass(frozen=True)
 class Survey:
     """A run's triplets and paintings: what its scores are checked against.
 
     `sources` is the digest of the pictures per part, `part_of` the part of each painted triplet,
     `seconds` and `peak_bytes` (NaN: not reported) are per picture, `facts` what each part's painter
-    noted.
+    noted, `failed` the quarantine's last line per triplet and stage.
     """
 
     triplets: Mapping[str, Triplet]
@@ -52,8 +63,12 @@ class Survey:
     seconds: tuple[float, ...]
     peak_bytes: tuple[float, ...]
     facts: tuple[Mapping[str, str], ...]
-    n_missing: int
-    n_quarantined: int
+    failed: tuple[Mapping[str, str], ...]
+
+    @property
+    def n_missing(self) -> int:
+        """How many triplets are not painted."""
+        return len(self.triplets.keys() - self.part_of.keys())
 
 
 def survey(entry: Entry) -> Survey:
@@ -73,8 +88,8 @@ def survey(entry: Entry) -> Survey:
         part_of |= {item.triplet_id: index for item in generations}
         seconds += [item.seconds for item in generations]
         peak_bytes += [item.peak_memory_bytes for item in generations]
-    missing = triplets.keys() - part_of.keys()
-    failed = {line["triplet_id"] for line in read_lines(entry.run.quarantine)}
+    lines = read_lines(entry.run.quarantine)
+    failed = {(line["triplet_id"], line["stage"]): line for line in lines}
     return Survey(
         triplets,
         sources,
@@ -82,8 +97,7 @@ def survey(entry: Entry) -> Survey:
         tuple(seconds),
         tuple(peak_bytes),
         tuple(facts),
-        len(missing),
-        len(missing & failed),
+        tuple(failed.values()),
     )
 
 
@@ -97,43 +111,47 @@ def pictures(entry: Entry, surveyed: Survey, wanted: set[str]) -> dict[str, byte
     return found
 
 
-def expected(surveys: Mapping[Entry, Survey]) -> Expected:
+def expected(surveys: Mapping[Entry, Survey], absent: Sequence[Absent] = ()) -> Expected:
     """What every row of the table should hold: all triplets of the manifests, all wanted seeds."""
     return Expected(
         frozenset(name for surveyed in surveys.values() for name in surveyed.triplets),
-        frozenset(entry.seed for entry in surveys),
-        frozenset(entry.key for entry in surveys),
+        frozenset([*(entry.seed for entry in surveys), *(item.seed for item in absent)]),
+        frozenset([*(entry.key for entry in surveys), *(item.key for item in absent)]),
     )
 
 
 def check_comparable(entries: Sequence[Entry]) -> None:
     """Refuse a table of runs that differ in more than they should.
 
-    Runs of one row may differ in the seed alone, rows in the method too. (Settings find a run, and
-    they do not tell that weights, images or code have changed since; the records do.)
+    Runs of one row may differ in the seed alone, rows in the method too; rows of other models share
+    the triplets and their images. (Settings find a run, and they do not tell that weights, images
+    or code have changed since; the records do.)
 
     Raises:
         UserError: naming two runs, what differs and the remedy.
     """
     records = {entry: _flat(run_record(entry.run)["pixels"]) for entry in entries}
     first_of_row: dict[RowKey, Entry] = {}
+    first_of_model: dict[str, Entry] = {}
     for entry in entries:
         first = first_of_row.setdefault(entry.key, entry)
-        _check_pair(first, entry, records, free=("seed",))
-        other = entries[0]
-        if other.model == entry.model:
-            _check_pair(other, entry, records, free=("seed", "method"))
+        names = records[first].keys() | records[entry].keys()
+        _check_pair(first, entry, records, _without(names, "seed"))
+        of_model = first_of_model.setdefault(entry.model, entry)
+        names = records[of_model].keys() | records[entry].keys()
+        _check_pair(of_model, entry, records, _without(names, "seed", "method"))
+        _check_pair(entries[0], entry, records, _OF_THE_DATA)
+
+
+def _without(names: Iterable[str], *free: str) -> list[str]:
+    return [name for name in names if name.partition(".")[0] not in free]
 
 
 def _check_pair(
-    one: Entry, two: Entry, records: Mapping[Entry, Mapping[str, Any]], free: tuple[str, ...]
+    one: Entry, two: Entry, records: Mapping[Entry, Mapping[str, Any]], names: Iterable[str]
 ) -> None:
     a, b = records[one], records[two]
-    differing = sorted(
-        name
-        for name in a.keys() | b.keys()
-        if name.partition(".")[0] not in free and a.get(name) != b.get(name)
-    )
+    differing = sorted(name for name in names if a.get(name) != b.get(name))
     if differing:
         raise UserError(
             f"runs {one.run.run_id} ({one.ablation}, seed {one.seed}) and {two.run.run_id} "
@@ -158,7 +176,9 @@ def latest_scores(
     metrics: Sequence[str],
     required: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, str]:
-    """Per metric the scores' folder name that all runs have; the latest where there are several.
+    """Per metric the scores' folder name that most runs have; the latest where several do.
+
+    Runs that lack it count as not scored: scores of different models never share a column.
 
     Args:
         entries: the runs.
@@ -167,33 +187,27 @@ def latest_scores(
             goes one level down.
 
     Raises:
-        UserError: a run without such scores of a metric, or runs scored by different models only.
+        UserError: no run has such scores of a metric.
     """
     chosen = {}
     for metric in metrics:
         wanted = (required or {}).get(metric, {})
         times: dict[str, float] = {}
-        common: set[str] | None = None
+        counts: Counter[str] = Counter()
         for entry in entries:
-            folders = [
-                folder
-                for folder in entry.run.scores.glob(f"{metric}-*")
-                if metric_of(folder.name) == metric
-                and part_indices(folder)
-                and _holds(folder, wanted)
-            ]
-            names = {folder.name for folder in folders}
-            common = names if common is None else common & names
-            for folder in folders:
-                times[folder.name] = max(times.get(folder.name, 0.0), folder.stat().st_mtime)
-        if not common:
+            for folder in entry.run.scores.glob(f"{metric}-*"):
+                name = folder.name
+                if metric_of(name) != metric or not part_indices(folder):
+                    continue
+                if _holds(folder, wanted):
+                    counts[name] += 1
+                    times[name] = max(times.get(name, 0.0), folder.stat().st_mtime)
+        if not counts:
             how = "".join(
                 f" with {name}={value}" for name, value in wanted.items() if value is not None
             )
-            raise UserError(
-                f"the runs have no {metric}{how} by one and the same model: run stage=score first"
-            )
-        chosen[metric] = max(common, key=lambda name: (times[name], name))
+            raise UserError(f"no run has {metric}{how}: run stage=score first")
+        chosen[metric] = max(counts, key=lambda name: (counts[name], times[name], name))
     return chosen
 
 

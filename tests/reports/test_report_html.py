@@ -5,17 +5,20 @@ import io
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from profi.reports.figures import StripRow, comparison_strip, outlined, png_bytes
+from profi import reports
+from profi.reports.browse import data_uri, write_gallery
+from profi.reports.figures import StripRow, comparison_strip, outlined, png_bytes, thumbnail
 from profi.reports.gallery import GAIN, LOSS, RANDOM, GalleryItem, choose_gallery
-from profi.reports.html import data_uri, write_report
-from profi.reports.statistics import summarise
-from profi.reports.tables import table2
+from profi.reports.html import write_report
+from profi.reports.names import RowKey, row_labels
+from profi.reports.statistics import row_keys
 from profi.types import UserError
 
 
@@ -43,70 +46,157 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def picture(value: int) -> np.ndarray:
-    return np.full((8, 8, 3), value, dtype=np.uint8)
+def picture(value: int, side: int = 8) -> np.ndarray:
+    return np.full((side, side, 3), value, dtype=np.uint8)
 
 
-def item(triplet_id: str = "0001", prompt: str = "teddy bear") -> GalleryItem:
-    return GalleryItem(
-        triplet_id=triplet_id,
-        prompt=prompt,
-        input_png=png_bytes(picture(10)),
-        masked_png=png_bytes(picture(20)),
-        outputs={"base": png_bytes(picture(30)), "RASG & PAIntA": png_bytes(picture(40))},
-        scores={
+def item(triplet_id: str = "0001", prompt: str = "teddy bear", **changes) -> GalleryItem:
+    values = {
+        "triplet_id": triplet_id,
+        "prompt": prompt,
+        "masked": png_bytes(picture(20)),
+        "outputs": {"base": png_bytes(picture(30)), "RASG & PAIntA": png_bytes(picture(40))},
+        "scores": {
             "base": {"accuracy": 0.0, "clip_score": 21.5, "aesthetic": float("nan")},
             "RASG & PAIntA": {"accuracy": 100.0, "clip_score": 26.25},
         },
-        reason=GAIN,
-    )
+        "reason": GAIN,
+    }
+    return GalleryItem(**{**values, **changes})
 
 
 FACTS = {
     "experiment": "table2 & <more>",
     "command": "python run.py experiment=table2",
-    "quarantined": 3,
     "config hash": "0123abcd",
 }
+
+
+def page_of(scores: pd.DataFrame, **changes) -> reports.Page:
+    """What a run's report has."""
+    table = reports.score_table(reports.summarise(scores))
+    differences = reports.difference_table(
+        reports.paired_difference(scores), row_labels(row_keys(scores))
+    )
+    values = {
+        "scores": scores,
+        "tables": [table, *([differences] if differences else [])],
+        "facts": FACTS,
+        "highlights": [item()],
+    }
+    return reports.Page(**{**values, **changes})
+
+
+def written(path: Path, page: reports.Page) -> Page:
+    write_report(path, page)
+    return Page(path.read_text())
 
 
 @pytest.fixture
 def page(scores, tmp_path) -> Page:
     scores.loc[scores.index[:2], "value"] = np.nan
-    write_report(tmp_path / "report.html", scores, [item()], FACTS)
+    shown = written(tmp_path / "report.html", page_of(scores))
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    return Page((tmp_path / "report.html").read_text())
+    return shown
+
+
+def asks_nobody(page: Page) -> None:
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed"}
+        for name in ("src", "srcset", "data", "action"):
+            if name in attributes:
+                assert str(attributes[name]).startswith("data:image/")
+        if "href" in attributes:
+            assert str(attributes["href"]).startswith("#")
+    text = "".join(page.words)
+    for word in ("url(", "@import", "http:", "https:", "//cdn", "fetch(", "XMLHttpRequest"):
+        assert word not in text
 
 
 def test_one_well_formed_file_that_asks_nobody(page):
-    assert page.open == []
-    allowed = {"src": "data:image/"}
-    for tag, attributes in page.tags:
-        assert tag not in {"script", "link", "iframe"}
-        for name in ("src", "href", "srcset", "data", "action"):
-            if name in attributes:
-                assert str(attributes[name]).startswith(allowed[name])
-    assert "url(" not in "".join(page.words)
-    assert "@import" not in "".join(page.words)
+    asks_nobody(page)
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_with_a_gallery_it_asks_the_folder_beside_it_alone(scores, tmp_path):
+    page = written(tmp_path / "r.html", page_of(scores, n_browsable=7))
+    asks_nobody(page)
+    (home,) = [a for _, a in page.tags if a.get("id") == "gallery"]
+    assert (home["data-folder"], home["data-index"]) == ("gallery", "gallery/index.js")
+    # Pictures and ids come as data: nothing of them is taken for markup.
+    script = "".join(page.words)
+    assert "gallery.chunk" in write_text_of(tmp_path)
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert word not in script
+
+
+def write_text_of(folder: Path) -> str:
+    labels = {RowKey("m", "base", "r"): "base", RowKey("m", "profi", "r"): "RASG & PAIntA"}
+    write_gallery(folder / "gallery", [item()], labels, ["accuracy", "clip_score"])
+    return (folder / "gallery" / "chunk-00000.js").read_text()
+
+
+def test_every_link_has_its_place(page):
+    names = {a["id"] for _, a in page.tags if "id" in a}
+    links = [str(a["href"]) for tag, a in page.tags if tag == "a"]
+    assert links
+    assert all(link.removeprefix("#") in names for link in links)
 
 
 def test_text_is_escaped(scores, tmp_path):
-    write_report(tmp_path / "r.html", scores, [item(prompt='<img src="x">')], FACTS)
+    page = page_of(
+        scores,
+        highlights=[item(prompt='<img src="x">')],
+        failures=[reports.Failure("base", 0, "0001", "load", "<script>alert(1)</script>")],
+        missing=reports.Missing(["<b>x</b>"], ["python run.py '~models'"]),
+    )
+    shown = written(tmp_path / "r.html", page)
     text = (tmp_path / "r.html").read_text()
-    assert '<img src="x">' not in text
-    assert "<more>" not in text
-    assert "table2 & <more>" in "".join(Page(text).words)
+    for markup in ('<img src="x">', "<more>", "<script>alert", "<b>x"):
+        assert markup not in text
+    words = "".join(shown.words)
+    assert "table2 & <more>" in words
+    assert "<script>alert(1)</script>" in words
+    assert "python run.py '~models'" in words
 
 
-def test_every_number_of_the_table_and_every_fact_is_there(page, scores):
-    words = " ".join(page.words)
-    for cells in table2(summarise(scores)).rows.values():
-        assert all(cell.text in words for cell in cells)
-    assert "python run.py experiment=table2" in words
-    assert "0123abcd" in words
-    assert "3 samples quarantined" in words
-    assert "2 could not be computed" in words
-    assert "68.05 ± 0.48" in words
+def test_every_number_of_the_tables_and_every_fact_is_there(scores, tmp_path):
+    scores.loc[scores.index[:2], "value"] = np.nan
+    failures = [reports.Failure("base", 2, "0007", "generate", "out of memory")] * 3
+    page = page_of(scores, failures=failures, n_missing=5)
+    words = " ".join(written(tmp_path / "r.html", page).words)
+    for table in page.tables:
+        for cells in table.rows.values():
+            assert all(cell.text in words for cell in cells)
+    for word in (
+        "python run.py experiment=table2",
+        "0123abcd",
+        "3 samples quarantined",
+        "2 could not be computed",
+        "5 scores missing",
+        "out of memory",
+    ):
+        assert word in words
+
+
+def test_what_is_missing_stands_with_its_commands(scores, tmp_path):
+    missing = reports.Missing(
+        ["only RASG, seed 3: nothing"], ["python run.py a", "python run.py b"]
+    )
+    words = "".join(written(tmp_path / "r.html", page_of(scores, missing=missing)).words)
+    assert "only RASG, seed 3: nothing" in words
+    assert "python run.py a\npython run.py b" in words
+    assert "To make just that" not in "".join(written(tmp_path / "r.html", page_of(scores)).words)
+
+
+def test_long_lists_of_failures_are_cut_and_say_so(scores, tmp_path):
+    failures = [reports.Failure("base", 0, f"{n:05d}", "load", "gone") for n in range(300)]
+    words = " ".join(written(tmp_path / "r.html", page_of(scores, failures=failures)).words)
+    assert "300 samples failed" in words
+    assert "the first 200" in words
+    assert "00199" in words
+    assert "00200" not in words
 
 
 def test_pictures_survive_bit_for_bit_with_their_verdicts(page):
@@ -115,9 +205,9 @@ def test_pictures_survive_bit_for_bit_with_their_verdicts(page):
         int(np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1]))))[0, 0, 0])
         for s in sources
     ]
-    assert values == [10, 20, 30, 40]
+    assert values == [20, 30, 40]
     figures = [attributes.get("class") for tag, attributes in page.tags if tag == "figure"]
-    assert figures == ["", "", "miss", "hit"]
+    assert figures == ["", "miss", "hit"]
     assert "Aesthetic score nan" not in " ".join(page.words)
 
 
@@ -171,17 +261,17 @@ def test_only_true_losses_are_called_losses(scores):
     assert LOSS not in {choice.reason for choice in choose_gallery(scores, 9)}
 
 
-def test_thousands_of_triplets_stay_quick(make_scores, tmp_path):
+def test_thousands_of_triplets_cost_the_page_nothing(make_scores, tmp_path):
     scores = make_scores(n_triplets=1500, seeds=(0,))
     start = time.perf_counter()
-    write_report(tmp_path / "r.html", scores, [item()], FACTS)
+    write_report(tmp_path / "r.html", page_of(scores, n_browsable=1500))
     assert time.perf_counter() - start < 10
     assert (tmp_path / "r.html").stat().st_size < 100_000
 
 
 def test_a_report_of_one_row_needs_no_base(scores, tmp_path):
     only = scores[scores["ablation"] == "profi"]
-    write_report(tmp_path / "r.html", only, [], {})
+    write_report(tmp_path / "r.html", page_of(only, highlights=[], facts={}))
     text = (tmp_path / "r.html").read_text()
     assert "RASG &amp; PAIntA" in text
 
@@ -190,6 +280,16 @@ def test_data_uri_knows_pictures_only():
     assert data_uri(png_bytes(picture(1))).startswith("data:image/png;base64,")
     with pytest.raises(ValueError, match="not a PNG"):
         data_uri(b"hello")
+
+
+def test_small_pictures_stay_as_they_are_and_large_ones_shrink():
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    same = Image.open(io.BytesIO(thumbnail(image, side=90)))
+    np.testing.assert_array_equal(np.asarray(same), image)
+    plain = picture(77, side=400)
+    small = Image.open(io.BytesIO(thumbnail(plain[:200], side=100)))
+    assert (small.format, small.size) == ("JPEG", (100, 50))
+    np.testing.assert_allclose(np.asarray(small), 77, atol=2)
 
 
 def test_png_bytes_are_lossless():
@@ -236,7 +336,7 @@ def test_reading_reports_needs_no_torch():
 def test_scores_come_back_from_a_csv(scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
     again = pd.read_csv(tmp_path / "scores.csv", dtype={"triplet_id": str})
-    write_report(tmp_path / "r.html", again, [], FACTS)
+    write_report(tmp_path / "r.html", page_of(again, highlights=[]))
 
 
 def test_scores_without_a_metric_to_rank_by_give_a_random_gallery(make_scores):

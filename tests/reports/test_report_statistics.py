@@ -8,17 +8,17 @@ import pytest
 from scipy import stats
 
 from profi.reports.names import RowKey
+from profi.reports.render import render_latex, render_markdown
 from profi.reports.statistics import (
     BOOTSTRAP,
     NO_INTERVAL,
     T_INTERVAL,
     Expected,
     cluster_bootstrap,
-    paired_difference,
     summarise,
     t_interval,
 )
-from profi.reports.tables import render_latex, render_markdown, table2
+from profi.reports.tables import score_table
 from profi.types import UserError
 
 
@@ -142,43 +142,6 @@ def test_a_table_of_other_columns_or_none_is_refused(scores):
         summarise(scores.iloc[:0])
 
 
-def test_paired_difference_is_the_mean_difference_and_tighter(scores):
-    noise = scores[scores["ablation"] == "base"].set_index(["seed", "triplet_id", "metric"])
-    profi = scores[scores["ablation"] == "profi"].copy()
-    keys = list(zip(profi["seed"], profi["triplet_id"], profi["metric"], strict=True))
-    profi["value"] = noise.loc[keys, "value"].to_numpy() + 3.0
-    both = pd.concat([scores[scores["ablation"] == "base"], profi.sample(frac=1, random_state=0)])
-    result = paired_difference(both)
-    assert len(result) == 3
-    # A constant shift is certain however noisy the scores are.
-    for column in ("difference", "low", "high"):
-        assert result[column].to_numpy() == pytest.approx([3.0] * 3)
-    assert set(result["n_pairs"]) == {120}
-    assert set(result["n_unpaired"]) == {0}
-
-
-def test_unpaired_are_counted_not_averaged(scores):
-    nan = (scores["ablation"] == "profi") & (scores["triplet_id"] == "0001") & (scores["seed"] == 2)
-    scores.loc[nan, "value"] = 1e9
-    scores.loc[nan, "value"] = np.nan
-    gone = (scores["ablation"] == "base") & (scores["triplet_id"] == "0002")
-    result = paired_difference(scores[~gone])
-    profi = result[result["ablation"] == "profi"]
-    assert set(profi["n_unpaired"]) == {6}
-    assert set(profi["n_pairs"]) == {114}
-
-
-def test_the_only_base_serves_every_reading_and_no_base_gives_nan(scores):
-    released = scores[scores["ablation"] == "profi"].assign(reading="released")
-    result = paired_difference(pd.concat([scores, released]))
-    profi = result[result["ablation"] == "profi"].set_index(["reading", "metric"])
-    for metric in ("accuracy", "clip_score"):
-        assert profi.loc["released", metric].difference == profi.loc["paper", metric].difference
-    without = paired_difference(scores[scores["ablation"] != "base"])
-    assert without["difference"].isna().all()
-    assert (without["n_pairs"] == 0).all()
-
-
 def test_what_is_missing_from_every_line_is_counted_where_it_was_expected(scores):
     lacking = scores[scores["triplet_id"] != "0003"]
     lacking = lacking[~((lacking["ablation"] == "base") & (lacking["metric"] == "accuracy"))]
@@ -196,7 +159,7 @@ def test_what_is_missing_from_every_line_is_counted_where_it_was_expected(scores
         line = line_of(summary, ablation, "accuracy")
         assert math.isnan(line["mean"])
         assert line["n_missing"] == 6 * 24
-    table = table2(summary)
+    table = score_table(summary)
     texts = render_markdown(table), render_latex(table)
     assert not any(cell.best for cells in table.rows.values() for cell in cells)
     assert all(cell.marks.startswith("*") for cells in table.rows.values() for cell in cells)

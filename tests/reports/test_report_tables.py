@@ -7,48 +7,193 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from profi.reports.names import RowKey, row_labels
-from profi.reports.statistics import summarise
-from profi.reports.tables import (
-    paper_table2,
-    render_latex,
-    render_markdown,
-    render_rich,
-    table2,
-    write_csv,
-)
+from profi.reports.differences import paired_difference
+from profi.reports.names import RowKey, base_of, row_labels
+from profi.reports.paper import APART, OVERLAP, beside_paper, paper_numbers, paper_table
+from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
+from profi.reports.statistics import Expected, row_keys, summarise
+from profi.reports.tables import NOTHING, Table, difference_table, score_table
+
+DREAMSHAPER = "Lykon/dreamshaper-8-inpainting"
+STABLE = "stable-diffusion-v1-5/stable-diffusion-inpainting"
+
+
+def differences_of(scores: pd.DataFrame) -> Table:
+    table = difference_table(paired_difference(scores), row_labels(row_keys(scores)))
+    assert table is not None
+    return table
+
+
+def beside(scores: pd.DataFrame, expected: Expected | None = None) -> Table:
+    table = paper_table(summarise(scores, expected), paper_numbers())
+    assert table is not None
+    return table
 
 
 def test_rows_and_columns_are_the_papers(scores):
-    table = table2(summarise(scores))
+    table = score_table(summarise(scores))
     assert list(table.rows) == ["base", "only PAIntA", "only RASG", "RASG & PAIntA"]
     assert table.columns == ("CLIP score", "Accuracy, %", "Aesthetic score")
 
 
 def test_the_papers_numbers():
-    paper = paper_table2().set_index(["ablation", "metric"])
-    assert len(paper) == 12
-    assert tuple(paper.loc[("profi", "accuracy")]) == (68.05, 0.48)
-    assert tuple(paper.loc[("base", "clip_score")]) == (25.61, 0.02)
-    assert tuple(paper.loc[("painta_only", "aesthetic")]) == (4.985, 0.003)
+    paper = paper_numbers()
+    assert set(paper["source"].str[-7:]) == {"Table 1", "Table 2"}
+    # 11 rows of Table 1 and the 2 of Table 2 that are no rows of it, three metrics each.
+    assert len(paper) == 3 * 13
+    lines = paper.set_index(["model", "ablation", "metric"])[["mean", "half_width"]]
+    assert tuple(lines.loc[DREAMSHAPER, "profi", "accuracy"]) == (68.05, 0.48)
+    assert tuple(lines.loc[DREAMSHAPER, "painta_only", "aesthetic"]) == (4.985, 0.003)
+    assert tuple(lines.loc[STABLE, "base", "clip_score"]) == (25.10, 0.02)
 
 
-def test_reference_numbers_stand_beside_and_never_compete(scores):
-    table = table2(summarise(scores), paper_table2())
-    assert len(table.columns) == 6
-    cells = table.rows["RASG & PAIntA"]
-    assert [cell.text for cell in cells[3:]] == ["26.32 ± 0.03", "68.05 ± 0.48", "4.980 ± 0.003"]
-    assert not any(cell.best for row in table.rows.values() for cell in row[3:])
+def test_the_papers_two_tables_agree_where_they_overlap():
+    from importlib import resources
+
+    folder = resources.files("profi.reports") / "reference"
+    one, two = (pd.read_csv(str(folder / f"table{n}.csv")) for n in (1, 2))
+    both = one.merge(two, on=["model", "ablation", "metric"])
+    assert len(both) == 6
+    assert (both["mean_x"] == both["mean_y"]).all()
+    assert (both["half_width_x"] == both["half_width_y"]).all()
+
+
+def test_ours_beside_the_papers_with_difference_and_overlap(make_scores):
+    scores = make_scores(model=DREAMSHAPER)
+    chosen = (scores["ablation"] == "profi") & (scores["metric"] == "clip_score")
+    # Every run's mean of the first triplets alternates around 26.30 +- 0.02.
+    scores.loc[chosen, "value"] = 26.30 + 0.02 * (-1.0) ** scores.loc[chosen, "seed"]
+    summary = beside_paper(summarise(scores), paper_numbers())
+    line = summary.set_index(["ablation", "metric"]).loc["profi", "clip_score"]
+    assert line["mean"] == pytest.approx(26.304)
+    assert line["difference_to_paper"] == pytest.approx(26.304 - 26.32)
+    assert (line["paper_low"], line["paper_high"]) == pytest.approx((26.29, 26.35))
+    assert line["overlaps"] is True
+    scores.loc[chosen, "value"] -= 1
+    apart = beside_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
+    assert apart.loc["profi", "clip_score"]["overlaps"] is False
+    cells = beside(scores).rows["RASG & PAIntA"]
+    assert [cell.text for cell in cells[1:3]] == ["26.32 ± 0.03", f"−1.02, {APART}"]
+    assert cells[1].published
+    assert not any(cell.best for row in beside(scores).rows.values() for cell in row)
+
+
+def test_touching_intervals_overlap(make_scores):
+    reference = paper_numbers()
+    summary = summarise(make_scores(model=DREAMSHAPER))
+    line = reference["metric"] == "aesthetic"
+    edge = summary[summary["metric"] == "aesthetic"].set_index("ablation")["high"]
+    names = reference.loc[line, "ablation"]
+    reference.loc[line, "half_width"] = 0.5
+    # Exact in binary: the paper's lower end is ours upper one.
+    reference.loc[line, "mean"] = names.map(edge).fillna(0) + 0.5
+    told = beside_paper(summary, reference)
+    told = told[told["metric"] == "aesthetic"]
+    assert set(told["overlaps"]) == {True}
+
+
+def test_what_is_incomplete_is_not_compared(make_scores):
+    scores = make_scores(model=DREAMSHAPER)
+    wanted = Expected(frozenset(scores["triplet_id"]), frozenset(range(6)))
+    table = beside(scores, wanted)
+    for cells in table.rows.values():
+        assert {cell.text for cell in cells[2::3]} == {NOTHING}
+        assert {cell.marks for cell in cells[2::3]} == {"*"}
+    told = beside_paper(summarise(scores, wanted), paper_numbers())
+    assert told["overlaps"].isna().all()
+
+
+def test_the_embedded_world_has_no_numbers_of_the_paper(scores):
+    assert paper_table(summarise(scores), paper_numbers()) is None
+
+
+def test_table_1_has_models_and_the_papers_other_rows(make_scores):
+    models = [make_scores(model=m, ablations=("base", "profi")) for m in (DREAMSHAPER, STABLE)]
+    scores = pd.concat(models)
+    assert list(score_table(summarise(scores)).rows) == [
+        "DreamShaper 8: base",
+        "DreamShaper 8: RASG & PAIntA",
+        "Stable 1.5: base",
+        "Stable 1.5: RASG & PAIntA",
+    ]
+    table = beside(scores)
+    assert list(table.rows)[4:] == [
+        "GLIDE",
+        "BLD",
+        "SDXL Inpainting",
+        "DreamShaper-ControlNet",
+        "SmartBrush reprod.",
+        "Stable 2.0 Inpainting",
+        "Stable 2.0 + ProFI Painter",
+    ]
+    assert table.rows["Stable 1.5: RASG & PAIntA"][4].text == "59.57 ± 0.58"
+    assert table.rows["GLIDE"][3].text == NOTHING
+    assert table.rows["GLIDE"][4].text == "43.08 ± 0.30"
+    assert list(differences_of(scores).rows) == [
+        "DreamShaper 8: RASG & PAIntA",
+        "Stable 1.5: RASG & PAIntA",
+    ]
+
+
+def test_a_row_is_compared_with_the_base_of_its_model_and_reading():
+    rows = [
+        RowKey(model, ablation, reading)
+        for model in "ab"
+        for ablation in ("base", "profi")
+        for reading in ("paper", "released")
+    ]
+    assert base_of(RowKey("b", "profi", "released"), rows) == RowKey("b", "base", "released")
+    assert base_of(RowKey("b", "profi", "another"), rows) is None
+    only = [RowKey("a", "base", "paper"), RowKey("a", "profi", "another")]
+    assert base_of(only[1], only) == only[0]
+    assert base_of(only[0], only) is None
+
+
+def test_differences_are_printed_with_interval_and_test(make_scores):
+    scores = make_scores(n_triplets=200)
+    differences = paired_difference(scores).set_index(["ablation", "metric"])
+    line = differences.loc["profi", "accuracy"]
+    table = differences_of(scores)
+    assert "base" not in table.rows
+    assert table.columns == (
+        "CLIP score",
+        "Accuracy, %",
+        "gained / lost",
+        "McNemar p",
+        "Aesthetic score",
+    )
+    clip, accuracy, changed, p_value, _ = table.rows["RASG & PAIntA"]
+    assert accuracy.text == (
+        f"{line['difference']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]".replace("-", "−")
+    )
+    assert (clip.tone, accuracy.tone) == ("up", "up")
+    assert changed.text == f"{line['n_gained']} / {line['n_lost']}"
+    assert p_value.text == "< 0.0001"
+    scores.loc[scores["ablation"] == "profi", "value"] *= -1
+    assert differences_of(scores).rows["RASG & PAIntA"][0].tone == "down"
+
+
+def test_pairs_without_a_side_are_marked(scores):
+    gone = (scores["ablation"] == "base") & (scores["triplet_id"] == "0002")
+    table = differences_of(scores[~gone])
+    marked = [cell.marks for cell in table.rows["only PAIntA"] if "[" in cell.text]
+    assert marked == ["*"] * 3
+    assert any("5 pairs lack a side" in note for note in table.notes)
+
+
+def test_no_base_no_table_of_differences(scores):
+    only = scores[scores["ablation"] != "base"]
+    assert difference_table(paired_difference(only), row_labels(row_keys(only))) is None
 
 
 def test_the_best_is_the_maximum_of_the_complete_rows(scores):
-    table = table2(summarise(scores))
+    table = score_table(summarise(scores))
     means = scores[scores["metric"] == "accuracy"].groupby("ablation")["value"].mean()
     labels = row_labels(RowKey("mini", name, "paper") for name in means.index)
     best = labels[RowKey("mini", str(means.idxmax()), "paper")]
     assert [label for label, cells in table.rows.items() if cells[1].best] == [best]
     lacking = scores[~((scores["ablation"] == means.idxmax()) & (scores["triplet_id"] == "0000"))]
-    table = table2(summarise(lacking))
+    table = score_table(summarise(lacking))
     assert not table.rows[best][1].best
     assert table.rows[best][1].marks == "*"
     assert any("incomplete" in note for note in table.notes)
@@ -57,7 +202,7 @@ def test_the_best_is_the_maximum_of_the_complete_rows(scores):
 def test_marks_for_one_seed_and_for_nan(make_scores):
     scores = make_scores(seeds=(0,))
     scores.loc[scores[scores["ablation"] == "base"].index[0], "value"] = np.nan
-    table = table2(summarise(scores))
+    table = score_table(summarise(scores))
     marks = {cell.marks for cells in table.rows.values() for cell in cells}
     assert marks == {"†", "†‡"}
     assert len(table.notes) == 3
@@ -65,7 +210,7 @@ def test_marks_for_one_seed_and_for_nan(make_scores):
 
 def test_an_absent_metric_is_a_dash(scores):
     gone = (scores["ablation"] == "base") & (scores["metric"] == "aesthetic")
-    assert table2(summarise(scores[~gone])).rows["base"][2].text == "–"
+    assert score_table(summarise(scores[~gone])).rows["base"][2].text == "–"
 
 
 def test_names_grow_only_where_rows_differ():
@@ -79,39 +224,64 @@ def test_names_grow_only_where_rows_differ():
     ]
 
 
-def test_markdown_is_a_rectangle_with_bold_bests(scores):
-    text = render_markdown(table2(summarise(scores), paper_table2()))
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 6
-    assert {line.count("|") for line in lines} == {8}
-    assert text.count("**") >= 6
-    assert "| base | " in text
+def test_markdown_is_a_rectangle_with_bold_bests(make_scores):
+    scores = make_scores(model=DREAMSHAPER)
+    for table, n_columns in (
+        (score_table(summarise(scores)), 3),
+        (beside(scores), 9),
+        (differences_of(scores), 5),
+    ):
+        text = render_markdown(table)
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        assert len(lines) == 2 + len(table.rows)
+        assert {line.count("|") for line in lines} == {n_columns + 2}
+        assert text.startswith(f"### {table.title}\n")
+    assert render_markdown(score_table(summarise(scores))).count("**") >= 6
+    assert "| base | " in render_markdown(score_table(summarise(scores)))
 
 
-def test_latex_escapes_and_closes(scores):
-    text = render_latex(table2(summarise(scores)))
+def test_latex_escapes_and_closes(make_scores):
+    scores = make_scores(model=DREAMSHAPER, n_triplets=200)
+    text = render_latex(score_table(summarise(scores)))
     assert r"RASG \& PAIntA" in text
     assert r"Accuracy, \%" in text
     assert r"$\pm$" in text
     assert r"\textbf{" in text
-    body = [line for line in text.splitlines() if not line.startswith("%")]
-    assert all(line.count(" & ") == 3 for line in body if line.endswith(r"\\"))
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    for table in (score_table(summarise(scores)), beside(scores), differences_of(scores)):
+        text = render_latex(table)
+        body = [line for line in text.splitlines() if not line.startswith("%")]
+        rows = [line for line in body if line.endswith(r"\\")]
+        assert len(rows) == 1 + len(table.rows)
+        assert {line.count(" & ") for line in rows} == {len(table.columns)}
+        assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+        # In text mode these print as other characters, or not at all.
+        assert not set("\n".join(body).replace("$<$", "")) & set("<−–±†‡")
 
 
-def test_the_terminal_table_shows_every_number(scores):
-    table = table2(summarise(scores))
-    stream = io.StringIO()
-    Console(file=stream, width=140).print(render_rich(table, "Table 2"))
-    shown = stream.getvalue()
-    assert "Table 2" in shown
-    for cells in table.rows.values():
-        assert all(cell.text in shown for cell in cells)
+def test_the_terminal_table_shows_every_number(make_scores):
+    scores = make_scores(model=DREAMSHAPER)
+    for table in (score_table(summarise(scores)), beside(scores), differences_of(scores)):
+        stream = io.StringIO()
+        Console(file=stream, width=250).print(render_rich(table))
+        shown = stream.getvalue()
+        assert table.title in shown
+        for cells in table.rows.values():
+            assert all(cell.text in shown for cell in cells)
 
 
-def test_the_csv_is_unrounded(scores, tmp_path):
-    summary = summarise(scores)
+def test_the_csv_is_unrounded(make_scores, tmp_path):
+    summary = beside_paper(summarise(make_scores(model=DREAMSHAPER)), paper_numbers())
     write_csv(summary, tmp_path / "deep" / "table2.csv")
     again = pd.read_csv(tmp_path / "deep" / "table2.csv")
     assert again["mean"].to_numpy() == pytest.approx(summary["mean"].to_numpy(), rel=1e-14)
     assert {"low", "high", "n_seeds", "n_triplets", "n_nan", "run_ids"} <= set(again.columns)
+    assert {"paper_mean", "difference_to_paper", "overlaps"} <= set(again.columns)
+    assert set(again["overlaps"]) <= {True, False}
+
+
+def test_overlap_words_are_the_csv_s(make_scores):
+    scores = make_scores(model=DREAMSHAPER)
+    told = beside_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
+    for metric, place in (("clip_score", 2), ("accuracy", 5), ("aesthetic", 8)):
+        word = OVERLAP if told.loc["base", metric]["overlaps"] else APART
+        assert beside(scores).rows["base"][place].text.endswith(word)

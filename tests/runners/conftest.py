@@ -72,6 +72,12 @@ def save_backbone(folder: Path, backbone: Backbone, scheduler_config: dict[str, 
     return folder
 
 
+@pytest.fixture
+def save_model(scheduler_config: dict[str, object]) -> Callable[[Path, Backbone], Path]:
+    """`save_model(folder, backbone)`: a model on the disk, as `model.path` takes it."""
+    return lambda folder, backbone: save_backbone(folder, backbone, scheduler_config)
+
+
 @dataclass(frozen=True)
 class World:
     """Where the tiny model and data lie."""

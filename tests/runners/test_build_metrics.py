@@ -129,13 +129,13 @@ def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None
         found = latest_scores([entry], ["accuracy"], wanted)
         assert found == {"accuracy": scores_folder_name("accuracy", identities[name])}
     wanted = required_identity(replace(config, accuracy=AccuracyConfig(threshold=0.4)))
-    with pytest.raises(UserError, match=r"with threshold=0\.4 by one and the same"):
+    with pytest.raises(UserError, match=r"no run has accuracy with threshold=0\.4"):
         latest_scores([entry], ["accuracy"], wanted)
 
 
 def test_the_cost_of_a_row_is_a_mean_time_and_the_highest_peak() -> None:
     def surveyed(seconds: tuple[float, ...], peaks: tuple[float, ...]) -> Survey:
-        return Survey({}, {}, {}, seconds, peaks, (), 0, 0)
+        return Survey({}, {}, {}, seconds, peaks, (), ())
 
     runs = [surveyed((1.0, 2.0), (2.0**30, 3 * 2.0**30)), surveyed((6.0,), (math.nan,))]
     assert _cost(runs) == "3.00 s per image, peak memory 3.00 GiB"

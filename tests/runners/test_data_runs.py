@@ -19,7 +19,8 @@ from rich.console import Console
 from profi.config import AccuracyConfig, Config, DataConfig, MetricConfig, ModelConfig
 from profi.data.manifest import manifest_digest, read_manifest
 from profi.data.masks import triplet_mask
-from profi.runners.experiment import Command, run
+from profi.runners.command import Command
+from profi.runners.experiment import run
 from profi.runners.score import decode
 from profi.runners.spec import RunFolder
 from profi.stores.generations import read_generations

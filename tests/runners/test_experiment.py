@@ -29,7 +29,8 @@ from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
 from profi.runners import build, build_metrics
 from profi.runners.build_data import load_triplets
-from profi.runners.experiment import Command, report_folder, run
+from profi.runners.command import Command, report_folder
+from profi.runners.experiment import run
 from profi.runners.spec import RunFolder, find_run, run_spec, settings_of
 from profi.runners.survey import Entry, check_comparable, collect, expected, latest_scores, survey
 from profi.stores.generations import read_generations, read_generations_part, write_generations
@@ -42,9 +43,9 @@ def go(config: Config) -> str:
     """Run a command; what the terminal showed."""
     shown = io.StringIO()
     console = Console(file=shown, width=160)
-    table = run(Command(config, "run.py here", "a: 1\n"), console)
-    if table is not None:
-        console.print(table)
+    result = run(Command(config, "run.py here", "a: 1\n"), console)
+    if result is not None:
+        result.print(console)
     return shown.getvalue()
 
 
@@ -79,6 +80,8 @@ def test_all_stages_leave_runs_scores_and_a_report(settings: Callable[..., Confi
     page = Path(config.out) / "reports" / "tiny_table" / "report.html"
     assert "tiny_table" in page.read_text()
     assert {path.name for path in page.parent.iterdir()} == {
+        "differences.csv",
+        "gallery",
         "report.html",
         "scores.parquet",
         "table.csv",

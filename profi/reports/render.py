@@ -1,0 +1,90 @@
+"""Tables in the terminal, as Markdown, as LaTeX; frames as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from profi.atomic import write_text
+from profi.reports.tables import BOOTSTRAP_MARK, INCOMPLETE_MARK, NAN_MARK, Cell, Table
+
+_TONES = {"up": "green", "down": "red"}
+
+
+def render_rich(table: Table) -> RichTable:
+    """For the terminal; the notes are its caption."""
+    result = RichTable(title=table.title or None, caption="\n".join(table.notes))
+    result.add_column("")
+    for column in table.columns:
+        result.add_column(column, justify="right")
+    for label, cells in table.rows.items():
+        result.add_row(label, *map(_rich, cells))
+    return result
+
+
+def _rich(cell: Cell) -> Text:
+    # As Text: the brackets of an interval are no markup.
+    style = "bold" if cell.best else "dim" if cell.published else _TONES.get(cell.tone, "")
+    return Text.assemble((cell.text, style), cell.marks)
+
+
+def render_markdown(table: Table) -> str:
+    """A GitHub table under its title, the best entries bold, the notes below."""
+    lines = [
+        f"### {table.title}",
+        "",
+        "| | " + " | ".join(table.columns) + " |",
+        "|---|" + "---:|" * len(table.columns),
+    ]
+    for label, cells in table.rows.items():
+        lines.append(f"| {label} | " + " | ".join(_marked(cell, "**{}**") for cell in cells) + " |")
+    lines += ["", *(f"{_markdown_text(note)}  " for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    return text.replace(INCOMPLETE_MARK, r"\*").replace("<", r"\<")
+
+
+def _marked(cell: Cell, bold: str, escape: Callable[[str], str] = _markdown_text) -> str:
+    text = bold.format(cell.text) if cell.best else escape(cell.text)
+    return text + escape(cell.marks)
+
+
+def render_latex(table: Table) -> str:
+    """A booktabs `tabular`, the best entries bold, title and notes as comments above."""
+    lines = [f"% {line}" for line in (table.title, *table.notes)]
+    lines.append(r"\begin{tabular}{l" + "r" * len(table.columns) + "}")
+    lines.append(r"\toprule")
+    lines.append(" & ".join(["", *(_latex_text(column) for column in table.columns)]) + r" \\")
+    lines.append(r"\midrule")
+    for label, cells in table.rows.items():
+        texts = []
+        for cell in cells:
+            text = _latex_text(cell.text)
+            marks = f"$^{{{_latex_marks(cell.marks)}}}$" if cell.marks else ""
+            texts.append((rf"\textbf{{{text}}}" if cell.best else text) + marks)
+        lines.append(" & ".join([_latex_text(label), *texts]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_text(text: str) -> str:
+    for character in "&%_#$":
+        text = text.replace(character, "\\" + character)
+    for character, latex in (("–", "--"), ("±", r"$\pm$"), ("−", "$-$"), ("<", "$<$")):
+        text = text.replace(character, latex)
+    return text
+
+
+def _latex_marks(marks: str) -> str:
+    return marks.replace(BOOTSTRAP_MARK, r"\dagger").replace(NAN_MARK, r"\ddagger")
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """`frame` unrounded, a line per row and metric; the file appears whole or not at all."""
+    write_text(path, frame.to_csv(index=False))

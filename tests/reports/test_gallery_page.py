@@ -1,0 +1,175 @@
+"""The gallery's script in a real browser, from the disk, as a reader opens it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profi import reports
+from profi.reports import browse
+from profi.reports.figures import png_bytes
+from profi.reports.gallery import GalleryItem
+from profi.reports.names import row_labels
+from profi.reports.statistics import row_keys
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the page with")
+
+# What a reader would do, and what stands there then.
+DRIVER = """
+const asked = new Set();
+new MutationObserver((changes) => changes.forEach((change) => change.addedNodes.forEach((node) => {
+  if (node.src && node.src.includes("chunk-")) asked.add(node.src);
+}))).observe(document.head, { childList: true });
+const all = (selector) => [...document.querySelectorAll("#gallery " + selector)];
+const texts = (selector) => all(selector).map((item) => item.textContent);
+const pause = () => new Promise((done) => setTimeout(done, 300));
+const set = async (label, value) => {
+  const field = all("label").find((found) => found.textContent.startsWith(label))
+    .querySelector("select, input");
+  const typed = field.type === "search";
+  if (field.type === "checkbox") field.checked = value; else field.value = value;
+  field.dispatchEvent(new Event(typed ? "input" : "change"));
+  await pause();
+};
+const see = () => ({
+  count: document.querySelector("#gallery-view > .quiet").textContent,
+  ids: texts("h3 .quiet"),
+  pictures: all("figure img").length,
+  decoded: all("figure img").every((image) => image.naturalWidth === 8),
+  frames: all("figure").map((figure) => figure.className).join(" "),
+  failures: texts(".failed"),
+  chunks: asked.size,
+});
+window.addEventListener("load", async () => {
+  const told = {};
+  await pause();
+  told.first = see();
+  all("button").find((button) => button.textContent.startsWith("next")).click();
+  await pause();
+  told.second = see();
+  await set("order", "loss");
+  told.loss = see();
+  await set("order", "gain"); await set("by", "0");
+  told.clip = see();
+  await set("by", "all"); await set("the detector", "won");
+  told.won = see();
+  await set("the detector", "any"); await set("category", "cat");
+  told.cat = see();
+  await set("category", ""); await set("search", "0017");
+  told.found = see();
+  await set("search", ""); await set("quarantined", true);
+  told.quarantined = see();
+  const text = document.createElement("pre");
+  text.id = "told"; text.textContent = JSON.stringify(told);
+  document.body.append(text);
+});
+"""
+
+
+def dom(page: Path) -> str:
+    assert BROWSER is not None
+    profile = page.parent / "profile"
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def folder(make_scores, tmp_path, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
+    """A report of 40 triplets, one of them quarantined, with the gains that it should order by."""
+    scores = make_scores(n_triplets=40, seeds=(0,), ablations=("base", "profi"))
+    labels = row_labels(row_keys(scores))
+    values = {
+        name: {key.ablation: {} for key in labels} for name in sorted(set(scores["triplet_id"]))
+    }
+    for line in scores.itertuples():
+        values[line.triplet_id][line.ablation][line.metric] = line.value
+    categories = dict(zip(scores["triplet_id"], scores["category"], strict=True))
+    picture = png_bytes(np.zeros((8, 8, 3), dtype=np.uint8))
+    items = [
+        GalleryItem(
+            name,
+            categories[name],
+            picture,
+            {} if name == "0005" else dict.fromkeys(labels.values(), picture),
+            {labels[key]: values[name][key.ablation] for key in labels},
+            failures=("base, seed 0, load: <b>gone</b>",) if name == "0005" else (),
+        )
+        for name in values
+    ]
+    metrics = ["clip_score", "accuracy", "aesthetic"]
+    # So small that a screenful needs but some of them.
+    monkeypatch.setattr(browse, "CHUNK", 2)
+    count = reports.write_gallery(tmp_path / "gallery", items, labels, metrics)
+    table = reports.score_table(reports.summarise(scores))
+    page = reports.Page(scores, [table], {"experiment": "t"}, n_browsable=count)
+    reports.write_report(tmp_path / "report.html", page)
+    gains = {
+        metric: np.array(
+            [round(v["profi"][metric], 2) - round(v["base"][metric], 2) for v in values.values()]
+        )
+        for metric in metrics
+    }
+    return tmp_path, gains
+
+
+def test_a_reader_filters_orders_and_turns_pages(folder):
+    place, gains = folder
+    page = place / "report.html"
+    text = page.read_text()
+    page.write_text(text.replace("</body>", f"<script>{DRIVER}</script></body>"))
+    found = re.search(r'<pre id="told">(.*?)</pre>', dom(page), re.DOTALL)
+    assert found is not None
+    told = json.loads(unescape(found.group(1)))
+    names = np.array([f"{n:04d}" for n in range(40)])
+    ranking = 1000 * gains["accuracy"] + gains["clip_score"]
+    best = list(names[np.argsort(-ranking, kind="stable")])
+    assert told["first"]["ids"] == best[:12]
+    assert told["second"]["ids"] == best[12:24]
+    assert told["loss"]["ids"] == best[::-1][:12]
+    assert told["clip"]["ids"] == list(names[np.argsort(-gains["clip_score"], kind="stable")])[:12]
+    assert told["first"]["count"] == "40 of 40 triplets"
+    # Input and two rows each; the browser could decode all of them.
+    shown = sum(2 if name == "0005" else 3 for name in best[:12]) - ("0005" in best[:12])
+    assert told["first"]["pictures"] == shown
+    assert told["first"]["decoded"]
+    # A screenful asks for the chunks that it needs, not for all of them.
+    assert told["first"]["chunks"] == len({int(name) // 2 for name in best[:12]}) < 20
+    n_won = int((gains["accuracy"] == 100).sum())
+    assert told["won"]["count"] == f"{n_won} of 40 triplets"
+    assert set(told["won"]["ids"]) <= set(names[gains["accuracy"] == 100])
+    assert told["won"]["frames"].split()[:2] == ["miss", "hit"]
+    assert told["cat"]["count"] == "13 of 40 triplets"
+    assert told["found"]["ids"] == ["0017"]
+    assert told["quarantined"]["ids"] == ["0005"]
+    assert told["quarantined"]["failures"] == ["base, seed 0, load: <b>gone</b>"]
+    assert told["quarantined"]["pictures"] == 1
+
+
+def test_a_page_without_its_folder_says_so(folder):
+    place, _ = folder
+    shutil.rmtree(place / "gallery")
+    assert "which is not there: copy it along" in dom(place / "report.html")
