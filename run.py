@@ -99,7 +99,7 @@ def listen(level: str) -> Console:
 
 
 def command_line() -> str:
-    """What was typed; in a job of a queue, which another program starts, what that job stands for."""
+    """What was typed; in a job of a queue, which another program starts, what it stands for."""
     if QUEUED in os.environ:
         return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

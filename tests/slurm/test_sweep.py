@@ -101,9 +101,12 @@ def worker(cluster: Slurm, job: str) -> int:
         except OSError:
             continue
         program = command.split(b"\0")[0]
-        if b"submitit.core._submit" in command and b"python" in program:
-            if wanted <= set(variables):
-                return int(folder.name)
+        if (
+            b"submitit.core._submit" in command
+            and b"python" in program
+            and wanted <= set(variables)
+        ):
+            return int(folder.name)
     raise LookupError(f"{job} has no process")
 
 
