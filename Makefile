@@ -1,14 +1,15 @@
-# make run      Table 2 on the embedded world, from nothing: environment, paintings, scores, report
-# make install  the environment alone (.venv), with the versions of constraints.txt
-# make test     the tests
-# make check    style, types and the arrows between the packages
+# make run         Table 2 on the embedded world, from nothing: environment, paintings, scores, report
+# make install     the environment alone (.venv), with the versions of constraints.txt
+# make test        the tests
+# make test-slurm  the tests on a Slurm of one node, which it installs (Debian, root)
+# make check       style, types and the arrows between the packages
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run install test check
+.PHONY: run install test test-slurm check
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -24,6 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-slurm: $(STAMP)
+	scripts/cluster/install_slurm.sh
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,slurm]"
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 check: $(STAMP)
 	$(BIN)/ruff check .
