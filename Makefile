@@ -1,10 +1,11 @@
-# make run      Table 2 on the embedded world, from nothing: environment, paintings, scores, report
-# make install  the environment alone (.venv), with the versions of constraints.txt
-# make test     the tests
-# make mmdet    MMDetection in .venv-mmdet (compiles mmcv: some 20 minutes of one core)
-# make vision   open_clip and a torchvision that works in .venv-vision (over 5 GB)
+# make run         Table 2 on the embedded world, from nothing: environment, paintings, scores, report
+# make install     the environment alone (.venv), with the versions of constraints.txt
+# make test        the tests
+# make test-slurm  the tests on a Slurm of one node, which it installs (Debian, root)
+# make mmdet       MMDetection in .venv-mmdet (compiles mmcv: some 20 minutes of one core)
+# make vision      open_clip and a torchvision that works in .venv-vision (over 5 GB)
 # make test-mmdet, make test-vision   the metrics' tests there
-# make check    style, types and the arrows between the packages
+# make check       style, types and the arrows between the packages
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install test check mmdet test-mmdet vision test-vision
+.PHONY: run install test test-slurm check mmdet test-mmdet vision test-vision
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -62,6 +63,11 @@ test-vision: $(VENV_VISION)/.installed
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-slurm: $(STAMP)
+	scripts/cluster/install_slurm.sh
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,slurm]"
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,6 +31,9 @@ INTERRUPTED = 130
 WIDTH = 160
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
+# Set in the processes that submitit starts, on this machine or by Slurm.
+QUEUED = "SUBMITIT_EXECUTOR"
+SAME_COMMAND = "the same command goes on from here"
 # What OmegaConf and Hydra add below their messages: inner types, search paths, manuals.
 NOISE = (
     "object_type=",
@@ -102,30 +105,66 @@ def overrides() -> tuple[str, ...]:
     return tuple(HydraConfig.get().overrides.task)
 
 
-def task(composed: DictConfig) -> None:
-    """One job: refuse in one line, or run."""
-    try:
-        config = accepted(composed)
-        console = listen(config.logger.level)
-        # torch, diffusers and transformers come in here.
-        from profi.libraries import hush_libraries
-        from profi.runners.command import Command
-        from profi.runners.experiment import run
+def command_line() -> str:
+    """What was typed; in a job of a queue, which another program starts, what it stands for."""
+    if QUEUED in os.environ:
+        return shlex.join(["python", "run.py", *overrides()])
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
-        hush_libraries()
-        line = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-        command = Command(config, line, OmegaConf.to_yaml(composed), overrides())
+
+def carry_out(composed: DictConfig) -> None:
+    """One job.
+
+    Raises:
+        UserError: what the settings or the machine do not allow.
+    """
+    config = accepted(composed)
+    console = listen(config.logger.level)
+    # torch, diffusers and transformers come in here.
+    from profi.libraries import hush_libraries
+    from profi.runners.command import Command
+    from profi.runners.experiment import run
+
+    hush_libraries()
+    try:
+        command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())
         shown = run(command, console)
-        if shown is not None:
-            shown.print(console_for(sys.stdout))
-    except UserError as error:
-        # Not an Exception, so that Hydra neither wraps nor decorates it.
-        raise refuse(str(error)) from None
     except OSError as error:
         # A full disk, a folder without permission: of the machine, not of the program.
         where = f"{error.filename}: " if error.filename else ""
         reason = " ".join(str(error.strerror or error).split())
-        raise refuse(f"{where}{reason}; free space or name another folder with out=...") from None
+        remedy = "free space or name another folder with out=..."
+        raise UserError(f"{where}{reason}; {remedy}") from error
+    if shown is not None:
+        shown.print(console_for(sys.stdout))
+
+
+def task(composed: DictConfig) -> None:
+    """One job: refuse in one line, or run."""
+    try:
+        carry_out(composed)
+    except UserError as error:
+        if QUEUED in os.environ:
+            # The launcher carries it to the terminal; an exit would leave that one waiting.
+            raise
+        # Not an Exception, so that Hydra neither wraps nor decorates it.
+        raise refuse(str(error)) from None
+
+
+def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
+    """What to do about an error of Hydra, where that is not plain."""
+    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    if missing is not None and "submitit" in missing:
+        return "; launchers need the extra: pip install -c constraints.txt -e '.[slurm]'"
+    return ""
+
+
+def raised_in(error: BaseException, package: str) -> bool:
+    """Whether an error comes out of a package's own code."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_globals["__name__"].partition(".")[0] == package
 
 
 def main() -> None:
@@ -142,9 +181,16 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if wanted_full:
             raise
-        raise refuse(one_line(error)) from None
+        raise refuse(one_line(error) + remedy_for(error)) from None
+    except UserError as error:
+        raise refuse(str(error)) from None
+    except RuntimeError as error:
+        # A job that was cancelled, killed or refused by the queue.
+        if wanted_full or not raised_in(error, "submitit"):
+            raise
+        raise refuse(f"{str(error).splitlines()[0]}; {SAME_COMMAND}") from None
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command goes on from here\n")
+        sys.stderr.write(f"interrupted: {SAME_COMMAND}\n")
         raise SystemExit(INTERRUPTED) from None
 
 

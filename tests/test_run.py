@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from omegaconf import OmegaConf
 from profi.config import Config
 from profi.inpainters.readings import READINGS
 from profi.reports import paper_numbers
-from run import task
+from run import raised_in, task
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0
@@ -122,6 +124,33 @@ def test_a_sweep_stops_at_a_mistake(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "stage=paint" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
+    # As on a machine where no plugin of Hydra is installed.
+    without = (
+        "import runpy, sys; sys.modules['hydra_plugins'] = None; del sys.argv[0];"
+        f"sys.path.insert(0, {str(REPOSITORY)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    for launcher in ("slurm", "slurm_long", "slurm_cpu", "local_gpus"):
+        done = call("-m", f"hydra/launcher={launcher}", cwd=tmp_path, code=("-c", without))
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "hydra/launcher/submitit_" in line
+        assert "'.[slurm]'" in line
+
+
+def test_errors_of_a_library_are_told_from_the_program_s() -> None:
+    def caught(act: Callable[[], object]) -> Exception:
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            act()
+        return error.value
+
+    def ours() -> None:
+        raise ValueError
+
+    assert raised_in(caught(lambda: json.loads("{")), "json")
+    assert not raised_in(caught(ours), "json")
 
 
 def test_help_names_every_group_and_example(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _ROWS_KEY = b"profi.rows_sha256"
 _FACTS_KEY = b"profi.facts"
+#: A file that was begun so many seconds ago is nobody's any more; writing a part takes a few.
+_ABANDONED_S = 3600.0
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -84,9 +87,17 @@ def write_part(
     with whole_file(path) as file:
         # PNG does not compress further.
         pq.write_table(table, file, compression="none")
-    # What a killed writer of this very part left behind.
-    for leftover in folder.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    _sweep_up(path)
+
+
+def _sweep_up(path: Path) -> None:
+    """Delete what killed writers of this part left; a young file may be a living one's."""
+    # By the folder's own clock, which on a network may differ from this machine's.
+    with suppress(FileNotFoundError):
+        latest = path.stat().st_mtime - _ABANDONED_S
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+            if leftover.stat().st_mtime < latest:
+                leftover.unlink()
 
 
 def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
@@ -135,6 +146,6 @@ def _move_aside(path: Path, reason: str) -> None:
         count += 1
         aside = path.with_name(f"{path.name}.{count}.broken")
     log.warning("%s is broken (%s): moved aside to %s, to be done again", path, reason, aside.name)
-    # Another shard may have moved it at the same moment; then it is done.
-    if path.exists():
+    # Another job may have moved it at the same moment; then it is done.
+    with suppress(FileNotFoundError):
         path.replace(aside)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import random
 import signal
 import subprocess
@@ -56,6 +57,18 @@ folder = Path(sys.argv[1])
 for index in range(PARTS):
     if read_generations_part(folder, index) is None:
         write_generations(folder, index, generations(index))
+"""
+
+# What a second job of the same shard does: the same part again and again, while others do.
+RIVAL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/stores")
+from test_parts import generations
+from profi.stores.generations import read_generations_part, write_generations
+for _ in range(60):
+    write_generations(Path(sys.argv[1]), 0, generations(0))
+    assert len(read_generations_part(Path(sys.argv[1]), 0)) == len(generations(0))
 """
 
 
@@ -143,11 +156,27 @@ def test_two_broken_files_of_one_part_are_both_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.broken"))) == 2
 
 
-def test_what_a_killed_writer_left_is_not_read_and_goes_with_the_next_write(tmp_path: Path) -> None:
-    leftover = tmp_path / ".part-00000.parquet.123-abcd.tmp"
-    leftover.write_bytes(b"half")
+def test_what_a_killed_writer_left_is_not_read_and_goes_with_a_later_write(tmp_path: Path) -> None:
+    names = [".part-00000.parquet.123-abcd.tmp", ".part-00000.parquet.124-abcd.tmp"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    # The second may be a writer's that still lives.
+    os.utime(tmp_path / names[0], (time.time() - 2 * 3600,) * 2)
     assert part_indices(tmp_path) == []
     write_generations(tmp_path, 0, generations(0))
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {names[1], "part-00000.parquet"}
+
+
+def test_writers_of_one_part_do_not_disturb_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RIVAL, str(tmp_path)]
+    rivals = [
+        subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [rival.communicate(timeout=60)[1] for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0, 0], told
+    assert repr(read_generations_part(tmp_path, 0)) == repr(generations(0))
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 
 
