@@ -17,7 +17,8 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
 DAEMONS = ("slurmd", "slurmctld", "munged")
-CPUS = 4
+#: Told to Slurm, whatever the machine has.
+CPUS = 8
 #: Seconds that a client's call may take.
 CALL = 30
 

@@ -44,5 +44,5 @@ def test_table_2_and_the_array_paint_the_same(cluster: Slurm, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert len(pictures(swept)) == 2 * 4
     assert pictures(array) == pictures(swept)
-    scores = pd.read_parquet(swept / "reports" / "table2" / "scores.parquet")
+    scores = pd.read_parquet(swept / "reports" / "table2-released" / "scores.parquet")
     assert len(scores) == 2 * 4 * scores["metric"].nunique()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cluster import Slurm, wait_for
+from cluster import CPUS, Slurm, wait_for
 from stored import pictures, runs
 
 from profi.stores.parts import part_indices
@@ -21,12 +21,14 @@ pytestmark = pytest.mark.slurm
 REPOSITORY = Path(__file__).parents[2]
 SEEDS, SHARDS, TRIPLETS, PART = 5, 2, 16, 2
 PARTS = TRIPLETS // PART
+#: Each takes two CPUs: they fill the node.
+TOGETHER = CPUS // 2
 SETTINGS = (f"data.limit={TRIPLETS}", f"part_size={PART}", "sampling.num_inference_steps=8")
 SWEEP = (
     "-m",
     "hydra/launcher=slurm_cpu",
     "hydra.launcher.mem_gb=1",
-    "hydra.launcher.array_parallelism=2",
+    f"hydra.launcher.array_parallelism={TOGETHER}",
     "stage=generate",
     f"seed={','.join(map(str, range(SEEDS)))}",
     f"shard={','.join(f'{i + 1}/{SHARDS}' for i in range(SHARDS))}",
@@ -97,9 +99,9 @@ def worker(cluster: Slurm, job: str) -> int:
 def preempt_one(cluster: Slurm, out: Path) -> str:
     """A short job of higher priority takes one job's place; that one's name."""
     wait_for(
-        "two jobs run and one is in the middle of its work",
+        "the node is full and one job is in the middle of its work",
         lambda: (
-            len(jobs := running(cluster)) == 2
+            len(jobs := running(cluster)) == TOGETHER
             and any(in_the_middle(out, task_of(job)) for job in jobs)
         ),
         PATIENCE,
@@ -142,6 +144,7 @@ def test_a_preempted_killed_and_restarted_sweep_equals_an_undisturbed_run(
 ) -> None:
     out, peaceful = tmp_path / "swept", tmp_path / "peaceful"
     first = start(cluster, out, *SWEEP)
+    undisturbed = start(cluster, peaceful, *ALL_SEEDS)
     preempted = preempt_one(cluster, out)
     killed = kill_one(cluster, out, spared=preempted)
     # The terminal that launched the sweep dies; its jobs go on without it.
@@ -162,14 +165,14 @@ def test_a_preempted_killed_and_restarted_sweep_equals_an_undisturbed_run(
     assert {path: path.stat().st_mtime_ns for path in there} == there
     for stage in ("score", "report"):
         finish(start(cluster, out, f"stage={stage}", *ALL_SEEDS), out)
-    finish(start(cluster, peaceful, *ALL_SEEDS), peaceful)
+    finish(undisturbed, peaceful)
 
     assert {s: folder.name for s, folder in runs(out).items()} == {
         s: folder.name for s, folder in runs(peaceful).items()
     }
     assert len(pictures(out)) == SEEDS * TRIPLETS
     assert pictures(out) == pictures(peaceful)
-    reports = [folder / "reports" / "sweep" for folder in (out, peaceful)]
+    reports = [folder / "reports" / "sweep-released" for folder in (out, peaceful)]
     scores, expected = (pd.read_parquet(report / "scores.parquet") for report in reports)
     # Bit for bit: no tolerance, and a NaN only where the other has one.
     pd.testing.assert_frame_equal(scores, expected, check_exact=True)
