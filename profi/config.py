@@ -85,12 +85,19 @@ class ModelConfig:
 
     `id` is the row label and, where `path` is null, the Hugging Face repository; `path` is a local
     folder in the diffusers layout. Images are fitted to `long_side` pixels and padded right and
-    bottom to a multiple of `pad_multiple`.
+    bottom to a multiple of `pad_multiple`. `dtype` is the UNet's; of `vae_dtype`, auto is float16
+    beside a float16 UNet on a GPU (but for SDXL's VAE, which overflows in it) and float32 else.
+    `channels_last` is the memory format of UNet and VAE. `compile` compiles the UNet's blocks anew
+    for each size of batch and padded picture: it needs a C++ compiler and pays off only after many
+    pictures of one size. Both change results by float rounding.
     """
 
     id: str = "profi-mini"
     path: str | None = f"{SHIPPED}cpu/inpaint"
     dtype: str = choice("float32", "bfloat16", "float16")
+    vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
+    channels_last: bool = False
+    compile: bool = False
     device: str = "auto"
     long_side: int = number(512, at_least=8)
     pad_multiple: int = number(64, at_least=1)

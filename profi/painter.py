@@ -17,7 +17,8 @@ from torch import Tensor
 
 from profi.diffusion.sampling import StepState
 from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.backbone import Backbone, load_backbone, memory_format
+from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.conversions import ImageLike, MaskLike
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.jobs import Job, batches, jobs_of
@@ -249,6 +250,9 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     long_side: int | None = None,
+    compile: bool = False,
+    channels_last: bool = False,
+    vae_dtype: str = "auto",
 ) -> Painter:
     """A painter with a pre-trained inpainting model.
 
@@ -258,11 +262,19 @@ def load(
         device: auto (the best there is), cpu, cuda, cuda:N or mps.
         dtype: of the UNet: float32, bfloat16 or float16.
         long_side: in pixels, at which to paint; None is the size that the model was trained at.
+        compile: run the UNet's blocks compiled (`CompiledBlocks`): the first picture of each size
+            takes minutes longer, so that it pays off only after many pictures of one size.
+        channels_last: the memory format of UNet and VAE; faster on most GPUs.
+        vae_dtype: of the VAE: auto (see `auto_vae_dtype`), float32, bfloat16 or float16.
 
     Raises UserError, soon, for what is not there or cannot be loaded.
     """
     source = model_source(model)
-    backbone = load_backbone(source, resolve_device("device", device), dtype)
+    backbone = load_backbone(
+        source, resolve_device("device", device), dtype, memory_format(channels_last), vae_dtype
+    )
+    if compile:
+        CompiledBlocks(backbone.unet).install()
     preset = MODELS.get(str(model))
     if preset is not None:
         side, multiple, batch_size = preset.long_side, preset.pad_multiple, preset.batch_size

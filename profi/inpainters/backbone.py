@@ -51,8 +51,8 @@ DTYPES: Mapping[str, torch.dtype] = {
 class Backbone:
     """The parts of a latent inpainting model, ready to run.
 
-    The UNet may be in half precision; the VAE and the text encoders are float32 always (they run
-    once per image) as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
+    UNet and VAE may be in half precision; the text encoders are float32 (they run once per prompt)
+    as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
     and is empty for parts that never were files. `execution_device` is where the models run, if
     that is not where their weights lie (offloading).
     """
@@ -154,6 +154,7 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: str = "float32",
     memory_format: torch.memory_format = torch.contiguous_format,
+    vae_dtype: str = "auto",
 ) -> Backbone:
     """Load a model from a local folder in the diffusers layout, or by its Hub id.
 
@@ -161,12 +162,15 @@ def load_backbone(
         model: an existing folder, or an id: stable-diffusion-v1-5/stable-diffusion-inpainting.
         device: of all parts.
         dtype: of the UNet: float32, bfloat16 or float16.
-        memory_format: of the UNet; torch.channels_last is faster on most devices.
+        memory_format: of the UNet and the VAE; torch.channels_last is faster on most devices.
+        vae_dtype: of the VAE: auto (see `auto_vae_dtype`), float32, bfloat16 or float16.
 
     Only safetensors are loaded. Raises UserError, soon, for what cannot be loaded.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; choose {', '.join(DTYPES)}")
+    if vae_dtype not in ("auto", *DTYPES):
+        raise UserError(f"vae_dtype {vae_dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
     folder = Path(model) if Path(model).is_dir() else from_hub(str(model))
     missing = missing_file(folder)
     if missing is not None:
@@ -176,13 +180,37 @@ def load_backbone(
         )
     unet = load_part(folder, "unet", UNet2DConditionModel)
     vae = load_part(folder, "vae", AutoencoderKL)
+    text = _load_text(folder, device)
+    vae_type = DTYPES.get(vae_dtype) or auto_vae_dtype(
+        torch.device(device), DTYPES[dtype], len(text.towers) > 1, bool(vae.config.force_upcast)
+    )
     return Backbone.from_parts(
         unet.to(device, dtype=DTYPES[dtype], memory_format=memory_format),
-        vae.to(device),
-        _load_text(folder, device),
+        vae.to(device, dtype=vae_type, memory_format=memory_format),
+        text,
         Schedule.from_config(read_json(folder, SCHEDULER_CONFIG)),
         weight_hashes(folder),
     )
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The memory format that a setting of this name stands for."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def auto_vae_dtype(
+    device: torch.device, unet_dtype: torch.dtype, is_xl: bool, force_upcast: bool
+) -> torch.dtype:
+    """The VAE's dtype where none is asked for.
+
+    float16 beside a float16 UNet on a GPU, which the VAEs of SD 1 and SD 2 stand; else float32.
+    SDXL's overflows in float16, unless its config says `force_upcast: false` (a mended one). That
+    key decides for SDXL alone: older configs lack it and diffusers then takes it as true. A
+    bfloat16 VAE is never a default: its 8 bits of precision are no more than a picture's.
+    """
+    if device.type == "cpu" or unet_dtype != torch.float16 or (is_xl and force_upcast):
+        return torch.float32
+    return torch.float16
 
 
 def _check_latents(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from profi.config import Config, ModelConfig, SamplingConfig, shipped_path
 from profi.inpainters.ablations import Guidance, Method, compose
-from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.backbone import Backbone, load_backbone, memory_format
+from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
@@ -15,17 +16,21 @@ from profi.types import UserError
 
 
 def load_model(model: ModelConfig) -> Backbone:
-    """The model's parts on their device."""
+    """The model's parts on their device, its UNet compiled where that is asked for."""
     device = resolve_device("model.device", model.device)
-    if model.path is None:
-        return load_backbone(model.id, device, model.dtype)
-    folder = shipped_path(model.path)
-    if not folder.is_dir():
-        raise UserError(
-            f"{model.id}: there is no folder {folder}; "
-            "point model.path=... at a local folder in the diffusers layout"
-        )
-    return load_backbone(folder, device, model.dtype)
+    source: str | Path = model.id
+    if model.path is not None:
+        source = shipped_path(model.path)
+        if not source.is_dir():
+            raise UserError(
+                f"{model.id}: there is no folder {source}; "
+                "point model.path=... at a local folder in the diffusers layout"
+            )
+    layout = memory_format(model.channels_last)
+    backbone = load_backbone(source, device, model.dtype, layout, model.vae_dtype)
+    if model.compile:
+        CompiledBlocks(backbone.unet).install()
+    return backbone
 
 
 def reading(config: Config) -> Reading:

@@ -96,6 +96,11 @@ def run_spec(
         "version": PIXELS_VERSION,
         "backbone": backbone_identity(inpainter.backbone),
         "dtype": model.dtype,
+        # As it came out: what `auto` means depends on the device.
+        "vae_dtype": str(inpainter.backbone.vae.dtype).removeprefix("torch."),
+        # Both change the rounding.
+        "channels_last": model.channels_last,
+        "compile": model.compile,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
         # Float rounding depends on the composition of the batches.
         "batches": {"batch_size": model.batch_size, "part_size": config.part_size},

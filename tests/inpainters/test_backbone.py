@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from tiny_pipelines import make_pipeline
 
 from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.backbone import Backbone, auto_vae_dtype, load_backbone
 from profi.inpainters.model_folder import weight_hashes, weights_digest
 from profi.inpainters.readings import PAPER
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
@@ -64,6 +65,63 @@ def test_dtype_is_the_unet_s_alone(saved: Path) -> None:
     assert loaded.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(UserError, match="float32, bfloat16, float16"):
         load_backbone(saved, dtype="int8")
+    with pytest.raises(UserError, match="vae_dtype 'int8' is unknown; choose auto, float32"):
+        load_backbone(saved, vae_dtype="int8")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_vae_paints_nearly_the_same(saved: Path, dtype: str, batch) -> None:  # type: ignore[no-untyped-def]
+    method, sampling = compose("base", PAPER), Sampling(num_inference_steps=2)
+    half, full = (load_backbone(saved, vae_dtype=d) for d in (dtype, "float32"))
+    assert half.vae.dtype == getattr(torch, dtype)
+    assert half.unet.dtype == torch.float32
+    pictures = [StableInpainting(part, method, sampling)(*batch.args()) for part in (half, full)]
+    assert pictures[0].dtype == torch.float32
+    difference = (pictures[0] - pictures[1]).abs()
+    assert 0 < float(difference.mean()) < 4 * torch.finfo(half.vae.dtype).eps
+
+
+def test_the_vae_is_float16_where_that_is_safe_and_of_use() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 1)
+    half = {
+        (str(device), str(dtype), is_xl, force_upcast)
+        for device in (cpu, gpu)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+        for is_xl in (False, True)
+        for force_upcast in (False, True)
+        if auto_vae_dtype(device, dtype, is_xl, force_upcast) != torch.float32
+    }
+    assert half == {
+        ("cuda:1", "torch.float16", False, False),
+        ("cuda:1", "torch.float16", False, True),
+        ("cuda:1", "torch.float16", True, False),
+    }
+    assert auto_vae_dtype(gpu, torch.float16, False, True) == torch.float16
+
+
+def test_structure_and_config_reach_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers takes a config without the key as `force_upcast: true`."""
+    asked: list[tuple[object, ...]] = []
+
+    def ask(*arguments: object) -> torch.dtype:
+        asked.append(arguments)
+        return torch.float32
+
+    monkeypatch.setattr("profi.inpainters.backbone.auto_vae_dtype", ask)
+    for structure in ("sd1", "sdxl"):
+        folder = tmp_path / structure
+        make_pipeline(structure).save_pretrained(folder)
+        path = folder / "vae/config.json"
+        config = json.loads(path.read_text("utf-8"))
+        for said in (None, False):
+            kept = {k: v for k, v in config.items() if k != "force_upcast"}
+            text = json.dumps(kept if said is None else {**kept, "force_upcast": said})
+            path.write_text(text, encoding="utf-8")
+            load_backbone(folder, dtype="float16")
+            is_xl = structure == "sdxl"
+            assert asked[-1] == (torch.device("cpu"), torch.float16, is_xl, said is None)
 
 
 def test_weights_are_known_by_their_hashes(folder: Path) -> None:

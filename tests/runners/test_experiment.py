@@ -223,6 +223,8 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
         replace(config, reading=replace(reading, offset=0.5)),
         replace(config, model=replace(config.model, batch_size=3)),
         replace(config, model=replace(config.model, long_side=48)),
+        replace(config, model=replace(config.model, channels_last=True)),
+        replace(config, model=replace(config.model, compile=True)),
         replace(config, part_size=5),
     ]
     ids = {first, run_id(config, "base"), run_id(config, seed=1), *map(run_id, others)}
@@ -230,6 +232,28 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
     # The plain model knows no objective: its offset changes no pixel of it.
     assert run_id(others[5], "base") == run_id(config, "base")
     assert run_id(config, "paintan_only") == run_id(config, "painta_only")
+    # Of the VAE's dtype it is what came out of the setting.
+    named = replace(config, model=replace(config.model, vae_dtype="float32"))
+    assert run_id(named) == first
+
+
+def test_another_vae_dtype_is_another_run(
+    settings: Callable[..., Config],
+) -> None:
+    """And what the configuration says of the model reaches its parts."""
+    config = settings()
+    triplets, _ = build.load_triplets(config.data)
+    ids = set()
+    for changes in ({}, {"vae_dtype": "bfloat16", "channels_last": True}):
+        changed = replace(config, model=replace(config.model, **changes))
+        model = build.load_model(changed.model)
+        spec = run_spec(config, build.inpainter(config, model, "base"), 0, triplets, "images")
+        ids.add(spec.run_id)
+        assert spec.pixels["vae_dtype"] == changes.get("vae_dtype", "float32")
+        for part in (model.unet.conv_in, model.vae.encoder.conv_in):
+            in_format = part.weight.is_contiguous(memory_format=torch.channels_last)
+            assert in_format == bool(changes)
+    assert len(ids) == 2
 
 
 def test_other_weights_are_another_run(settings: Callable[..., Config], backbone: Backbone) -> None:
