@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from profi.config import Config, ModelConfig, SamplingConfig, shipped_path
