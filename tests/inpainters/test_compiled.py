@@ -82,8 +82,8 @@ def paint(backbone: Backbone, ablation: str, down_factor: int, batch: int = 1) -
     [
         # Two residual structures and the feed-forward, for a pair.
         ("base", 3),
-        # And for each branch alone, one with gradients; what follows the cut is apart. Minutes.
-        pytest.param("profi", 10, marks=pytest.mark.slow),
+        # And for each branch alone, the conditional one with gradients. Minutes.
+        pytest.param("profi", 9, marks=pytest.mark.slow),
     ],
 )
 def test_compiled_kernels_paint_what_eager_ones_do(
