@@ -242,7 +242,7 @@ def test_another_vae_dtype_is_another_run(
 ) -> None:
     """And what the configuration says of the model reaches its parts."""
     config = settings()
-    triplets, _ = build.load_triplets(config.data)
+    triplets, _ = load_triplets(config.data)
     ids = set()
     for changes in ({}, {"vae_dtype": "bfloat16", "channels_last": True}):
         changed = replace(config, model=replace(config.model, **changes))
