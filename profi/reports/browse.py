@@ -22,7 +22,7 @@ from profi.reports.names import RowKey, base_of, metric_style, ordered_metrics
 
 FOLDER = "gallery"
 INDEX = "index.js"
-CHUNK = 8
+CHUNK = 4
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 

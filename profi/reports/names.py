@@ -47,6 +47,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "Lykon/dreamshaper-8-inpainting": "DreamShaper 8",
         "stable-diffusion-v1-5/stable-diffusion-inpainting": "Stable 1.5",
         "sd2-community/stable-diffusion-2-inpainting": "Stable 2.0",
+        "diffusers/stable-diffusion-xl-1.0-inpainting-0.1": "SDXL",
     }
 )
 

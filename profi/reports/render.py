@@ -18,7 +18,8 @@ _TONES = {"up": "green", "down": "red"}
 def render_rich(table: Table) -> RichTable:
     """For the terminal; the notes are its caption."""
     result = RichTable(title=table.title or None, caption="\n".join(table.notes))
-    result.add_column("")
+    # A cut name would be no name; numbers may go on below.
+    result.add_column("", no_wrap=True)
     for column in table.columns:
         result.add_column(column, justify="right")
     for label, cells in table.rows.items():

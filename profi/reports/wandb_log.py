@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from PIL import Image
 
 from profi.reports.gallery import GalleryItem
 from profi.reports.names import ordered_metrics
+
+log = logging.getLogger(__name__)
 
 #: The table of pictures, and what its rows are joined by across runs.
 PICTURES, TRIPLET = "pictures", "triplet"
@@ -88,6 +91,8 @@ class WandbLog:
             ),
         )
         self._stages: set[str] = set()
+        if settings.mode == "online":
+            log.info("W&B: %s", self._run.url)
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
         """A step of the history: `<stage>/<name>`, drawn over `<stage>/images`."""
