@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +52,12 @@ def pictures(folder: Path) -> list[tuple[str, int, bytes]]:
 
 def test_two_jobs_on_the_same_shard_lose_and_double_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", JOB, str(tmp_path)]
+    # As many as the test itself has: rounding depends on it.
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     jobs = [
-        subprocess.Popen([*command, name], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, name], cwd=REPOSITORY, env=one_thread, stderr=subprocess.PIPE, text=True
+        )
         for name in ("a", "b")
     ]
     told = [job.communicate(timeout=120)[1] for job in jobs]
