@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -47,10 +47,13 @@ def weight_folders(folder: Path) -> tuple[str, ...]:
     return ("unet", "vae", *(encoder for encoder, _ in text_folders(folder)))
 
 
-def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file that is loaded, by its path within the folder."""
+def weight_hashes(folder: Path, parts: Sequence[str] | None = None) -> dict[str, str]:
+    """SHA-256 of every weight file that is loaded, by its path within the folder.
+
+    Of all subfolders that are, or of some `parts` of them.
+    """
     hashes = {}
-    for part in weight_folders(folder):
+    for part in weight_folders(folder) if parts is None else parts:
         for path in sorted((folder / part).glob("*.safetensors")):
             # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
             if ".fp16." in path.name or ".non_ema." in path.name:
