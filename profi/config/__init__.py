@@ -24,7 +24,12 @@ from profi.config.metric import (
     MetricConfig,
     PickConfig,
 )
-from profi.config.model import ABLATED, BlendedLatentDiffusionConfig, ModelConfig
+from profi.config.model import (
+    ABLATED,
+    BlendedLatentDiffusionConfig,
+    ModelConfig,
+    SmartBrushConfig,
+)
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
     "ReadingConfig",
     "ReportConfig",
     "SamplingConfig",
+    "SmartBrushConfig",
     "VanillaConfig",
     "check_device",
     "choices_of",

@@ -31,6 +31,22 @@ class BlendedLatentDiffusionConfig:
 
 
 @dataclass
+class SmartBrushConfig:
+    """What may be chosen of SmartBrush (`profi.inpainters.smartbrush`).
+
+    `level`: the precision that the masks are said to have, 0 for an object's outline, the model's
+    last for its box. `composition`: what is painted in the end: the given mask, or the part of it
+    where the model says that its object is.
+    """
+
+    level: int = number(2, at_least=0)
+    composition: str = choice("given_mask", "predicted_mask")
+
+    def __post_init__(self) -> None:
+        check_fields("model.smartbrush", self)
+
+
+@dataclass
 class ModelConfig:
     """A model that inpaints, and how it is run: a row of Table 1.
 
@@ -52,10 +68,11 @@ class ModelConfig:
     id: str = "profi-mini"
     path: str | None = f"{SHIPPED}cpu/inpaint"
     unet: str | None = None
-    inpainter: str = choice(ABLATED, "blended_latent_diffusion")
+    inpainter: str = choice(ABLATED, "blended_latent_diffusion", "smartbrush")
     blended_latent_diffusion: BlendedLatentDiffusionConfig = field(
         default_factory=BlendedLatentDiffusionConfig
     )
+    smartbrush: SmartBrushConfig = field(default_factory=SmartBrushConfig)
     dtype: str = choice("float32", "bfloat16", "float16")
     vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
     channels_last: bool = False

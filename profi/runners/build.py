@@ -17,6 +17,7 @@ from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion
 from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.readings import READINGS, Reading
+from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
 from profi.presets import hub_id
@@ -141,7 +142,24 @@ def blended_latent_diffusion(config: Config) -> Row:
     )
 
 
+def smartbrush(config: Config) -> Row:
+    """SmartBrush, of which no trained weights are published."""
+    model = config.model
+    if model.path is None and model.unet is None:
+        raise UserError(
+            f"{model.id}: nobody publishes SmartBrush's weights: train them with "
+            "scripts/train_smartbrush.py (docs/smartbrush.md) and set model.path to its result"
+        )
+    chosen = model.smartbrush
+    return SmartBrush(
+        load_model(model, SMARTBRUSH),
+        sampling(config.sampling),
+        chosen.level,
+        chosen.composition,  # type: ignore[arg-type]  # the config checked it
+    )
+
+
 #: How the inpainters without ablations are loaded, by `model.inpainter`.
 BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
-    {"blended_latent_diffusion": blended_latent_diffusion}
+    {"blended_latent_diffusion": blended_latent_diffusion, "smartbrush": smartbrush}
 )

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.inpainters.model_folder import SCHEDULER_CONFIG, load_part, loading, read_json
-from profi.training.precision import at_precision, to_latents
+from profi.inpainters.smartbrush import to_latents
+from profi.training.precision import at_precision
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch
 from profi.types import UserError

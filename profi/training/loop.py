@@ -29,6 +29,8 @@ from profi.training.smartbrush import Batch, losses
 from profi.types import UserError, digest
 
 EMA_FILE, STATE_FILE = "ema.safetensors", "state.json"
+#: Whether to end, with a checkpoint to go on from, after (updates, seconds of this call).
+Stop = Callable[[int, float], bool]
 #: Told (update, seconds so far, named losses) every so often.
 Tell = Callable[[int, float, dict[str, float]], None]
 #: Handed the averaged UNet and the update, to paint and show validation pictures.
@@ -70,7 +72,7 @@ def train(
     folder: Path,
     accelerator: Accelerator,
     save_every: int = 1000,
-    stop_at: int | None = None,
+    stop: Stop = lambda *_: False,
     tell: Tell = lambda *_: None,
     show: Show | None = None,
     show_every: int = 1000,
@@ -85,7 +87,7 @@ def train(
         folder: gets `checkpoint-<update>` (the last one only) and `loss.csv`.
         accelerator: made with the recipe's `accumulate`.
         save_every: updates between two checkpoints.
-        stop_at: end after this update, with a checkpoint to go on from.
+        stop: asked after every update, in every process, whether to end early.
         tell: told the losses, about every ten seconds, in the first process.
         show: handed the average every `show_every` updates, in the first process.
         show_every: see `show`.
@@ -116,7 +118,6 @@ def train(
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         _cut_log(folder / "loss.csv", step)
-    end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     plan = batches_of(recipe, step, accelerator.process_index, processes)
     firsts = batches_of(recipe, step, accelerator.process_index, processes)
     started = told = time.monotonic()
@@ -124,9 +125,7 @@ def train(
     passes = 0
     timesteps = model.scheduler.config.num_train_timesteps
     # (the source may read ahead, so the indices of the pass at hand are counted a second time)
-    for batch, indices in zip(source.batches(plan), firsts, strict=True):
-        if step >= end:
-            break
+    for batch, indices in zip(source.batches(plan), firsts, strict=False):
         batch = batch.to(device)
         noise, t = noise_and_times(batch, indices[0], recipe.seed, timesteps, device)
         for group in optimizer.param_groups:
@@ -150,12 +149,13 @@ def train(
         step += 1
         average.step(unet.parameters())
         now = time.monotonic()
-        if main and (now - told > 10 or step == end):
+        ends = step == recipe.steps or stop(step, now - started)
+        if main and (now - told > 10 or ends):
             means = {name: value.item() / passes for name, value in sums.items()}
             _log(folder / "loss.csv", step, before + now - started, means)
             tell(step, before + now - started, means)
             sums, passes, told = {}, 0, now
-        if step % save_every == 0 or step == end:
+        if step % save_every == 0 or ends:
             _save(accelerator, average, folder, step, before + now - started, belongs)
         if show is not None and main and step % show_every == 0:
             average.store(unet.parameters())
@@ -163,6 +163,8 @@ def train(
             show(unet.eval(), step)
             average.restore(unet.parameters())
             unet.train()
+        if ends:
+            break
     average.copy_to(unet.parameters())
     seconds = before + time.monotonic() - started
     samples = step * recipe.batch * recipe.accumulate * processes

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def boxes(masks: Tensor) -> Tensor:
@@ -56,11 +55,3 @@ def at_precision(exact: Tensor, levels: Tensor, blurs: Sequence[float], threshol
         wider = grown | ((blurred(exact, share * side) > threshold) & box)
         grown = torch.where((levels >= level)[:, None, None], wider, grown)
     return torch.where((levels > len(blurs))[:, None, None], box, grown)
-
-
-def to_latents(masks: Tensor, factor: int) -> Tensor:
-    """[B, H, W] bool -> [B, 1, H / factor, W / factor] bool: a cell with any masked pixel is mask.
-
-    So no object vanishes, and every cell outside shows known pixels alone.
-    """
-    return functional.max_pool2d(masks[:, None].float(), factor) > 0.5

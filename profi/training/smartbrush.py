@@ -15,6 +15,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from profi.inpainters.smartbrush import unet_input
 from profi.types import UserError
 
 
@@ -88,16 +89,6 @@ def from_text_to_image(source: UNet2DConditionModel, coarsest: int) -> UNet2DCon
     state["class_embedding.weight"] = torch.zeros_like(new["class_embedding.weight"])
     unet.load_state_dict(state)
     return unet
-
-
-def noised_inside(x_t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
-    """x_t inside the mask, the clean known latents outside: [B, 4, h, w]."""
-    return torch.where(mask, x_t, known)
-
-
-def unet_input(x_t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
-    """[B, 9, h, w]: x_t (noise inside the mask only), mask, known."""
-    return torch.cat([noised_inside(x_t, known, mask), mask.to(x_t.dtype), known], dim=1)
 
 
 def dice(probs: Tensor, target: Tensor) -> Tensor:
