@@ -99,6 +99,12 @@ class TextToImage:
             scheduler,
         )
 
+    def to(self, device: torch.device) -> TextToImage:
+        """Move what encodes (in place); the UNet stays where it is."""
+        self.vae.to(device)
+        self.text.to(device)
+        return self
+
     @property
     def latent_factor(self) -> int:
         """Image pixels per latent, 8 in Stable Diffusion."""

@@ -158,11 +158,10 @@ def train(
         if step % save_every == 0 or ends:
             _save(accelerator, average, folder, step, before + now - started, belongs)
         if show is not None and main and step % show_every == 0:
-            average.store(unet.parameters())
-            average.copy_to(unet.parameters())
-            show(unet.eval(), step)
-            average.restore(unet.parameters())
-            unet.train()
+            # A second UNet: to show one takes its gradients off.
+            shown = UNet2DConditionModel.from_config(unet.config).to(device)
+            average.copy_to(shown.parameters())
+            show(shown, step)
         if ends:
             break
     average.copy_to(unet.parameters())
