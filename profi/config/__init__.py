@@ -24,7 +24,13 @@ from profi.config.metric import (
     MetricConfig,
     PickConfig,
 )
-from profi.config.model import ABLATED, BlendedLatentDiffusionConfig, ModelConfig
+from profi.config.model import (
+    ABLATED,
+    BlendedLatentDiffusionConfig,
+    ControlNetConfig,
+    ModelConfig,
+    SDXLInpaintingConfig,
+)
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
 
 __all__ = [
@@ -38,6 +44,7 @@ __all__ = [
     "BlendedLatentDiffusionConfig",
     "ClipConfig",
     "Config",
+    "ControlNetConfig",
     "DataConfig",
     "LPIPSConfig",
     "LoggerConfig",
@@ -47,6 +54,7 @@ __all__ = [
     "RASGConfig",
     "ReadingConfig",
     "ReportConfig",
+    "SDXLInpaintingConfig",
     "SamplingConfig",
     "VanillaConfig",
     "check_device",
