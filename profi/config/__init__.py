@@ -27,7 +27,9 @@ from profi.config.metric import (
 from profi.config.model import (
     ABLATED,
     BlendedLatentDiffusionConfig,
+    ControlNetConfig,
     ModelConfig,
+    SDXLInpaintingConfig,
     SmartBrushConfig,
 )
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
@@ -43,6 +45,7 @@ __all__ = [
     "BlendedLatentDiffusionConfig",
     "ClipConfig",
     "Config",
+    "ControlNetConfig",
     "DataConfig",
     "LPIPSConfig",
     "LoggerConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "RASGConfig",
     "ReadingConfig",
     "ReportConfig",
+    "SDXLInpaintingConfig",
     "SamplingConfig",
     "SmartBrushConfig",
     "VanillaConfig",

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from profi.inpainters.backbone import Backbone
 from profi.types import digest
+
+
+def config_values(config: Mapping[str, Any]) -> dict[str, str]:
+    """What of a model's config says how it works."""
+    # Where the files lay and which version wrote them changes nothing.
+    return {
+        key: repr(value)
+        for key, value in config.items()
+        if not key.startswith("_") and key not in ("transformers_version", "dtype")
+    }
 
 
 def backbone_identity(backbone: Backbone) -> dict[str, Any]:
@@ -15,15 +26,7 @@ def backbone_identity(backbone: Backbone) -> dict[str, Any]:
         "vae": dict(backbone.vae.config),
         **backbone.text.configs,
     }
-    # Where the files lay and which version wrote them changes nothing.
-    kept = {
-        part: {
-            key: repr(value)
-            for key, value in values.items()
-            if not key.startswith("_") and key not in ("transformers_version", "dtype")
-        }
-        for part, values in parts.items()
-    }
+    kept = {part: config_values(values) for part, values in parts.items()}
     hashes = {
         "weights": backbone.digest,
         "configs": digest(kept),

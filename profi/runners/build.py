@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,8 +15,10 @@ from profi.inpainters.background_reconstruction import BackgroundReconstruction
 from profi.inpainters.base import Row, Sampling
 from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion
 from profi.inpainters.compiled import CompiledBlocks
+from profi.inpainters.controlnet import ControlNetInpainting, load_controlnet
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.readings import READINGS, Reading
+from profi.inpainters.sdxl_inpainting import SDXLInpainting
 from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
@@ -142,6 +144,31 @@ def blended_latent_diffusion(config: Config) -> Row:
     )
 
 
+def sdxl_inpainting(config: Config) -> Row:
+    """SDXL Inpainting by diffusers' pipeline."""
+    backbone = _load_for_diffusers(config.model, INPAINTING)
+    return SDXLInpainting(
+        backbone, sampling(config.sampling), config.model.sdxl_inpainting.strength
+    )
+
+
+def controlnet(config: Config) -> Row:
+    """A text-to-image model with a ControlNet for inpainting, by diffusers' pipeline."""
+    model = config.model
+    chosen = model.controlnet
+    # Refused by the config.
+    assert chosen.path is not None
+    source = hub_id(chosen.path) or _folder(model, "controlnet.path", chosen.path)
+    backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
+    loaded = load_controlnet(source, backbone.device, backbone.unet.dtype)
+    return ControlNetInpainting(backbone, loaded, sampling(config.sampling), chosen.scale)
+
+
+def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
+    """With one dtype throughout."""
+    return load_model(replace(model, vae_dtype=model.dtype), role)
+
+
 def smartbrush(config: Config) -> Row:
     """SmartBrush, of which no trained weights are published."""
     model = config.model
@@ -161,5 +188,10 @@ def smartbrush(config: Config) -> Row:
 
 #: How the inpainters without ablations are loaded, by `model.inpainter`.
 BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
-    {"blended_latent_diffusion": blended_latent_diffusion, "smartbrush": smartbrush}
+    {
+        "blended_latent_diffusion": blended_latent_diffusion,
+        "sdxl_inpainting": sdxl_inpainting,
+        "controlnet": controlnet,
+        "smartbrush": smartbrush,
+    }
 )
