@@ -28,8 +28,9 @@ def _spans(lines: Tensor) -> Tensor:
 def blurred(masks: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of masks [B, H, W], each with its own sigma [B] > 0 in pixels; float32.
 
-    A pixel is the Gaussian's integral over it, and outside of the image nothing is masked: a half
-    plane's blur is the normal distribution function of the distance to its edge over sigma.
+    A pixel's value is the blur of the mask as an area, at the pixel's centre, and outside of the
+    image nothing is masked: a half plane's is the normal distribution function of the distance to
+    its edge over sigma.
     """
     H, W = masks.shape[1:]
     return _kernel(H, sigma) @ masks.float() @ _kernel(W, sigma)

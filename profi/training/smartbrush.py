@@ -72,8 +72,8 @@ def from_text_to_image(source: UNet2DConditionModel, coarsest: int) -> UNet2DCon
         )
     if source.config.num_class_embeds is not None:
         raise UserError("the UNet is conditioned on classes already; give a text-to-image model")
-    config = dict(source.config)
-    config.pop("_name_or_path", None)
+    # (among the private keys is a list of those that `from_config` would set to defaults)
+    config = {key: value for key, value in source.config.items() if not key.startswith("_")}
     config |= {
         "in_channels": 2 * channels + 1,
         "out_channels": channels + 1,
