@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -59,7 +61,7 @@ def test_the_ends_are_the_mask_itself_and_its_box() -> None:
 
 def test_levels_are_nested_and_the_middle_ones_differ() -> None:
     levels = [at(level) for level in range(5)]
-    for fine, coarse in zip(levels, levels[1:], strict=False):
+    for fine, coarse in pairwise(levels):
         assert not (fine & ~coarse).any()
     areas = [int(level[0].sum()) for level in levels]  # the disc's
     assert areas == sorted(set(areas))
