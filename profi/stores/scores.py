@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
 )
 #: What the hash in a folder's name stands for, beside the parts.
 IDENTITY = "identity.json"
+#: The fact that says how many samples were scored at once, a JSON list.
+BATCH_SIZES = "batch sizes"
 _SOURCE = "generations"
 _FAILED = "failed"
 
@@ -49,6 +51,7 @@ def write_scores(
     scores: Sequence[Score],
     source: str,
     failed: Iterable[str] = (),
+    batch_sizes: Iterable[int] = (),
 ) -> None:
     """Write one part.
 
@@ -58,8 +61,13 @@ def write_scores(
         scores: its rows.
         source: the `pictures_digest` of the generations that were scored.
         failed: the triplets whose NaN stands for a failure and not for "there is no such score".
+        batch_sizes: how many were scored at once, the last time that any were.
     """
-    facts = {_SOURCE: source, _FAILED: json.dumps(sorted(failed))}
+    facts = {
+        _SOURCE: source,
+        _FAILED: json.dumps(sorted(failed)),
+        BATCH_SIZES: json.dumps(sorted(batch_sizes)),
+    }
     write_part(folder, index, [asdict(score) for score in scores], SCHEMA, facts)
 
 
