@@ -10,14 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from profi.config import Config
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.stable_inpainting import StableInpainting
+from profi.inpainters.base import Row
 from profi.metrics import Metric
 from profi.reports.names import RowKey
 from profi.runners import build, build_metrics
@@ -81,7 +78,7 @@ def _run_model(
     config = command.config
     triplets: tuple[Triplet, ...] = ()
     images = ""
-    inpainters: dict[str, StableInpainting] = {}
+    inpainters: dict[str, Row] = {}
     if command.wants("generate"):
         triplets, candidates = load_triplets(config.data, console)
         log.info(
@@ -91,9 +88,7 @@ def _run_model(
             ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
         )
         images = images_digest(image_root(config.data), triplets)
-        backbone = build.load_model(config.model)
-        names = dict.fromkeys(name for name, _ in config.wanted)
-        inpainters = {name: _checked(config, backbone, name) for name in names}
+        inpainters = build.load_rows(config)
     folders = {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
     items: list[Entry | Absent] = []
     for ablation, seed in config.wanted:
@@ -122,20 +117,9 @@ def _run_model(
     return items
 
 
-def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
-    """The inpainter; UserError where the images would not fit its UNet."""
-    multiple = backbone.pixel_multiple
-    if config.model.pad_multiple % multiple:
-        raise UserError(
-            f"model.pad_multiple={config.model.pad_multiple}: "
-            f"this model needs a multiple of {multiple}"
-        )
-    return build.inpainter(config, backbone, ablation)
-
-
 def _opened(
     command: Command,
-    inpainter: StableInpainting,
+    inpainter: Row,
     ablation: str,
     seed: int,
     triplets: Sequence[Triplet],
@@ -162,13 +146,13 @@ def _found(command: Command, ablation: str, seed: int) -> RunFolder | None:
 def _paint(
     command: Command,
     entry: Entry,
-    inpainter: StableInpainting,
+    inpainter: Row,
     triplets: Sequence[Triplet],
     told: GuardedLog,
     console: Console,
 ) -> None:
     plan = Plan.of(command.config, entry.seed, command.shard)
-    device: torch.device = inpainter.backbone.device
+    device = inpainter.device
     facts = part_facts_of(environment(device), command.config.model.batch_size)
     label = f"paint {entry.ablation} seed {entry.seed}"
     listener = partial(told.progress, "paint")
