@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 from profi.config import ABLATED, Config
 from profi.inpainters.readings import READINGS
 from profi.reports import paper_numbers
+from profi.runners.memory import BatchLimit, work_through
 from run import accepted, raised_in, task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -289,3 +291,38 @@ def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:
 
 def test_the_first_user_s_spelling_is_the_same_run() -> None:
     assert composed("ablation=paintan_only").wanted == composed("ablation=painta_only").wanted
+
+
+def test_a_job_whose_time_is_up_ends_and_sets_no_picture_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """submitit's own handler raises a RuntimeError in the middle of a batch."""
+    submitit = pytest.importorskip("submitit")
+    from submitit.core.job_environment import SignalHandler
+    from submitit.core.utils import DelayedSubmission, UncompletedJobError
+    from submitit.local.local import LocalJobEnvironment
+
+    delayed = DelayedSubmission(print)
+    delayed.set_timeout(timeout_min=0, max_num_timeout=0)
+    paths = submitit.core.utils.JobPaths("nowhere", job_id="1")
+    handler = SignalHandler(LocalJobEnvironment(), paths, delayed).checkpoint_and_try_requeue
+    before = signal.signal(signal.SIGUSR2, handler)
+    given_up: list[int] = []
+
+    def painting(items: Sequence[int]) -> list[int]:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(1)  # It comes between two instructions.
+        return list(items)
+
+    def run(*_: object) -> None:
+        work_through([1, 2], painting, BatchLimit(2), lambda i, _: given_up.append(i), "painting")
+
+    monkeypatch.setattr("profi.runners.experiment.run", run)
+    try:
+        with pytest.raises(UncompletedJobError, match="timed-out too many times") as caught:
+            task(OmegaConf.structured(Config))
+        assert raised_in(caught.value.with_traceback(None), "submitit")
+        assert signal.getsignal(signal.SIGUSR2) == handler
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert given_up == []

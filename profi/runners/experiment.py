@@ -20,7 +20,8 @@ from profi.reports.names import RowKey
 from profi.runners import build, build_metrics
 from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.command import Command, check_writable, group_of, report_folder
-from profi.runners.generate import Plan, generate
+from profi.runners.generate import generate
+from profi.runners.plan import Plan
 from profi.runners.progress import meter
 from profi.runners.provenance import environment, part_facts_of
 from profi.runners.report import PAGE, Request, Shown, report
