@@ -12,19 +12,21 @@ from profi.types import ABLATIONS, UserError
 #: The inpainter that the paper's modules are for: the one of all ablations.
 ABLATED = "stable_inpainting"
 #: Those that are pipelines of diffusers, which have one dtype.
-OF_DIFFUSERS = ("sdxl_inpainting", "controlnet")
+OF_DIFFUSERS = ("sdxl_inpainting", "controlnet", "glide")
 
 
 @dataclass
 class BlendedLatentDiffusionConfig:
     """What may be chosen of Blended Latent Diffusion (`profi.inpainters.blended_latent_diffusion`).
 
-    `skip`: the share of the first steps that are left out. `background_steps`: steps by which the
-    decoder is fitted to every picture's background, 0 for none; `background_weight` is what the
-    background counts beside the painted part in it, `background_lr` its learning rate.
+    `skip`: the share of the first steps that are left out; `start`: from the known latents noised,
+    or from noise alone. `background_steps`: steps by which the decoder is fitted to every picture's
+    background, 0 for none; `background_weight` is what the background counts beside the painted
+    part in it, `background_lr` its learning rate.
     """
 
     skip: float = number(0.25, at_least=0, at_most=0.99)
+    start: str = choice("known", "noise")
     background_steps: int = number(0, at_least=0)
     background_weight: float = number(100.0, at_least=0)
     background_lr: float = number(1e-4, at_least=0)
@@ -116,7 +118,9 @@ class ModelConfig:
     id: str = "profi-mini"
     path: str | None = f"{SHIPPED}cpu/inpaint"
     unet: str | None = None
-    inpainter: str = choice(ABLATED, "blended_latent_diffusion", "sdxl_inpainting", "controlnet")
+    inpainter: str = choice(
+        ABLATED, "blended_latent_diffusion", "sdxl_inpainting", "controlnet", "glide"
+    )
     blended_latent_diffusion: BlendedLatentDiffusionConfig = field(
         default_factory=BlendedLatentDiffusionConfig
     )

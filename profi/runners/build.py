@@ -151,7 +151,11 @@ def blended_latent_diffusion(config: Config) -> Row:
         chosen.background_steps, chosen.background_weight, chosen.background_lr
     )
     return BlendedLatentDiffusion(
-        load_model(config.model, TEXT_TO_IMAGE), sampling(config.sampling), chosen.skip, background
+        load_model(config.model, TEXT_TO_IMAGE),
+        sampling(config.sampling),
+        chosen.skip,
+        chosen.start,  # type: ignore[arg-type]  # the config checked it
+        background,
     )
 
 
