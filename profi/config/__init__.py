@@ -28,8 +28,10 @@ from profi.config.model import (
     ABLATED,
     BlendedLatentDiffusionConfig,
     ControlNetConfig,
+    GLIDEConfig,
     ModelConfig,
     SDXLInpaintingConfig,
+    WeightsConfig,
 )
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
 
@@ -46,6 +48,7 @@ __all__ = [
     "Config",
     "ControlNetConfig",
     "DataConfig",
+    "GLIDEConfig",
     "LPIPSConfig",
     "LoggerConfig",
     "MetricConfig",
@@ -57,6 +60,7 @@ __all__ = [
     "SDXLInpaintingConfig",
     "SamplingConfig",
     "VanillaConfig",
+    "WeightsConfig",
     "check_device",
     "choices_of",
     "parse_shard",

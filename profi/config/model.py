@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from profi.config.fields import check_device, check_fields, choice, number
@@ -57,6 +58,42 @@ class ControlNetConfig:
 
 
 @dataclass
+class WeightsConfig:
+    """A file of weights, local or by its URL, and its SHA-256 (a URL is fetched by it alone)."""
+
+    path: str | None = None
+    sha256: str | None = None
+
+
+@dataclass
+class GLIDEConfig:
+    """GLIDE's two models and how they are sampled (`profi.inpainters.glide`).
+
+    `base` paints at 64 pixels, `upsampler` makes 256 of them. `base_steps` and `upsampler_steps`
+    are the spacings of the package: a number of steps, numbers for equal shares of the process
+    (10,10,3), or fast27. `guidance_scale` is the base's, `temperature` scales the upsampler's start
+    noise.
+    """
+
+    base: WeightsConfig = field(default_factory=WeightsConfig)
+    upsampler: WeightsConfig = field(default_factory=WeightsConfig)
+    base_steps: str = "100"
+    upsampler_steps: str = "fast27"
+    guidance_scale: float = number(5.0, at_least=0)
+    temperature: float = number(0.997, at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("model.glide", self)
+        for name in ("base_steps", "upsampler_steps"):
+            value = getattr(self, name)
+            if not re.fullmatch(r"fast27|[1-9]\d*(,[1-9]\d*)*", value):
+                raise UserError(
+                    f"model.glide.{name}={value}: write a number of steps such as 100, numbers "
+                    "such as 10,10,3, or fast27"
+                )
+
+
+@dataclass
 class ModelConfig:
     """A model that inpaints, and how it is run: a row of Table 1.
 
@@ -85,6 +122,7 @@ class ModelConfig:
     )
     sdxl_inpainting: SDXLInpaintingConfig = field(default_factory=SDXLInpaintingConfig)
     controlnet: ControlNetConfig = field(default_factory=ControlNetConfig)
+    glide: GLIDEConfig = field(default_factory=GLIDEConfig)
     dtype: str = choice("float32", "bfloat16", "float16")
     vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
     channels_last: bool = False
@@ -101,10 +139,25 @@ class ModelConfig:
             raise UserError(
                 "model.controlnet.path is not set: name the ControlNet's folder or repository"
             )
+        if self.inpainter == "glide":
+            self._check_glide()
         if self.inpainter in OF_DIFFUSERS and self.vae_dtype not in ("auto", self.dtype):
             raise UserError(
                 f"model.vae_dtype={self.vae_dtype}: inpainter={self.inpainter} runs the VAE in "
                 f"the UNet's dtype, {self.dtype}; leave it at auto"
+            )
+
+    def _check_glide(self) -> None:
+        for name in ("base", "upsampler"):
+            if not getattr(self.glide, name).path:
+                raise UserError(
+                    f"model.glide.{name}.path is not set: name the file of the released model"
+                )
+        if self.dtype == "bfloat16":
+            raise UserError("model.dtype=bfloat16: GLIDE runs in float32 or float16")
+        if self.compile or self.channels_last:
+            raise UserError(
+                "model.compile and model.channels_last are not for GLIDE: leave them false"
             )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import CLEAN, Schedule, trailing_timesteps
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
-from profi.inpainters.base import Progress, Sampling, blended, check_inputs
+from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import mask_pyramid
@@ -121,7 +122,7 @@ class BlendedLatentDiffusion:
             self._denoiser(prompts, (given.shape[2], given.shape[3])),
             z_init,
             m[:, None],
-            fresh_noise(seeds, z_init),
+            partial(noise_of(seeds, self.device), tuple(z_init.shape[1:])),
             timesteps,
             self.backbone.schedule,
             report,
@@ -144,14 +145,3 @@ class BlendedLatentDiffusion:
             self.backbone.unconditional(self.sampling.negative, size, len(full)),
             self.sampling.guidance_scale,
         )
-
-
-def fresh_noise(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
-    """Draws N(0, 1) of a batch's shape, float32, sample i from a CPU generator of seeds[i]."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def draw() -> Tensor:
-        noise = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
-        return torch.stack(noise).to(like.device)
-
-    return draw

@@ -89,6 +89,8 @@ def _run_model(
         )
         images = images_digest(image_root(config.data), triplets)
         inpainters = build.load_rows(config)
+    if config.left_out:
+        log.info("%s has no ablation %s: left out", config.model.id, ", ".join(config.left_out))
     folders = {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
     items: list[Entry | Absent] = []
     for ablation, seed in config.wanted:

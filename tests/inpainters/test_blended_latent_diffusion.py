@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +13,8 @@ from profi.diffusion.ddim import noised
 from profi.diffusion.sampling import Denoised, sample
 from profi.diffusion.schedule import trailing_timesteps
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
-from profi.inpainters.base import Sampling
-from profi.inpainters.blended_latent_diffusion import (
-    BlendedLatentDiffusion,
-    blend_latents,
-    fresh_noise,
-)
+from profi.inpainters.base import Sampling, noise_of
+from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion, blend_latents
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.unet_role import TEXT_TO_IMAGE
 from profi.types import UserError
@@ -103,7 +100,7 @@ def test_a_model_that_knows_its_picture_paints_it_inside_and_nothing_outside(bac
         return Denoised(c, (x_t - alpha_t**0.5 * c) / (1 - alpha_t) ** 0.5, None)
 
     timesteps = trailing_timesteps(1000, 10)[2:]
-    noise = fresh_noise([1, 2], z_init)
+    noise = partial(noise_of([1, 2]), (4, 8, 8))
     z_0 = blend_latents(denoise, z_init, m, noise, timesteps, schedule)
     torch.testing.assert_close(z_0, torch.where(m, c, z_init), rtol=0, atol=1e-5)
 
@@ -120,7 +117,9 @@ def test_the_known_latents_stand_at_the_level_of_every_step(backbone) -> None:  
         return Denoised(x_t, x_t, None)
 
     m = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    z_0 = blend_latents(denoise, z_init, m, fresh_noise([5], z_init), timesteps, schedule)
+    z_0 = blend_latents(
+        denoise, z_init, m, partial(noise_of([5]), (4, 64, 64)), timesteps, schedule
+    )
     assert not z_0.any()
     for t, variance in found:
         # 16,384 numbers: the variance's own standard error is 1.1 %.
@@ -134,7 +133,9 @@ def test_where_all_is_masked_it_is_text_to_image(text_to_image, batch) -> None: 
     backbone, timesteps = text_to_image, trailing_timesteps(1000, 8)[2:]
     z_init = backbone.encode_images(2 * batch.images - 1)
     start = noised(
-        z_init, fresh_noise(batch.seeds, z_init)(), backbone.schedule.alpha(timesteps[0])
+        z_init,
+        noise_of(batch.seeds)(tuple(z_init.shape[1:])),
+        backbone.schedule.alpha(timesteps[0]),
     )
     denoise = TextToImageDenoiser(
         backbone,
