@@ -31,6 +31,7 @@ from profi.config.model import (
     GLIDEConfig,
     ModelConfig,
     SDXLInpaintingConfig,
+    SmartBrushConfig,
     WeightsConfig,
 )
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
@@ -59,6 +60,7 @@ __all__ = [
     "ReportConfig",
     "SDXLInpaintingConfig",
     "SamplingConfig",
+    "SmartBrushConfig",
     "VanillaConfig",
     "WeightsConfig",
     "check_device",

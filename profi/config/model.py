@@ -36,6 +36,22 @@ class BlendedLatentDiffusionConfig:
 
 
 @dataclass
+class SmartBrushConfig:
+    """What may be chosen of SmartBrush (`profi.inpainters.smartbrush`).
+
+    `level`: the precision that the masks are said to have, 0 for an object's outline, the model's
+    last for its box. `composition`: what is painted in the end: the given mask, or the part of it
+    where the model says that its object is.
+    """
+
+    level: int = number(2, at_least=0)
+    composition: str = choice("given_mask", "predicted_mask")
+
+    def __post_init__(self) -> None:
+        check_fields("model.smartbrush", self)
+
+
+@dataclass
 class SDXLInpaintingConfig:
     """What may be chosen of SDXL Inpainting: `strength`, the share of the noise that is painted.
 
@@ -119,7 +135,12 @@ class ModelConfig:
     path: str | None = f"{SHIPPED}cpu/inpaint"
     unet: str | None = None
     inpainter: str = choice(
-        ABLATED, "blended_latent_diffusion", "sdxl_inpainting", "controlnet", "glide"
+        ABLATED,
+        "blended_latent_diffusion",
+        "sdxl_inpainting",
+        "controlnet",
+        "glide",
+        "smartbrush",
     )
     blended_latent_diffusion: BlendedLatentDiffusionConfig = field(
         default_factory=BlendedLatentDiffusionConfig
@@ -127,6 +148,7 @@ class ModelConfig:
     sdxl_inpainting: SDXLInpaintingConfig = field(default_factory=SDXLInpaintingConfig)
     controlnet: ControlNetConfig = field(default_factory=ControlNetConfig)
     glide: GLIDEConfig = field(default_factory=GLIDEConfig)
+    smartbrush: SmartBrushConfig = field(default_factory=SmartBrushConfig)
     dtype: str = choice("float32", "bfloat16", "float16")
     vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
     channels_last: bool = False

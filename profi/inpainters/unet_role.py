@@ -19,6 +19,7 @@ FOREIGN_CONDITIONS = (
 )
 # Other normalisations of the latents than the scaling factor.
 FOREIGN_LATENTS = ("shift_factor", "latents_mean", "latents_std")
+ONE_PREDICTION = "a UNet that predicts eps, v or x_0 alone"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class UNetRole:
     """What a UNet is given and gives, in channels; C are those of the VAE's latents.
 
     `latents` pictures of C channels and `masks` of one go in, C and `masks_out` come out; `told` is
-    what goes in and `wanted` what the user should give, in words.
+    what goes in and `wanted` what the user should give, in words. `conditions` are those of
+    FOREIGN_CONDITIONS that such a UNet wants and its inpainter gives.
     """
 
     latents: int
@@ -34,6 +36,7 @@ class UNetRole:
     told: str
     wanted: str
     masks_out: int = 0
+    conditions: tuple[str, ...] = ()
 
     def check(self, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
         """UserError unless the UNet's latents are this VAE's, and it needs nothing else."""
@@ -47,9 +50,14 @@ class UNetRole:
         if unet.config.out_channels != C + self.masks_out:
             raise UserError(
                 f"the UNet gives {unet.config.out_channels} output channels and the VAE's latents "
-                f"have {C}; use a UNet that predicts eps, v or x_0 alone"
+                f"have {C}; use {self.wanted if self.masks_out else ONE_PREDICTION}"
             )
-        foreign = [("UNet", unet, name) for name in FOREIGN_CONDITIONS]
+        for name in self.conditions:
+            if not unet.config.get(name):
+                raise UserError(f"the UNet has no {name}; use {self.wanted}")
+        foreign = [
+            ("UNet", unet, name) for name in FOREIGN_CONDITIONS if name not in self.conditions
+        ]
         foreign += [("VAE", vae, name) for name in FOREIGN_LATENTS]
         for part, model, name in foreign:
             value = model.config.get(name)

@@ -30,6 +30,7 @@ from profi.inpainters.glide import GLIDE
 from profi.inpainters.glide_stage import Stage, load_stage
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.sdxl_inpainting import SDXLInpainting
+from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
 from profi.inpainters.stable_inpainting import StableInpainting
 from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
 from profi.presets import hub_id
@@ -204,6 +205,23 @@ def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
     return load_model(replace(model, vae_dtype=model.dtype), role)
 
 
+def smartbrush(config: Config) -> Row:
+    """SmartBrush, of which no trained weights are published."""
+    model = config.model
+    if model.path is None and model.unet is None:
+        raise UserError(
+            f"{model.id}: nobody publishes SmartBrush's weights: train them with "
+            "scripts/train_smartbrush.py (docs/smartbrush.md) and set model.path to its result"
+        )
+    chosen = model.smartbrush
+    return SmartBrush(
+        load_model(model, SMARTBRUSH),
+        sampling(config.sampling),
+        chosen.level,
+        chosen.composition,  # type: ignore[arg-type]  # the config checked it
+    )
+
+
 #: How the inpainters without ablations are loaded, by `model.inpainter`.
 BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
     {
@@ -211,5 +229,6 @@ BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
         "sdxl_inpainting": sdxl_inpainting,
         "controlnet": controlnet,
         "glide": glide,
+        "smartbrush": smartbrush,
     }
 )
