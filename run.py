@@ -9,9 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -63,11 +68,16 @@ def refuse(message: str) -> SystemExit:
     return SystemExit(REFUSED)
 
 
-def accepted(composed: DictConfig) -> Config:
-    """The typed settings; UserError for what cannot be."""
+def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """The typed settings; UserError for what cannot be.
+
+    A `model=...` among the command line's overrides takes the place of an experiment's models.
+    """
     try:
         # Merged into the bare schema, since +key=value gets past the composed one.
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        if any(text.lstrip("+").startswith("model=") for text in overrides):
+            plain["models"] = {}
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, plain)))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
@@ -118,7 +128,7 @@ def carry_out(composed: DictConfig) -> None:
     Raises:
         UserError: what the settings or the machine do not allow.
     """
-    config = accepted(composed)
+    config = accepted(composed, overrides())
     console = listen(config.logger.level)
     # torch, diffusers and transformers come in here.
     from profi.libraries import hush_libraries
@@ -139,10 +149,52 @@ def carry_out(composed: DictConfig) -> None:
         shown.print(console_for(sys.stdout))
 
 
+class _Ended(BaseException):
+    """A queue ends the job; no Exception, so that nothing in the program takes it for its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def signals_of(package: str) -> Iterator[None]:
+    """Let what a package's handlers of signals raise leave the program whole.
+
+    submitit ends a job whose time was up too often by raising a RuntimeError out of its handler,
+    wherever the program is: where it paints, that would pass for a picture that failed.
+    """
+
+    def handle(
+        inner: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None
+    ) -> None:
+        try:
+            inner(number, frame)
+        except Exception as error:
+            raise _Ended(error) from error
+
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    wrapped = {
+        number: handler
+        for number, handler in handlers.items()
+        if callable(handler) and str(handler.__module__).partition(".")[0] == package
+    }
+    for number, handler in wrapped.items():
+        signal.signal(number, partial(handle, handler))
+    try:
+        yield
+    except _Ended as ended:
+        raise ended.error from None
+    finally:
+        for number, handler in wrapped.items():
+            signal.signal(number, handler)
+
+
 def task(composed: DictConfig) -> None:
     """One job: refuse in one line, or run."""
     try:
-        carry_out(composed)
+        with signals_of("submitit"):
+            carry_out(composed)
     except UserError as error:
         if QUEUED in os.environ:
             # The launcher carries it to the terminal; an exit would leave that one waiting.
@@ -160,11 +212,14 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
 
 
 def raised_in(error: BaseException, package: str) -> bool:
-    """Whether an error comes out of a package's own code."""
+    """Whether an error is a package's own, or comes out of its code."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    return last is not None and last.tb_frame.f_globals["__name__"].partition(".")[0] == package
+    # What came from another process has no traceback of its own.
+    places = [type(error).__module__]
+    places += [last.tb_frame.f_globals["__name__"]] if last is not None else []
+    return any(name.partition(".")[0] == package for name in places)
 
 
 def main() -> None:

@@ -20,6 +20,10 @@ class UserError(Exception):
     """
 
 
+class MachineError(UserError):
+    """What the machine does not allow, whatever the sample: a run ends, and sets nothing aside."""
+
+
 # The rows of the ablation: command-line name -> the row's name; one has two spellings. Table 2 has
 # four, `vanilla_only` is what fig. 8 compares RASG with.
 ABLATIONS: Mapping[str, str] = MappingProxyType(

@@ -28,9 +28,11 @@ from profi.config.model import (
     ABLATED,
     BlendedLatentDiffusionConfig,
     ControlNetConfig,
+    GLIDEConfig,
     ModelConfig,
     SDXLInpaintingConfig,
     SmartBrushConfig,
+    WeightsConfig,
 )
 from profi.config.paths import PACKAGE, SHIPPED, shipped_path
 
@@ -47,6 +49,7 @@ __all__ = [
     "Config",
     "ControlNetConfig",
     "DataConfig",
+    "GLIDEConfig",
     "LPIPSConfig",
     "LoggerConfig",
     "MetricConfig",
@@ -59,6 +62,7 @@ __all__ = [
     "SamplingConfig",
     "SmartBrushConfig",
     "VanillaConfig",
+    "WeightsConfig",
     "check_device",
     "choices_of",
     "parse_shard",

@@ -137,6 +137,11 @@ class Config:
         ]
 
     @property
+    def left_out(self) -> list[str]:
+        """Those of the command's ablations that its one model does not have."""
+        return [name for name in self._ablations if name not in self.model.ablations]
+
+    @property
     def _ablations(self) -> list[str]:
         names = self.ablations or [self.ablation.name]
         return [canonical_ablation("ablations", name) for name in names]

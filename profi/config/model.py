@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from profi.config.fields import check_device, check_fields, choice, number
@@ -11,19 +12,21 @@ from profi.types import ABLATIONS, UserError
 #: The inpainter that the paper's modules are for: the one of all ablations.
 ABLATED = "stable_inpainting"
 #: Those that are pipelines of diffusers, which have one dtype.
-OF_DIFFUSERS = ("sdxl_inpainting", "controlnet")
+OF_DIFFUSERS = ("sdxl_inpainting", "controlnet", "glide")
 
 
 @dataclass
 class BlendedLatentDiffusionConfig:
     """What may be chosen of Blended Latent Diffusion (`profi.inpainters.blended_latent_diffusion`).
 
-    `skip`: the share of the first steps that are left out. `background_steps`: steps by which the
-    decoder is fitted to every picture's background, 0 for none; `background_weight` is what the
-    background counts beside the painted part in it, `background_lr` its learning rate.
+    `skip`: the share of the first steps that are left out; `start`: from the known latents noised,
+    or from noise alone. `background_steps`: steps by which the decoder is fitted to every picture's
+    background, 0 for none; `background_weight` is what the background counts beside the painted
+    part in it, `background_lr` its learning rate.
     """
 
     skip: float = number(0.25, at_least=0, at_most=0.99)
+    start: str = choice("known", "noise")
     background_steps: int = number(0, at_least=0)
     background_weight: float = number(100.0, at_least=0)
     background_lr: float = number(1e-4, at_least=0)
@@ -73,6 +76,42 @@ class ControlNetConfig:
 
 
 @dataclass
+class WeightsConfig:
+    """A file of weights, local or by its URL, and its SHA-256 (a URL is fetched by it alone)."""
+
+    path: str | None = None
+    sha256: str | None = None
+
+
+@dataclass
+class GLIDEConfig:
+    """GLIDE's two models and how they are sampled (`profi.inpainters.glide`).
+
+    `base` paints at 64 pixels, `upsampler` makes 256 of them. `base_steps` and `upsampler_steps`
+    are the spacings of the package: a number of steps, numbers for equal shares of the process
+    (10,10,3), or fast27. `guidance_scale` is the base's, `temperature` scales the upsampler's start
+    noise.
+    """
+
+    base: WeightsConfig = field(default_factory=WeightsConfig)
+    upsampler: WeightsConfig = field(default_factory=WeightsConfig)
+    base_steps: str = "100"
+    upsampler_steps: str = "fast27"
+    guidance_scale: float = number(5.0, at_least=0)
+    temperature: float = number(0.997, at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("model.glide", self)
+        for name in ("base_steps", "upsampler_steps"):
+            value = getattr(self, name)
+            if not re.fullmatch(r"fast27|[1-9]\d*(,[1-9]\d*)*", value):
+                raise UserError(
+                    f"model.glide.{name}={value}: write a number of steps such as 100, numbers "
+                    "such as 10,10,3, or fast27"
+                )
+
+
+@dataclass
 class ModelConfig:
     """A model that inpaints, and how it is run: a row of Table 1.
 
@@ -96,13 +135,19 @@ class ModelConfig:
     path: str | None = f"{SHIPPED}cpu/inpaint"
     unet: str | None = None
     inpainter: str = choice(
-        ABLATED, "blended_latent_diffusion", "sdxl_inpainting", "controlnet", "smartbrush"
+        ABLATED,
+        "blended_latent_diffusion",
+        "sdxl_inpainting",
+        "controlnet",
+        "glide",
+        "smartbrush",
     )
     blended_latent_diffusion: BlendedLatentDiffusionConfig = field(
         default_factory=BlendedLatentDiffusionConfig
     )
     sdxl_inpainting: SDXLInpaintingConfig = field(default_factory=SDXLInpaintingConfig)
     controlnet: ControlNetConfig = field(default_factory=ControlNetConfig)
+    glide: GLIDEConfig = field(default_factory=GLIDEConfig)
     smartbrush: SmartBrushConfig = field(default_factory=SmartBrushConfig)
     dtype: str = choice("float32", "bfloat16", "float16")
     vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
@@ -120,10 +165,25 @@ class ModelConfig:
             raise UserError(
                 "model.controlnet.path is not set: name the ControlNet's folder or repository"
             )
+        if self.inpainter == "glide":
+            self._check_glide()
         if self.inpainter in OF_DIFFUSERS and self.vae_dtype not in ("auto", self.dtype):
             raise UserError(
                 f"model.vae_dtype={self.vae_dtype}: inpainter={self.inpainter} runs the VAE in "
                 f"the UNet's dtype, {self.dtype}; leave it at auto"
+            )
+
+    def _check_glide(self) -> None:
+        for name in ("base", "upsampler"):
+            if not getattr(self.glide, name).path:
+                raise UserError(
+                    f"model.glide.{name}.path is not set: name the file of the released model"
+                )
+        if self.dtype == "bfloat16":
+            raise UserError("model.dtype=bfloat16: GLIDE runs in float32 or float16")
+        if self.compile or self.channels_last:
+            raise UserError(
+                "model.compile and model.channels_last are not for GLIDE: leave them false"
             )
 
     @property

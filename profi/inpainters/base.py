@@ -134,5 +134,20 @@ def blended(painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:
 
 def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
-    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(noise)
+    return noise_of(seeds)(shape)
+
+
+def noise_of(
+    seeds: Sequence[int], device: torch.device | str = "cpu"
+) -> Callable[[tuple[int, ...]], Tensor]:
+    """Draws N(0, 1) [B, *shape], float32: sample i's from a CPU generator of seeds[i] alone.
+
+    The first draw is `start_noise`; every further one goes on from there.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(noise).to(device)
+
+    return draw

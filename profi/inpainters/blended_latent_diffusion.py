@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import CLEAN, Schedule, trailing_timesteps
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
-from profi.inpainters.base import Progress, Sampling, blended, check_inputs
+from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import mask_pyramid
@@ -24,6 +25,7 @@ from profi.types import UserError
 
 def blend_latents(
     denoise: Denoise[None],
+    z_k: Tensor,
     z_init: Tensor,
     m: Tensor,
     noise: Callable[[], Tensor],
@@ -38,15 +40,15 @@ def blend_latents(
 
     Args:
         denoise: the model, text and guidance included.
+        z_k: where it starts, [B, C, h, w] at the first timestep's level of noise.
         z_init: latents [B, C, h, w] of the given images.
         m: the mask, [B, 1, h, w] bool.
         noise: a fresh N(0, 1) [B, C, h, w] per call.
-        timesteps: k, ..., descending: the first is where the noised known latents start.
+        timesteps: k, ..., descending.
         schedule: the model's.
         after_step: who looks on; what it returns is not used.
     """
     following = dict(zip(timesteps, (*timesteps[1:], CLEAN), strict=True))
-    z_k = noised(z_init, noise(), schedule.alpha(timesteps[0]))
 
     def blend(state: StepState[None], x_prev: Tensor) -> Tensor:
         z_fg = x_prev
@@ -60,22 +62,31 @@ def blend_latents(
     return sample(denoise, z_k, timesteps, schedule, sigmas, after_step=blend)
 
 
+Start = Literal["known", "noise"]
+
+
 @dataclass(frozen=True)
 class BlendedLatentDiffusion:
     """A `Row`: a latent text-to-image model that paints by blending.
 
     `skip` is the share of the first steps that are left out: of 50 steps and 0.25, 38 are done.
-    With `background` the decoder is fitted to each picture's known part (see there).
+    `start`: at the first of them z_k is the given image's latents, noised (as the paper's
+    algorithm has it: what was in the hole shines through), or noise alone (as the authors' script
+    for Stable Diffusion 2 has it). With `background` the decoder is fitted to each picture's known
+    part (see there).
     """
 
     backbone: Backbone
     sampling: Sampling = field(default_factory=Sampling)
     skip: float = 0.25
+    start: Start = "known"
     background: BackgroundReconstruction = field(default_factory=BackgroundReconstruction)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.skip < 1.0:
             raise UserError(f"skip={self.skip}: a share of the steps, at least 0 and below 1")
+        if self.start not in get_args(Start):
+            raise UserError(f"start={self.start}: choose {' or '.join(get_args(Start))}")
         self._timesteps()
 
     @property
@@ -91,7 +102,7 @@ class BlendedLatentDiffusion:
     @property
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
-        chosen = {"skip": self.skip, "background": asdict(self.background)}
+        chosen = {"skip": self.skip, "start": self.start, "background": asdict(self.background)}
         return {
             **backbone_identity(self.backbone),
             "blended_latent_diffusion": chosen,
@@ -117,15 +128,13 @@ class BlendedLatentDiffusion:
         given = images.to(self.device, torch.float32)
         z_init = self.backbone.encode_images(2.0 * given - 1.0)
         m = mask_pyramid(masks.to(self.device), self.backbone.latent_factor, (), "nearest").latent
-        z_0 = blend_latents(
-            self._denoiser(prompts, (given.shape[2], given.shape[3])),
-            z_init,
-            m[:, None],
-            fresh_noise(seeds, z_init),
-            timesteps,
-            self.backbone.schedule,
-            report,
-        )
+        schedule = self.backbone.schedule
+        noise = partial(noise_of(seeds, self.device), tuple(z_init.shape[1:]))
+        z_k = noise()
+        if self.start == "known":
+            z_k = noised(z_init, z_k, schedule.alpha(timesteps[0]))
+        denoise = self._denoiser(prompts, (given.shape[2], given.shape[3]))
+        z_0 = blend_latents(denoise, z_k, z_init, m[:, None], noise, timesteps, schedule, report)
         painted = self.background(self.backbone, z_0, given, masks.to(self.device)).cpu()
         if self.sampling.output == "blended":
             painted = blended(painted, images.to("cpu"), masks.to("cpu"))
@@ -144,14 +153,3 @@ class BlendedLatentDiffusion:
             self.backbone.unconditional(self.sampling.negative, size, len(full)),
             self.sampling.guidance_scale,
         )
-
-
-def fresh_noise(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
-    """Draws N(0, 1) of a batch's shape, float32, sample i from a CPU generator of seeds[i]."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def draw() -> Tensor:
-        noise = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
-        return torch.stack(noise).to(like.device)
-
-    return draw

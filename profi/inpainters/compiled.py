@@ -21,12 +21,17 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from profi.types import UserError
+from profi.types import MachineError, UserError
 
 log = logging.getLogger(__name__)
 
 BLOCKS = (ResnetBlock2D, FeedForward)
 REMEDY = "install a C++ compiler (g++) and, for a GPU, Triton, or leave compile off"
+# PyTorch's refusal to compile a block once more, no TorchDynamoException; versions before 2.7 name
+# it otherwise.
+RECOMPILED_TOO_OFTEN: type[Exception] = getattr(
+    torch._dynamo.exc, "FailOnRecompileLimitHit", TorchDynamoException
+)
 
 
 class CompiledBlocks:
@@ -40,7 +45,7 @@ class CompiledBlocks:
     size of picture and batch, with gradients and without: of use where one size is painted often.
     Blocks of equal structure and inputs share one compilation.
 
-    Raises UserError, soon, where no compiler is found, and at the first run where it fails.
+    Raises UserError, soon, where no compiler is found, and MachineError from a run where it fails.
     """
 
     def __init__(self, unet: UNet2DConditionModel, backend: str = "inductor") -> None:
@@ -89,23 +94,33 @@ class CompiledBlocks:
         )
         known = self._compiled.get(key)
         if known is not None:
-            return known(block, *inputs)
+            return _told(known, block, *inputs)
         compiled = torch.compile(
             _own_code(type(block).forward, len(self)),
             backend=self._backend,
             dynamic=False,
             fullgraph=True,
         )
-        try:
-            # A float16 gradient may be taken twice (`AttentionObjective.gradient`), so a backward
-            # must not use the memory of what was saved for it.
-            with torch._functorch.config.patch(donated_buffer=False):
-                output = compiled(block, *inputs)
-        except TorchDynamoException as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"torch.compile failed ({reason}); {REMEDY}") from error
+        # A float16 gradient may be taken twice (`AttentionObjective.gradient`), so a backward
+        # must not use the memory of what was saved for it.
+        with torch._functorch.config.patch(donated_buffer=False):
+            output = _told(compiled, block, *inputs)
         self._compiled[key] = compiled
         return output
+
+
+def _told(compiled: Callable[..., Tensor], block: nn.Module, *inputs: Any) -> Tensor:
+    """Run it; MachineError, in one line, where PyTorch does not compile it (again)."""
+    try:
+        return compiled(block, *inputs)
+    except RECOMPILED_TOO_OFTEN as error:
+        raise MachineError(
+            "torch.compile gave up: the same block was compiled again too often, as when settings "
+            "of PyTorch change between pictures; leave compile off"
+        ) from error
+    except TorchDynamoException as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise MachineError(f"torch.compile failed ({reason}); {REMEDY}") from error
 
 
 def _own_code(function: Callable[..., Any], number: int) -> Callable[..., Any]:

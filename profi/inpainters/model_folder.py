@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
+from profi.download import sha256_of
 from profi.types import UserError, digest
 
 # Text encoders and their tokenizers: one of each, or SDXL's two.
@@ -66,8 +66,7 @@ def file_hashes(folder: Path, part: str) -> dict[str, str]:
         # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
         if ".fp16." in path.name or ".non_ema." in path.name:
             continue
-        with path.open("rb") as file:
-            hashes[f"{part}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[f"{part}/{path.name}"] = sha256_of(path)
     return hashes
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from profi.config import ABLATED, Config, ModelConfig, SamplingConfig, shipped_path
+import torch
+
+from profi.config import (
+    ABLATED,
+    Config,
+    ModelConfig,
+    SamplingConfig,
+    WeightsConfig,
+    shipped_path,
+)
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone, memory_format
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
@@ -17,6 +26,8 @@ from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion
 from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.controlnet import ControlNetInpainting, load_controlnet
 from profi.inpainters.devices import resolve_device
+from profi.inpainters.glide import GLIDE
+from profi.inpainters.glide_stage import Stage, load_stage
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.sdxl_inpainting import SDXLInpainting
 from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
@@ -24,6 +35,7 @@ from profi.inpainters.stable_inpainting import StableInpainting
 from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
 from profi.presets import hub_id
 from profi.types import UserError
+from profi.weights import verified_file
 
 
 def load_rows(config: Config) -> dict[str, Row]:
@@ -140,7 +152,11 @@ def blended_latent_diffusion(config: Config) -> Row:
         chosen.background_steps, chosen.background_weight, chosen.background_lr
     )
     return BlendedLatentDiffusion(
-        load_model(config.model, TEXT_TO_IMAGE), sampling(config.sampling), chosen.skip, background
+        load_model(config.model, TEXT_TO_IMAGE),
+        sampling(config.sampling),
+        chosen.skip,
+        chosen.start,  # type: ignore[arg-type]  # the config checked it
+        background,
     )
 
 
@@ -162,6 +178,26 @@ def controlnet(config: Config) -> Row:
     backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
     loaded = load_controlnet(source, backbone.device, backbone.unet.dtype)
     return ControlNetInpainting(backbone, loaded, sampling(config.sampling), chosen.scale)
+
+
+def glide(config: Config) -> Row:
+    """GLIDE's two models, by OpenAI's package."""
+    model, chosen = config.model, config.model.glide
+    device = resolve_device("model.device", model.device)
+
+    def stage(name: str, weights: WeightsConfig, steps: str) -> Stage:
+        key = f"model.glide.{name}.path"
+        path = verified_file(weights.path or "", weights.sha256, key)
+        return load_stage(path, key, name == "upsampler", steps, device, model.dtype == "float16")
+
+    return GLIDE(
+        stage("base", chosen.base, chosen.base_steps),
+        stage("upsampler", chosen.upsampler, chosen.upsampler_steps),
+        torch.device(device),
+        sampling(config.sampling),
+        chosen.guidance_scale,
+        chosen.temperature,
+    )
 
 
 def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
@@ -192,6 +228,7 @@ BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
         "blended_latent_diffusion": blended_latent_diffusion,
         "sdxl_inpainting": sdxl_inpainting,
         "controlnet": controlnet,
+        "glide": glide,
         "smartbrush": smartbrush,
     }
 )

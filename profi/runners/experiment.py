@@ -20,7 +20,8 @@ from profi.reports.names import RowKey
 from profi.runners import build, build_metrics
 from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.command import Command, check_writable, group_of, report_folder
-from profi.runners.generate import Plan, generate
+from profi.runners.generate import generate
+from profi.runners.plan import Plan
 from profi.runners.progress import meter
 from profi.runners.provenance import environment, part_facts_of
 from profi.runners.report import PAGE, Request, Shown, report
@@ -88,6 +89,8 @@ def _run_model(
         )
         images = images_digest(image_root(config.data), triplets)
         inpainters = build.load_rows(config)
+    if config.left_out:
+        log.info("%s has no ablation %s: left out", config.model.id, ", ".join(config.left_out))
     folders = {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
     items: list[Entry | Absent] = []
     for ablation, seed in config.wanted:

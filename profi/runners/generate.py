@@ -1,106 +1,37 @@
-"""Generation: triplets -> painted images in the generations store.
-
-The unit of work is the part, a fixed slice of the manifest; within it the batches are fixed too:
-triplets of one padded size, in the manifest's order, `batch_size` at a time. So what is painted
-together depends on the manifest and the settings alone, not on shards, restarts or order.
-"""
+"""Generation: triplets -> painted images in the generations store."""
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import torch
-from PIL import Image
 
-from profi.config import Config
-from profi.data.images import load_image
-from profi.data.masks import triplet_mask
-from profi.data.sample import parts
 from profi.inpainters.base import Inpainter
-from profi.inpainters.images import Fitted, fit, unfit
-from profi.runners.build_data import image_root
+from profi.inpainters.images import Fitted, unfit
+from profi.runners.background import in_background, read_ahead
+from profi.runners.memory import FAILURES, BatchLimit, explained, work_through
+from profi.runners.part_work import Painted, PartWork
+from profi.runners.plan import Plan
 from profi.runners.progress import Meter
-from profi.runners.provenance import APART, SEPARATOR, merged
 from profi.runners.spec import RunFolder
-from profi.stores.generations import read_generations_part, write_generations
 from profi.stores.journal import quarantine
-from profi.stores.parts import part_facts
-from profi.types import Generation, Triplet, UserError, sample_seed
+from profi.types import Triplet, UserError, sample_seed
 
 log = logging.getLogger(__name__)
 
-#: What one sample can be at fault for: bad files, bad numbers, memory that does not suffice. Errors
-#: of the program (a TypeError, a missing attribute) would fail every sample and end the run.
-SAMPLE_ERRORS = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError)
-FAILURES = (*SAMPLE_ERRORS, UserError)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a run's batches and pictures, beside the inpainter.
-
-    `shard` is (index from 0, count).
-    """
-
-    root: Path
-    seed: int
-    long_side: int
-    pad_multiple: int
-    batch_size: int
-    part_size: int
-    shard: tuple[int, int] = (0, 1)
-
-    @classmethod
-    def of(cls, config: Config, seed: int, shard: tuple[int, int]) -> Plan:
-        """From the settings."""
-        model = config.model
-        return cls(
-            root=image_root(config.data),
-            seed=seed,
-            long_side=model.long_side,
-            pad_multiple=model.pad_multiple,
-            batch_size=model.batch_size,
-            part_size=config.part_size,
-            shard=shard,
-        )
-
-    def fitted(self, triplet: Triplet) -> Fitted:
-        """A triplet's image and mask at the model's size."""
-        image = torch.from_numpy(load_image(self.root, triplet)).permute(2, 0, 1) / 255.0
-        return fit(
-            image, torch.from_numpy(triplet_mask(triplet)), self.long_side, self.pad_multiple
-        )
-
-    def padded_size(self, triplet: Triplet) -> tuple[int, int]:
-        """(height, width) of `fitted`, without reading the image."""
-        size = (triplet.height, triplet.width)
-        image = torch.empty(3, *size, device="meta")
-        mask = torch.empty(size, dtype=torch.bool, device="meta")
-        height, width = fit(image, mask, self.long_side, self.pad_multiple).mask.shape
-        return height, width
-
-    def batches(self, part: Sequence[Triplet]) -> list[list[Triplet]]:
-        """The fixed batches of a part."""
-        groups: dict[tuple[int, int], list[Triplet]] = {}
-        for triplet in part:
-            groups.setdefault(self.padded_size(triplet), []).append(triplet)
-        return [
-            group[start : start + self.batch_size]
-            for group in groups.values()
-            for start in range(0, len(group), self.batch_size)
-        ]
-
-    def share(self, triplets: Sequence[Triplet]) -> list[tuple[int, tuple[Triplet, ...]]]:
-        """This shard's parts with their numbers: i, i + n, i + 2n, ..."""
-        index, count = self.shard
-        return list(enumerate(parts(triplets, self.part_size)))[index::count]
+#: Where one picture by itself does not fit.
+SMALLER_MODEL = "set model.long_side to less, or model.dtype=float16"
+#: By (height, width) of the padded picture, how many are painted at once.
+Limits = defaultdict[tuple[int, ...], BatchLimit]
+Loaded = tuple[Triplet, Fitted]
+#: A batch: what was read of it, and what could not be.
+Read = tuple[list[Loaded], list[tuple[Triplet, Exception]]]
 
 
 @dataclass(frozen=True)
@@ -123,110 +54,96 @@ def generate(
 ) -> Tally:
     """Paint what is missing of this shard's parts.
 
-    A sample that fails is noted in the quarantine with its traceback and left out; a later start
-    tries it again, its whole batch painted anew (pictures that are there are replaced only where
-    that succeeds for all of them). `seed` of a Generation is the run's seed; the
-    sample's own is `sample_seed(seed, triplet_id)`. `facts` (see `provenance.part_facts_of`) are
-    noted in every part, and which samples were painted without their fixed company.
+    A batch that does not fit into the memory is painted in halves, and so are the later ones of
+    such pictures; one that fails otherwise is painted one by one. A sample that fails is noted in
+    the quarantine with its traceback and left out; a later start tries it again, its whole batch
+    painted anew (pictures that are there are replaced only where that succeeds for all of them).
+    `seed` of a Generation is the run's seed; the sample's own is `sample_seed(seed, triplet_id)`.
+    `facts` (see `provenance.part_facts_of`) are noted in every part, and which samples were painted
+    without their fixed company, which costs them the last bits, and how many at once.
+
+    While a batch is painted, the next one is read, and the part before is written.
 
     Raises:
-        UserError: every sample failed.
+        UserError: every sample failed, or it is the machine's fault.
     """
-    painted = kept_before = failed = 0
-    for index, part in plan.share(triplets):
-        kept = _kept(run, index, part)
-        if len(kept) == len(part):
-            kept_before += len(part)
-            meter.skip(len(part))
-            continue
-        fresh: dict[str, Generation] = {}
-        noted = dict(part_facts(run.generations, index)) if kept else {}
-        apart = set(noted.pop(APART, "").split(SEPARATOR))
-        for batch in plan.batches(part):
-            # All or nothing: a batch with a gap is painted as a whole, with its fixed company.
-            if all(triplet.triplet_id in kept for triplet in batch):
+    painted = kept = failed = 0
+    limits: Limits = defaultdict(lambda: BatchLimit(plan.batch_size))
+
+    def batches() -> Iterator[tuple[PartWork, list[Triplet], bool]]:
+        nonlocal kept
+        for index, part in plan.share(triplets):
+            work = PartWork.of(run, index, part)
+            if work.is_complete:
+                kept += len(part)
+                meter.skip(len(part))
                 continue
-            items, together = _paint(run, inpainter, batch, plan, device, meter)
-            new = {item.triplet_id: item for item in items}
-            old = {t.triplet_id for t in batch if t.triplet_id in kept}
-            # What is there goes only when all of it is there again: a retry that fails, wholly or
-            # in part, fills gaps at most.
-            if old <= new.keys():
-                kept = {name: item for name, item in kept.items() if name not in old}
-            else:
-                new = {name: item for name, item in new.items() if name not in old}
-            fresh |= new
-            apart = apart - new.keys() if together else apart | new.keys()
-        meter.skip(len(kept))
-        found = kept | fresh
-        rows = [found[t.triplet_id] for t in part if t.triplet_id in found]
-        if fresh or not kept:
-            told = merged([noted, facts or {}] if kept else [facts or {}])
-            apart &= found.keys()
-            if apart:
-                told[APART] = SEPARATOR.join(sorted(apart))
-            write_generations(run.generations, index, rows, told)
-        painted, kept_before = painted + len(fresh), kept_before + len(kept)
-        failed += len(part) - len(rows)
-        meter.tell(f"part {index} written")
-    if failed and not painted and not kept_before:
+            todo = [batch for batch in plan.batches(part) if not work.has(batch)]
+            for batch in todo:
+                yield work, batch, batch is todo[-1]
+
+    def read(item: tuple[PartWork, list[Triplet], bool]) -> Read:
+        return _read(plan, item[1])
+
+    with in_background() as written:
+        for (work, batch, is_last), loaded in read_ahead(batches(), read):
+            work.take(batch, *_paint(run, inpainter, loaded, plan, limits, device, meter))
+            if is_last:
+                meter.skip(len(work.kept))
+                written(partial(work.write, facts or {}))
+                painted, kept = painted + len(work.fresh), kept + len(work.kept)
+                failed += work.n_missing
+                meter.tell(f"part {work.index} painted")
+    if failed and not painted and not kept:
         raise UserError(f"all {failed} samples failed: see the reasons in {run.quarantine}")
-    return Tally(painted, kept_before, failed)
+    return Tally(painted, kept, failed)
 
 
-def _kept(run: RunFolder, index: int, part: Sequence[Triplet]) -> dict[str, Generation]:
-    """What is there of a part, by triplet."""
-    there = read_generations_part(run.generations, index) or []
-    wanted = {triplet.triplet_id for triplet in part}
-    return {item.triplet_id: item for item in there if item.triplet_id in wanted}
+def _read(plan: Plan, batch: Sequence[Triplet]) -> Read:
+    """A batch's pictures, and what could not be read."""
+    loaded: list[Loaded] = []
+    failed: list[tuple[Triplet, Exception]] = []
+    for triplet in batch:
+        try:
+            loaded.append((triplet, plan.fitted(triplet)))
+        except FAILURES as error:
+            failed.append((triplet, error))
+    return loaded, failed
 
 
 def _paint(
     run: RunFolder,
     inpainter: Inpainter,
-    batch: Sequence[Triplet],
+    batch: Read,
     plan: Plan,
+    limits: Limits,
     device: torch.device,
     meter: Meter,
-) -> tuple[list[Generation], bool]:
-    """One batch; where it fails as a whole, its samples one by one.
-
-    Returns:
-        What was painted, and whether that was the whole batch together.
-    """
-    loaded: list[tuple[Triplet, Fitted]] = []
-    for triplet in batch:
-        try:
-            loaded.append((triplet, plan.fitted(triplet)))
-        except FAILURES as error:
-            _set_aside(run, triplet, "load", error)
+) -> tuple[list[Painted], set[int]]:
+    """One fixed batch: what was painted of it, and how many at once."""
+    loaded, failed = batch
+    for triplet, error in failed:
+        _set_aside(run, triplet, "load", error)
     if not loaded:
-        return [], False
-    try:
-        done = _paint_together(inpainter, loaded, plan, device, meter.advance)
-        return done, len(loaded) == len(batch)
-    except FAILURES as error:
-        if len(loaded) == 1:
-            _set_aside(run, loaded[0][0], "generate", error)
-            return [], False
-        log.warning("a batch of %d failed (%s): painting them one by one", len(loaded), error)
-    done = []
-    for pair in loaded:
-        _free_memory(device)
-        try:
-            done += _paint_together(inpainter, [pair], plan, device, meter.advance)
-        except FAILURES as error:
-            _set_aside(run, pair[0], "generate", error)
-    return done, False
+        return [], set()
+
+    def work(some: Sequence[Loaded]) -> list[Painted]:
+        return _paint_together(inpainter, some, plan, device, meter.advance)
+
+    def give_up(item: Loaded, error: Exception) -> None:
+        _set_aside(run, item[0], "generate", explained(error, SMALLER_MODEL))
+
+    limit = limits[tuple(loaded[0][1].mask.shape)]
+    return work_through(loaded, work, limit, give_up, "painting")
 
 
 def _paint_together(
     inpainter: Inpainter,
-    loaded: Sequence[tuple[Triplet, Fitted]],
+    loaded: Sequence[Loaded],
     plan: Plan,
     device: torch.device,
     advance: Callable[[float], None],
-) -> list[Generation]:
+) -> list[Painted]:
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -236,45 +153,32 @@ def _paint_together(
 
     _reset_peak_memory(device)
     start = time.perf_counter()
-    images = inpainter(
-        torch.stack([fitted.image for _, fitted in loaded]),
-        torch.stack([fitted.mask for _, fitted in loaded]),
-        [triplet.prompt for triplet, _ in loaded],
-        [sample_seed(plan.seed, triplet.triplet_id) for triplet, _ in loaded],
-        progress,
-    )
+    try:
+        images = inpainter(
+            torch.stack([fitted.image for _, fitted in loaded]),
+            torch.stack([fitted.mask for _, fitted in loaded]),
+            [triplet.prompt for triplet, _ in loaded],
+            [sample_seed(plan.seed, triplet.triplet_id) for triplet, _ in loaded],
+            progress,
+        )
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError("the painted image is not finite")
+    except FAILURES:
+        # It is not done after all.
+        advance(-told)
+        raise
     seconds = (time.perf_counter() - start) / len(loaded)
-    if not bool(torch.isfinite(images).all()):
-        raise ValueError("the painted image is not finite")
     advance(len(loaded) - told)
     peak = _peak_memory(device)
     return [
-        Generation(triplet.triplet_id, plan.seed, png(unfit(image, fitted)), seconds, peak)
+        Painted(triplet.triplet_id, plan.seed, unfit(image, fitted), seconds, peak)
         for (triplet, fitted), image in zip(loaded, images, strict=True)
     ]
-
-
-def png(image: torch.Tensor) -> bytes:
-    """Lossless PNG of an RGB image [3, H, W] in [0, 1], rounded to 8 bits."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return png_of(np.ascontiguousarray(pixels))
-
-
-def png_of(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of uint8 [H, W, 3]."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _set_aside(run: RunFolder, triplet: Triplet, stage: str, error: Exception) -> None:
     quarantine(run.quarantine, triplet.triplet_id, stage, error)
     log.warning("%s set aside (%s): %s", triplet.triplet_id, stage, error)
-
-
-def _free_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _reset_peak_memory(device: torch.device) -> None:

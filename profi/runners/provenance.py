@@ -15,8 +15,10 @@ from profi.config import PACKAGE
 PACKAGES = ("profi", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
 #: Facts of a part that was painted in several goes hold several values.
 SEPARATOR = " | "
-#: The triplets of a part that were painted without their fixed company (memory, a missing image).
+#: The triplets of a part that were painted without their fixed company (memory, a missing image),
+#: and how many at once.
 APART = "apart from their batch"
+APART_SIZES = f"{APART}, in batches of"
 
 
 def environment(device: torch.device) -> dict[str, Any]:

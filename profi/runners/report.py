@@ -18,7 +18,7 @@ from profi.reports.browse import FOLDER
 from profi.reports.names import RowKey, row_labels
 from profi.runners import missing
 from profi.runners.gallery import gallery_items, standing_failures
-from profi.runners.provenance import APART, SEPARATOR, merged
+from profi.runners.provenance import APART, APART_SIZES, SEPARATOR, merged
 from profi.runners.spec import run_record
 from profi.runners.survey import Absent, Entry, Survey, check_comparable, collect, expected, survey
 from profi.types import UserError
@@ -216,10 +216,11 @@ def _provenance(surveys: Mapping[Entry, Survey]) -> dict[str, str]:
     """By what the images were painted; a mix is allowed, shown and warned of."""
     # Read from the parts: a run may have been gone on with elsewhere or with other code.
     told = merged(facts for item in surveys.values() for facts in item.facts)
-    apart = told.pop(APART, None)
+    apart, sizes = told.pop(APART, None), told.pop(APART_SIZES, "")
     for name in ("commit", "versions", "device"):
         if SEPARATOR in told.get(name, ""):
             log.warning("these images were painted by more than one %s: %s", name, told[name])
     if apart is not None:
-        told["painted " + APART] = str(len(apart.split(SEPARATOR)))
+        count = len(apart.split(SEPARATOR))
+        told["painted " + APART] = f"{count} (in batches of {sizes.replace(SEPARATOR, ', ')})"
     return told

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from profi.atomic import write_text
 from profi.data.masks import triplet_mask
 from profi.inpainters.images import fit
 from profi.metrics import Metric, Sample
-from profi.runners.generate import FAILURES, Plan
+from profi.runners.memory import BatchLimit, explained, work_through
+from profi.runners.plan import Plan
 from profi.runners.progress import Meter
 from profi.runners.spec import RunFolder
 from profi.stores.generations import pictures_digest, read_generations_part
@@ -34,6 +35,9 @@ from profi.stores.scores import (
 from profi.types import Generation, Score, Triplet, UserError
 
 log = logging.getLogger(__name__)
+
+#: Where one picture by itself does not fit.
+ELSEWHERE = "run stage=score with model.device=cpu, or on a machine with more memory"
 
 #: The image before painting, uint8 [H, W, 3] at the painted size; UserError where it is absent.
 Originals = Callable[[Triplet], np.ndarray]
@@ -64,8 +68,9 @@ def score(
 ) -> ScoreTally:
     """Score what has no scores yet, for every part of the generations of this shard.
 
-    A metric that fails on a batch is asked sample by sample; a sample that still fails scores NaN
-    and is noted in the quarantine and with the scores: a later start tries these samples again.
+    A metric that does not fit into the memory is asked for half a batch at a time from then on, one
+    that fails otherwise sample by sample; a sample that still fails scores NaN and is noted in the
+    quarantine and with the scores: a later start tries these samples again.
 
     Raises:
         UserError: an image of a triplet that the manifest does not hold; a metric that compares
@@ -73,6 +78,7 @@ def score(
     """
     by_id = {triplet.triplet_id: triplet for triplet in triplets}
     computed = kept = n_nan = 0
+    limits = {metric.name: BatchLimit(batch_size) for metric in metrics}
     for metric in metrics:
         _note_identity(scores_folder(run, metric), metric)
     for index in part_indices(run.generations):
@@ -93,14 +99,10 @@ def score(
         for metric in metrics:
             gap, good = gaps[metric.name], found[metric.name]
             if gap:
-                chosen = [samples[item.triplet_id] for item in gap]
-                values, failed = _values(run, metric, gap, chosen, batch_size)
-                good |= {
-                    item.triplet_id: Score(item.triplet_id, item.seed, metric.name, value)
-                    for item, value in zip(gap, values, strict=True)
-                }
+                fresh, failed, sizes = _scores(run, metric, gap, samples, limits[metric.name])
+                good |= fresh
                 scores = [good[item.triplet_id] for item in generations]
-                write_scores(scores_folder(run, metric), index, scores, source, failed)
+                write_scores(scores_folder(run, metric), index, scores, source, failed, sizes)
             computed += len(gap)
             kept += len(generations) - len(gap)
             n_nan += sum(math.isnan(item.value) for item in good.values())
@@ -185,32 +187,35 @@ def originals_of(plan: Plan) -> Originals:
     return original
 
 
-def _values(
+def _scores(
     run: RunFolder,
     metric: Metric,
     generations: Sequence[Generation],
-    samples: Sequence[Sample],
-    batch_size: int,
-) -> tuple[list[float], list[str]]:
-    """One value per sample, in batches, and the triplets that failed (NaN)."""
-    values: list[float] = []
+    samples: Mapping[str, Sample],
+    limit: BatchLimit,
+) -> tuple[dict[str, Score], list[str], set[int]]:
+    """A score per triplet, the triplets that failed (NaN), and how many were scored at once."""
     failed: list[str] = []
-    for start in range(0, len(samples), batch_size):
-        chunk = samples[start : start + batch_size]
-        try:
-            values += metric(chunk)
-            continue
-        except FAILURES as error:
-            log.warning("%s failed on a batch (%s): one by one", metric.name, error)
-        for offset, sample in enumerate(chunk):
-            try:
-                values += metric([sample])
-            except FAILURES as error:
-                name = generations[start + offset].triplet_id
-                quarantine(run.quarantine, name, f"score {metric.name}", error)
-                values.append(math.nan)
-                failed.append(name)
-    return values, failed
+
+    def work(some: Sequence[Generation]) -> list[Score]:
+        values = metric([samples[item.triplet_id] for item in some])
+        return [
+            Score(item.triplet_id, item.seed, metric.name, value)
+            for item, value in zip(some, values, strict=True)
+        ]
+
+    def give_up(item: Generation, error: Exception) -> None:
+        failed.append(item.triplet_id)
+        told = explained(error, ELSEWHERE)
+        quarantine(run.quarantine, item.triplet_id, f"score {metric.name}", told)
+        log.warning("%s has no %s: %s", item.triplet_id, metric.name, told)
+
+    scores, sizes = work_through(generations, work, limit, give_up, metric.name)
+    found = {
+        item.triplet_id: Score(item.triplet_id, item.seed, metric.name, math.nan)
+        for item in generations
+    }
+    return found | {item.triplet_id: item for item in scores}, failed, sizes
 
 
 def _note_identity(folder: Path, metric: Metric) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from profi.stores.parts import part_facts, read_part, read_parts, write_part
-from profi.types import Score, digest
+from profi.types import Score, UserError, digest
 
 SCHEMA = pa.schema(
     [
@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
 )
 #: What the hash in a folder's name stands for, beside the parts.
 IDENTITY = "identity.json"
+#: The fact that says how many samples were scored at once, a JSON list.
+BATCH_SIZES = "batch sizes"
 _SOURCE = "generations"
 _FAILED = "failed"
 
@@ -49,6 +51,7 @@ def write_scores(
     scores: Sequence[Score],
     source: str,
     failed: Iterable[str] = (),
+    batch_sizes: Iterable[int] = (),
 ) -> None:
     """Write one part.
 
@@ -58,8 +61,13 @@ def write_scores(
         scores: its rows.
         source: the `pictures_digest` of the generations that were scored.
         failed: the triplets whose NaN stands for a failure and not for "there is no such score".
+        batch_sizes: how many were scored at once, the last time that any were.
     """
-    facts = {_SOURCE: source, _FAILED: json.dumps(sorted(failed))}
+    facts = {
+        _SOURCE: source,
+        _FAILED: json.dumps(sorted(failed)),
+        BATCH_SIZES: json.dumps(sorted(batch_sizes)),
+    }
     write_part(folder, index, [asdict(score) for score in scores], SCHEMA, facts)
 
 
@@ -84,6 +92,19 @@ def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
         for part in read_parts(folder, SCHEMA)
         for row in part.rows
     )
+
+
+def newest_scores(scores: Path, metric: str) -> dict[str, float]:
+    """A run's values of a metric by triplet, of the folder that was written last.
+
+    Raises:
+        UserError: there are none in `scores`, the folder of the run's scores.
+    """
+    folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
+    if not folders:
+        raise UserError(f"{scores} has no {metric}: run stage=score first")
+    frame = read_scores([max(folders, key=lambda folder: folder.stat().st_mtime)])
+    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
 
 
 def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +13,8 @@ from profi.diffusion.ddim import noised
 from profi.diffusion.sampling import Denoised, sample
 from profi.diffusion.schedule import trailing_timesteps
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
-from profi.inpainters.base import Sampling
-from profi.inpainters.blended_latent_diffusion import (
-    BlendedLatentDiffusion,
-    blend_latents,
-    fresh_noise,
-)
+from profi.inpainters.base import Sampling, noise_of
+from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion, blend_latents
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.unet_role import TEXT_TO_IMAGE
 from profi.types import UserError
@@ -37,7 +34,9 @@ def test_the_laws_of_a_row(text_to_image, batch) -> None:  # type: ignore[no-unt
     check_row(BlendedLatentDiffusion(text_to_image, STEPS), batch, 6, BATCH_TOLERANCE)
 
 
-def oracle(backbone, batch, steps: int, first: int, guidance_scale: float) -> Tensor:  # type: ignore[no-untyped-def]
+def oracle(
+    backbone, batch, steps: int, first: int, guidance_scale: float, known_start: bool
+) -> Tensor:  # type: ignore[no-untyped-def]
     """The same with diffusers' scheduler, sample by sample and branch by branch."""
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear",
@@ -57,9 +56,9 @@ def oracle(backbone, batch, steps: int, first: int, guidance_scale: float) -> Te
         cond = backbone.text([prompt], (64, 64)).context
         uncond = backbone.text([""], (64, 64)).context
         left = scheduler.timesteps[first:].tolist()
-        z = scheduler.add_noise(
-            known, torch.randn(known.shape, generator=generator), torch.tensor([left[0]])
-        )
+        z = torch.randn(known.shape, generator=generator)
+        if known_start:
+            z = scheduler.add_noise(known, z, torch.tensor([left[0]]))
         for i, t in enumerate(left):
             plain = backbone.unet(z, t, uncond).sample
             output = plain + guidance_scale * (backbone.unet(z, t, cond).sample - plain)
@@ -76,7 +75,8 @@ def oracle(backbone, batch, steps: int, first: int, guidance_scale: float) -> Te
 
 
 @pytest.mark.parametrize(
-    ("prediction_type", "skip", "first"), [("epsilon", 0.25, 2), ("v_prediction", 0.0, 0)]
+    ("prediction_type", "skip", "first", "start"),
+    [("epsilon", 0.25, 2, "known"), ("v_prediction", 0.0, 0, "noise")],
 )
 @torch.no_grad()
 def test_it_equals_a_loop_over_diffusers_scheduler(
@@ -85,10 +85,11 @@ def test_it_equals_a_loop_over_diffusers_scheduler(
     prediction_type,
     skip,
     first,
+    start,
 ) -> None:  # type: ignore[no-untyped-def]
     model = new_backbone(3, prediction_type, TEXT_TO_IMAGE)
-    ours = BlendedLatentDiffusion(model, STEPS, skip)(*batch.args())
-    theirs = oracle(model, batch, 8, first, STEPS.guidance_scale)
+    ours = BlendedLatentDiffusion(model, STEPS, skip, start)(*batch.args())
+    theirs = oracle(model, batch, 8, first, STEPS.guidance_scale, start == "known")
     torch.testing.assert_close(ours, theirs, rtol=0, atol=ORACLE_TOLERANCE)
 
 
@@ -103,8 +104,8 @@ def test_a_model_that_knows_its_picture_paints_it_inside_and_nothing_outside(bac
         return Denoised(c, (x_t - alpha_t**0.5 * c) / (1 - alpha_t) ** 0.5, None)
 
     timesteps = trailing_timesteps(1000, 10)[2:]
-    noise = fresh_noise([1, 2], z_init)
-    z_0 = blend_latents(denoise, z_init, m, noise, timesteps, schedule)
+    noise = partial(noise_of([1, 2]), (4, 8, 8))
+    z_0 = blend_latents(denoise, noise(), z_init, m, noise, timesteps, schedule)
     torch.testing.assert_close(z_0, torch.where(m, c, z_init), rtol=0, atol=1e-5)
 
 
@@ -120,9 +121,11 @@ def test_the_known_latents_stand_at_the_level_of_every_step(backbone) -> None:  
         return Denoised(x_t, x_t, None)
 
     m = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    z_0 = blend_latents(denoise, z_init, m, fresh_noise([5], z_init), timesteps, schedule)
+    noise = partial(noise_of([5]), (4, 64, 64))
+    z_0 = blend_latents(denoise, z_init, z_init, m, noise, timesteps, schedule)
     assert not z_0.any()
-    for t, variance in found:
+    # Where it starts is the caller's.
+    for t, variance in found[1:]:
         # 16,384 numbers: the variance's own standard error is 1.1 %.
         assert variance == pytest.approx(1 - schedule.alpha(t), rel=0.05)
 
@@ -134,7 +137,9 @@ def test_where_all_is_masked_it_is_text_to_image(text_to_image, batch) -> None: 
     backbone, timesteps = text_to_image, trailing_timesteps(1000, 8)[2:]
     z_init = backbone.encode_images(2 * batch.images - 1)
     start = noised(
-        z_init, fresh_noise(batch.seeds, z_init)(), backbone.schedule.alpha(timesteps[0])
+        z_init,
+        noise_of(batch.seeds)(tuple(z_init.shape[1:])),
+        backbone.schedule.alpha(timesteps[0]),
     )
     denoise = TextToImageDenoiser(
         backbone,
@@ -195,6 +200,7 @@ def test_every_setting_is_in_the_identity(text_to_image) -> None:  # type: ignor
     row = BlendedLatentDiffusion(text_to_image, STEPS)
     others = [
         replace(row, skip=0.5),
+        replace(row, start="noise"),
         replace(row, background=BackgroundReconstruction(steps=1)),
         replace(row, sampling=replace(STEPS, negative="blurry")),
         replace(row, backbone=replace(text_to_image, weights={"unet/x.safetensors": "1"})),
@@ -205,6 +211,8 @@ def test_every_setting_is_in_the_identity(text_to_image) -> None:  # type: ignor
 def test_what_it_cannot_be_is_said(backbone, text_to_image, batch) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match=r"skip=1\.0"):
         BlendedLatentDiffusion(text_to_image, STEPS, skip=1.0)
+    with pytest.raises(UserError, match=r"start=nothing: choose known or noise"):
+        BlendedLatentDiffusion(text_to_image, STEPS, start="nothing")
     with pytest.raises(UserError, match=r"4 input channels, not 9 .*use an inpainting model"):
         type(text_to_image).from_parts(
             text_to_image.unet, text_to_image.vae, text_to_image.text, text_to_image.schedule

@@ -20,7 +20,7 @@ from profi.inpainters.backbone import Backbone
 from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.readings import PAPER
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
-from profi.types import UserError
+from profi.types import MachineError, UserError
 
 TOLERANCE = 1e-4  # of pixels in [0, 1], float32
 DYNAMO_LIMIT = 8  # compilations per code object, torch's default
@@ -179,6 +179,23 @@ def test_a_broken_compiler_is_told_in_one_line(backbone: Backbone, tmp_path: Pat
         paint(model, "base", 1)
     assert "\n" not in str(told.value)
     assert not any("forward" in vars(module) for module in model.unet.modules())
+
+
+def test_a_block_that_may_not_be_compiled_again_is_told_in_one_line(backbone: Backbone) -> None:
+    """PyTorch's limit, reached by a setting that every compilation is special to."""
+    model = small(backbone, levels=1)
+    with CompiledBlocks(model.unet, backend="aot_eager"):
+        paint(model, "base", 1)
+        torch.use_deterministic_algorithms(True)
+        try:
+            with (
+                torch._dynamo.config.patch(recompile_limit=1),
+                pytest.raises(MachineError, match=r"compiled again too often.*off") as told,
+            ):
+                paint(model, "base", 1)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert "\n" not in str(told.value)
 
 
 @needs_compiler

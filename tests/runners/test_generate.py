@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +20,16 @@ from profi.data.hulls import hull_mask
 from profi.inpainters.base import Progress
 from profi.inpainters.images import fit
 from profi.runners.build_data import load_triplets
-from profi.runners.generate import Plan, generate
+from profi.runners.generate import generate
+from profi.runners.plan import Plan
 from profi.runners.progress import Meter, meter
-from profi.runners.provenance import APART
+from profi.runners.provenance import APART, APART_SIZES
 from profi.runners.score import resized_mask
 from profi.runners.spec import RunFolder
 from profi.stores.generations import read_generations
 from profi.stores.journal import read_lines
 from profi.stores.parts import part_facts, part_indices, part_path
-from profi.types import Triplet, UserError, sample_seed
+from profi.types import MachineError, Triplet, UserError, sample_seed
 
 CPU = torch.device("cpu")
 METER = Meter("test", 0, None)
@@ -35,12 +38,13 @@ METER = Meter("test", 0, None)
 class Painter:
     """An inpainter whose picture tells its seed, and that remembers its batches.
 
-    `poison` fails every batch with such a prompt; `alone_only` fails batches of several.
+    `poison` fails every batch with such a prompt; more than `fits` are too many for the memory.
     """
 
-    def __init__(self, poison: str = "", alone_only: bool = False) -> None:
+    def __init__(self, poison: str = "", fits: int = 1000) -> None:
         self.batches: list[list[int]] = []
-        self.poison, self.alone_only = poison, alone_only
+        self.refused: list[int] = []
+        self.poison, self.fits = poison, fits
 
     def __call__(
         self,
@@ -52,7 +56,10 @@ class Painter:
     ) -> Tensor:
         if self.poison in prompts:
             raise RuntimeError("poisoned")
-        if self.alone_only and len(prompts) > 1:
+        if progress is not None:
+            progress(1, 2)
+        if len(prompts) > self.fits:
+            self.refused.append(len(prompts))
             raise torch.OutOfMemoryError("too many")
         self.batches.append(list(seeds))
         flat = torch.tensor([(seed % 251) / 255 for seed in seeds])
@@ -185,18 +192,84 @@ def test_a_missing_image_is_set_aside(
     assert (line["triplet_id"], line["stage"]) == (lost.triplet_id, "load")
 
 
-def test_a_batch_that_does_not_fit_is_painted_one_by_one(
+def of_one_size(triplets: tuple[Triplet, ...], plan: Plan, count: int) -> tuple[Triplet, ...]:
+    """`count` triplets that may be painted together."""
+    first = triplets[0]
+    same = [t for t in triplets if plan.padded_size(t) == plan.padded_size(first)]
+    return tuple(
+        replace(same[i % len(same)], triplet_id=f"{i:03d}", file_name=same[i % len(same)].file_name)
+        for i in range(count)
+    )
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_next_begin_there(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("profi").propagate = True
+    given = of_one_size(triplets, plan, 40)
+    wide = replace(plan, batch_size=16, part_size=20)
+    run, painter, counted = RunFolder(tmp_path), Painter(fits=5), Meter("test", 40, None)
+    assert generate(run, painter, given, wide, CPU, counted).painted == 40
+    # 16 and 8 fail once each, in the first part; what fits is kept to.
+    assert painter.refused == [16, 8]
+    assert [len(batch) for batch in painter.batches] == [4] * 10
+    assert "16 at once do not fit into the memory, going on with 8" in caplog.text
+    assert not run.quarantine.exists()
+    assert counted._done == pytest.approx(40)
+    # The last four of a part are a batch of their own, painted as planned.
+    for index, part in wide.share(given):
+        facts = part_facts(run.generations, index)
+        assert facts[APART].split(" | ") == [t.triplet_id for t in part[:16]]
+        assert facts[APART_SIZES] == "4"
+    whole = RunFolder(tmp_path / "whole")
+    generate(whole, Painter(), given, wide, CPU, METER)
+    assert pictures(whole) == pictures(run)
+    assert APART not in part_facts(whole.generations, 0)
+
+
+def test_pictures_of_another_size_have_a_limit_of_their_own(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    class Cramped(Painter):
+        def __call__(self, images: Tensor, *rest: Any) -> Tensor:
+            if images.shape[-1] * images.shape[-2] == 64 * 64:
+                self.fits = 1
+            else:
+                self.fits = 1000
+            return super().__call__(images, *rest)
+
+    painter = Cramped()
+    wide = replace(plan, batch_size=10, part_size=10)
+    assert generate(RunFolder(tmp_path), painter, triplets, wide, CPU, METER).failed == 0
+    assert max(len(batch) for batch in painter.batches) > 1
+    assert painter.refused == [4, 2]
+
+
+def test_a_picture_that_does_not_fit_by_itself_names_the_remedy(
     tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
 ) -> None:
     run = RunFolder(tmp_path)
-    tally = generate(run, Painter(alone_only=True), triplets, plan, CPU, METER)
-    assert (tally.painted, tally.failed) == (len(triplets), 0)
+    with pytest.raises(UserError, match="all 10 samples failed"):
+        generate(run, Painter(fits=0), triplets, plan, CPU, METER)
+    lines = read_lines(run.quarantine)
+    assert {line["triplet_id"] for line in lines} == {t.triplet_id for t in triplets}
+    for line in lines:
+        assert "by itself (too many): set model.long_side to less" in line["reason"]
+        assert "model.dtype=float16" in line["reason"]
+        assert "OutOfMemoryError" in line["traceback"]
+
+
+def test_what_the_machine_does_not_allow_sets_nothing_aside(
+    tmp_path: Path, triplets: tuple[Triplet, ...], plan: Plan
+) -> None:
+    run = RunFolder(tmp_path)
+
+    def no_compiler(*_: object) -> Tensor:
+        raise MachineError("no compiler")
+
+    with pytest.raises(MachineError, match="no compiler"):
+        generate(run, no_compiler, triplets, plan, CPU, METER)
     assert not run.quarantine.exists()
-    # Noted, until the whole batch is painted together.
-    for index, part in plan.share(triplets):
-        apart = {t.triplet_id for b in plan.batches(part) if len(b) > 1 for t in b}
-        noted = part_facts(run.generations, index).get(APART, "")
-        assert set(filter(None, noted.split(" | "))) == apart
 
 
 def test_a_part_painted_in_several_goes_names_them_all(

@@ -12,13 +12,15 @@ import torch
 from profi.config import Config
 from profi.metrics import KnownRegionPSNR, Sample
 from profi.runners.build_data import load_triplets
-from profi.runners.generate import Plan, png_of
+from profi.runners.part_work import png_of
+from profi.runners.plan import Plan
 from profi.runners.progress import Meter
 from profi.runners.score import originals_of, score, scores_folder
 from profi.runners.spec import RunFolder
 from profi.stores.generations import write_generations
 from profi.stores.journal import read_lines
-from profi.stores.scores import read_scores
+from profi.stores.parts import part_facts
+from profi.stores.scores import BATCH_SIZES, read_scores
 from profi.types import Generation, Triplet, UserError
 
 METER = Meter("test", 0, None)
@@ -119,6 +121,24 @@ def test_what_cannot_be_scored_is_nan_counted_and_noted(
     frame = read_scores([scores_folder(run, metric)])
     assert frame["value"].tolist() == [float(i) for i in range(len(triplets))]
     assert score(run, [MaskedMean()], triplets, absent, 3, METER).computed == 0
+
+
+def test_a_metric_that_does_not_fit_is_asked_for_fewer_at_once(
+    tmp_path: Path, triplets: tuple[Triplet, ...]
+) -> None:
+    class Large(MaskedMean):
+        def __call__(self, samples: Sequence[Sample]) -> list[float]:
+            if len(samples) > 2:
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+            return super().__call__(samples)
+
+    run, metric = painted(tmp_path, triplets), Large()
+    assert score(run, [metric], triplets, absent, 8, METER).n_nan == 0
+    values = read_scores([scores_folder(run, metric)])["value"]
+    assert values.tolist() == [float(i) for i in range(len(triplets))]
+    assert not run.quarantine.exists()
+    noted = [part_facts(scores_folder(run, metric), index)[BATCH_SIZES] for index in range(3)]
+    assert noted == ["[2]"] * 3
 
 
 def test_shards_score_all_between_them_bit_for_bit(
