@@ -59,7 +59,6 @@ def test_smartbrush_paints_the_label_and_knows_where(model, scenes) -> None:  # 
         batch = batch.rows(seen)
         context = model.context(batch.ids)
         terms[name] = losses(unet, batch, context, model.scheduler, noise[seen], t[seen], 1.0)
-    print(terms)
     # Given a box, the right text tells what to denoise towards, and the object's outline in it.
     assert terms["label"]["diffusion"] < 0.9 * terms["other"]["diffusion"]
     assert terms["label"]["dice"] < 0.25
@@ -96,6 +95,5 @@ def test_the_controlnet_tells_the_unet_what_is_around_the_hole(model, scenes) ->
     outside, _ = error(condition(scenes.image, holes))
     blind, _ = error(torch.full_like(scenes.image, -1.0))
     hole = batch.mask.expand_as(target)
-    print(outside, blind, float(plain[~hole].mean()))
     assert outside < 0.7 * float(plain[~hole].mean())
     assert outside < 0.7 * blind
