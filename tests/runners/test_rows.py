@@ -192,3 +192,20 @@ def test_a_unet_of_another_folder_takes_the_model_s_place(
     new_unet(1, 9).save_pretrained(Path(model.path) / "unet")
     again = load_rows(settings(model=other, ablations=["base"]))["base"].identity
     assert again == found
+
+
+def test_of_several_models_one_that_is_not_there_is_left_out_and_told(
+    settings: Settings, model_of: Callable[[str], ModelConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    there = model_of("blended_latent_diffusion")
+    gone = replace(there, id="gone", path="/no/such/folder")
+    config = settings(models={"gone": gone, "there": there}, ablations=["base"], name="two")
+    shown = go(config)
+    assert "gone is left out: gone: there is no folder /no/such/folder" in caplog.text
+    assert "gone: base, seed 0: 10 of 10 images are not painted" in shown
+    assert len(list(read_generations(only_run(config.per_model[1]).generations))) == 10
+    # Without a report there is nothing but the exit that tells it.
+    with pytest.raises(UserError, match="no folder /no/such/folder"):
+        go(replace(config, stage="generate"))
+    with pytest.raises(UserError, match="no folder /no/such/folder"):
+        go(replace(config, models={"gone": gone, "too": replace(gone, id="gone too")}))
