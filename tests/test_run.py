@@ -254,8 +254,7 @@ def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
         assert alone.per_model == [one]
         assert {seed for _, seed in one.wanted} == set(range(5))
         found |= {(one.model.id, name) for name, _ in one.wanted}
-    # SmartBrush is trained by whoever has its data; its option stands where its weights do.
-    assert found | {("smartbrush", "base")} == wanted
+    assert found == wanted
 
 
 def test_the_mini_table_has_rows_of_the_embedded_models_alone() -> None:

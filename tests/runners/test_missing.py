@@ -185,7 +185,6 @@ def test_several_models_make_one_table(
     shown = go(replace(config, stage="report"))
     assert "other: base, seed 0: 4 of 4 images are not painted" in shown
     assert "model=second" in commands_in(shown)[0]
-    assert "model=second" in commands_in(shown)[0]
     shown = go(config)
     assert "not painted" not in shown
     summary = pd.read_csv(Path(config.out) / "reports" / "t1" / "table.csv")

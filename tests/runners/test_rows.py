@@ -135,6 +135,22 @@ def test_what_is_set_of_a_row_is_another_run(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_paints_nearly_the_same(
+    kind: str, settings: Settings, model_of: Callable[[str], ModelConfig]
+) -> None:
+    """All parts get along with the UNet's dtype; bfloat16 has 8 bits, as a picture has."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    masks[:, 10:40, 20:50] = True
+    model, painted = model_of(kind), []
+    for dtype in ("float32", "bfloat16"):
+        config = settings(model=replace(model, dtype=dtype), ablations=["base"])
+        painted.append(load_rows(config)["base"](images, masks, ["cat", "dog"], [1, 2]))
+    assert torch.isfinite(painted[1]).all()
+    assert 0.0 < float((painted[0] - painted[1]).abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_has_base_alone(
     kind: str, settings: Settings, model_of: Callable[[str], ModelConfig]
 ) -> None:
@@ -192,3 +208,20 @@ def test_a_unet_of_another_folder_takes_the_model_s_place(
     new_unet(1, 9).save_pretrained(Path(model.path) / "unet")
     again = load_rows(settings(model=other, ablations=["base"]))["base"].identity
     assert again == found
+
+
+def test_of_several_models_one_that_is_not_there_is_left_out_and_told(
+    settings: Settings, model_of: Callable[[str], ModelConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    there = model_of("blended_latent_diffusion")
+    gone = replace(there, id="gone", path="/no/such/folder")
+    config = settings(models={"gone": gone, "there": there}, ablations=["base"], name="two")
+    shown = go(config)
+    assert "gone is left out: gone: there is no folder /no/such/folder" in caplog.text
+    assert "gone: base, seed 0: 10 of 10 images are not painted" in shown
+    assert len(list(read_generations(only_run(config.per_model[1]).generations))) == 10
+    # Without a report there is nothing but the exit that tells it.
+    with pytest.raises(UserError, match="no folder /no/such/folder"):
+        go(replace(config, stage="generate"))
+    with pytest.raises(UserError, match="no folder /no/such/folder"):
+        go(replace(config, models={"gone": gone, "too": replace(gone, id="gone too")}))
