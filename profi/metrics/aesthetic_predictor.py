@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from profi.metrics.weights import UNREADABLE, verified_file
+from profi.metrics.weights import UNREADABLE, verified_file, why_unreadable
 from profi.types import UserError
 
 _HIDDEN = (1024, 128, 64, 16)
@@ -85,9 +85,8 @@ class AestheticPredictor(nn.Module):
             TypeError,
             SafetensorError,
         ) as error:
-            reason = " ".join(str(error).split())[:160]
             raise UserError(
-                f"aesthetic predictor '{path}' cannot be loaded ({reason}): "
+                f"aesthetic predictor '{path}' cannot be loaded ({why_unreadable(error)}): "
                 f"give its folder or the public .pth file with {_KEY}=<path>"
             ) from error
         return predictor.eval().requires_grad_(False)

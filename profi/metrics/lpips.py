@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from profi.metrics.weights import UNREADABLE, verified_file
+from profi.metrics.weights import UNREADABLE, verified_file, why_unreadable
 from profi.types import UserError
 
 _KEY = "metric.lpips.path"
@@ -73,7 +73,7 @@ class LPIPS(nn.Module):
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )
         except (*UNREADABLE, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = why_unreadable(error)
             raise UserError(
                 f"{_KEY}={source} is not AlexNet's weights ({reason}): give torchvision's file"
             ) from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -31,15 +32,10 @@ def flip(path: Path) -> None:
 
 
 def flip_value(path: Path) -> None:
-    """Change one bit in the first score that a part holds, in the middle of its mantissa."""
-    import pyarrow.parquet as pq
-
-    place = pq.ParquetFile(path).metadata.row_group(0).column(3)
-    assert place.path_in_schema == "value"
-    start = place.dictionary_page_offset or place.data_page_offset
+    """Change the last bit of the first score that a part holds."""
     content = bytearray(path.read_bytes())
-    # Behind the page's header, within the eight bytes of a double.
-    content[start + place.total_compressed_size // 2] ^= 1
+    value = struct.pack("<d", pq.read_table(path)["value"][0].as_py())
+    content[content.index(value)] ^= 1
     path.write_bytes(content)
 
 
@@ -85,5 +81,5 @@ class _Touch:
 
 
 def trap(path: Path, sprung: Path) -> None:
-    """A pickle under the name of weights that makes the file `sprung` where it is loaded."""
-    path.write_bytes(pickle.dumps(_Touch(sprung)))
+    """What `torch.save` writes, and makes the file `sprung` where it is loaded as a pickle."""
+    torch.save({"weight": _Touch(sprung)}, path)
