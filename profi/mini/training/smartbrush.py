@@ -16,14 +16,17 @@ from profi.training import loop
 from profi.training.examples import TextToImage
 from profi.training.scenes import MINI, Scenes
 from profi.training.smartbrush import from_text_to_image
-from profi.types import UserError
+
+RECIPES = {
+    "cpu": MINI,
+    "gpu": replace(MINI, steps=20000, batch=256, rate=4e-4, warmup=500, decay=0.3),
+}
+POOLS = {"cpu": 8192, "gpu": 65536}
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from `work/models/t2i` (or the checkpoint) and save to `work/models/smartbrush`."""
-    if world.size != "cpu":
-        raise UserError("stage=smartbrush: its recipe is for size=cpu alone; train that one")
-    recipe = replace(MINI, seed=seed)
+    recipe = replace(RECIPES[world.size], seed=seed)
     on_cpu = device.type == "cpu"
     emulated = on_cpu and not torch.cpu._is_avx512_bf16_supported()
     accelerator = Accelerator(mixed_precision="no" if emulated else "bf16", cpu=on_cpu)
@@ -37,7 +40,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     unet, figures = loop.train(
         from_text_to_image(model.unet, recipe.coarsest),
         model,
-        Scenes(world, model, recipe),
+        Scenes(world, model, recipe, POOLS[world.size]),
         recipe,
         work / "smartbrush",
         accelerator,
