@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 
 def hush_libraries() -> None:
     """Keep the model libraries' bars and advice off the terminal; errors still raise."""
@@ -9,5 +11,6 @@ def hush_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
+        # What they call errors they also raise, and then it is told in one line.
+        library.set_verbosity(logging.CRITICAL)
         library.disable_progress_bar()

@@ -113,3 +113,10 @@ def read_checkpoint(path: Path) -> Any:
 
 #: What `read_checkpoint` and `torch.load` raise for files that are no checkpoints.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
+
+
+def why_unreadable(error: Exception) -> str:
+    """An error of UNREADABLE, or what it is caught with, in a line."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of tensors alone; what would run code is never loaded"
+    return " ".join(str(error).split())[:160]

@@ -25,3 +25,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert path.read_text() == "eins"
     assert path.read_text() == "zwei"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with (
+        pytest.raises(OSError, match="No space left on device") as caught,
+        Path("/dev/full").open("wb", buffering=0) as full,
+        whole_file(path),
+    ):
+        full.write(b"x")
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

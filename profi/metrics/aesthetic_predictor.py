@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from profi.types import UserError
-from profi.weights import UNREADABLE, verified_file
+from profi.weights import UNREADABLE, verified_file, why_unreadable
 
 _HIDDEN = (1024, 128, 64, 16)
 _DROPOUTS = (0.2, 0.2, 0.1)
@@ -85,9 +85,8 @@ class AestheticPredictor(nn.Module):
             TypeError,
             SafetensorError,
         ) as error:
-            reason = " ".join(str(error).split())[:160]
             raise UserError(
-                f"aesthetic predictor '{path}' cannot be loaded ({reason}): "
+                f"aesthetic predictor '{path}' cannot be loaded ({why_unreadable(error)}): "
                 f"give its folder or the public .pth file with {_KEY}=<path>"
             ) from error
         return predictor.eval().requires_grad_(False)

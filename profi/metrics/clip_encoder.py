@@ -131,10 +131,11 @@ class ClipEncoder:
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
-        for start in range(0, len(missing), self._batch_size):
-            chunk = missing[start : start + self._batch_size]
-            self._texts.update(zip(chunk, self._forward_texts(chunk), strict=True))
+        # One by one: the last bits depend on what is embedded together, which for cached ones is a
+        # matter of what was asked for before, and so of restarts and shards.
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._texts:
+                (self._texts[prompt],) = self._forward_texts([prompt])
         if not prompts:
             return torch.empty(0, self.embedding_dim)
         return torch.stack([self._texts[prompt] for prompt in prompts])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from profi.types import UserError
-from profi.weights import UNREADABLE, verified_file
+from profi.weights import UNREADABLE, verified_file, why_unreadable
 
 _KEY = "metric.lpips.path"
 #: The heads that torchmetrics ships, the same bytes as in the authors' own package.
@@ -73,7 +73,7 @@ class LPIPS(nn.Module):
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )
         except (*UNREADABLE, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = why_unreadable(error)
             raise UserError(
                 f"{_KEY}={source} is not AlexNet's weights ({reason}): give torchvision's file"
             ) from error

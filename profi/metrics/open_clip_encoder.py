@@ -48,7 +48,7 @@ class OpenClipEncoder:
                 WEIGHTS is a tag of open_clip's or the path of a `.safetensors` file.
             key: the config key that set `name`, named in errors.
             device: a torch device.
-            batch_size: pictures or texts per forward pass.
+            batch_size: pictures per forward pass.
 
         Raises:
             UserError: open_clip is not installed, no such model or weights, or not reachable.
@@ -120,11 +120,11 @@ class OpenClipEncoder:
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
-        if missing:
-            tokens = list(self._tokenizer(missing))
-            embeds = self._embed(tokens, self._model.encode_text)
-            self._texts.update(zip(missing, embeds, strict=True))
+        # One by one, see `ClipEncoder.embed_texts`.
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._texts:
+                tokens = list(self._tokenizer([prompt]))
+                (self._texts[prompt],) = self._embed(tokens, self._model.encode_text)
         if not prompts:
             return torch.empty(0, 0)
         return torch.stack([self._texts[prompt] for prompt in prompts])

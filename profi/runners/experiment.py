@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from profi.runners import build, build_metrics
 from profi.runners.build_data import data_label, image_root, load_triplets
 from profi.runners.command import Command, check_writable, group_of, report_folder
 from profi.runners.generate import generate
+from profi.runners.log_file import logged_to
 from profi.runners.plan import Plan
 from profi.runners.progress import meter
 from profi.runners.provenance import environment, part_facts_of
@@ -189,7 +189,7 @@ def _paint(
     label = f"paint {entry.ablation} seed {entry.seed}"
     listener = partial(told.progress, "paint")
     with (
-        _logged(entry.run),
+        logged_to(entry.run.log),
         meter(label, _share(command, triplets), console, listener) as progress,
     ):
         start = time.monotonic()
@@ -218,7 +218,7 @@ def _score(
     originals = originals_of(Plan.of(config, entry.seed, command.shard))
     listener = partial(told.progress, "score")
     with (
-        _logged(folder),
+        logged_to(folder.log),
         meter(label, _share(command, triplets), console, listener) as progress,
     ):
         tally = score(
@@ -280,17 +280,3 @@ def _report(
     shown = report(folder, request)
     log.info("report: %s", folder / PAGE)
     return shown
-
-
-@contextmanager
-def _logged(folder: RunFolder) -> Iterator[None]:
-    """What is told meanwhile also goes to the run's own log."""
-    handler = logging.FileHandler(folder.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("profi")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

@@ -70,7 +70,7 @@ def score(
 
     A metric that does not fit into the memory is asked for half a batch at a time from then on, one
     that fails otherwise sample by sample; a sample that still fails scores NaN and is noted in the
-    quarantine and with the scores: a later start tries these samples again.
+    quarantine and with the scores: a later start tries these samples again, in their whole batch.
 
     Raises:
         UserError: an image of a triplet that the manifest does not hold; a metric that compares
@@ -89,9 +89,7 @@ def score(
             continue
         source = pictures_digest(generations)
         found = {m.name: _good(scores_folder(run, m), index, source) for m in metrics}
-        gaps = {
-            m.name: [g for g in generations if g.triplet_id not in found[m.name]] for m in metrics
-        }
+        gaps = {m.name: _batches_with_gaps(generations, found[m.name], batch_size) for m in metrics}
         missing = {g.triplet_id for gap in gaps.values() for g in gap}
         needed = any(metric.needs_original and gaps[metric.name] for metric in metrics)
         todo = [item for item in generations if item.triplet_id in missing]
@@ -100,7 +98,9 @@ def score(
             gap, good = gaps[metric.name], found[metric.name]
             if gap:
                 fresh, failed, sizes = _scores(run, metric, gap, samples, limits[metric.name])
-                good |= fresh
+                # A score that is there goes for another one only.
+                failed = [name for name in failed if name not in good]
+                good |= {n: s for n, s in fresh.items() if n not in good or not math.isnan(s.value)}
                 scores = [good[item.triplet_id] for item in generations]
                 write_scores(scores_folder(run, metric), index, scores, source, failed, sizes)
             computed += len(gap)
@@ -109,6 +109,24 @@ def score(
         meter.advance(len(generations))
         meter.tell(f"part {index} scored")
     return ScoreTally(computed, kept, n_nan)
+
+
+def _batches_with_gaps(
+    generations: Sequence[Generation], good: Mapping[str, Score], batch_size: int
+) -> list[Generation]:
+    """What is to be scored: of the part's fixed batches, all that lack a score.
+
+    As wholes, so that a sample that failed once comes to the same bits as one that did not.
+    """
+    batches = [
+        generations[start : start + batch_size] for start in range(0, len(generations), batch_size)
+    ]
+    return [
+        item
+        for batch in batches
+        if any(item.triplet_id not in good for item in batch)
+        for item in batch
+    ]
 
 
 def _good(folder: Path, index: int, source: str) -> dict[str, Score]:

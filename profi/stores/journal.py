@@ -21,6 +21,10 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
         # A line that a kill cut short must not swallow this one.
         start = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
         os.write(descriptor, (start + canonical_json(entry) + "\n").encode())
+    except OSError as error:
+        # A write that fails names no file.
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -100,6 +100,15 @@ def test_long_prompts_are_cut(encoder):
     assert encoder.embed_texts(["dog " * 200]).shape == (1, encoder.embedding_dim)
 
 
+def test_a_text_s_bits_do_not_depend_on_what_was_asked_before(clip_folder):
+    """A job that goes on where another stopped has asked for less."""
+    prompts = [f"a {word}" for word in ("dog", "cat", "bus", "kite", "tall red clock")]
+    whole = ClipEncoder.from_pretrained(str(clip_folder), "key").embed_texts(prompts)
+    for first in range(len(prompts)):
+        late = ClipEncoder.from_pretrained(str(clip_folder), "key").embed_texts(prompts[first:])
+        assert torch.equal(late, whole[first:])
+
+
 def test_a_broken_tokenizer_is_one_line(clip_folder, tmp_path):
     folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
     for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):

@@ -113,11 +113,17 @@ def test_what_cannot_be_scored_is_nan_counted_and_noted(
     frame = read_scores([scores_folder(run, metric)])
     assert sorted(frame[frame["value"].isna()]["triplet_id"]) == sorted(bad)
     assert {line["triplet_id"] for line in read_lines(run.quarantine)} == set(bad)
-    # Later, when the failure is over: these alone are scored, and a third start is idle.
+    # Again, and it fails again: what is there stays.
+    assert score(run, [metric], triplets, absent, 3, METER).n_nan == len(bad)
+    # Later, when the failure is over: the batches with a gap are scored, and a third start is idle.
     healthy = MaskedMean()
     tally = score(run, [healthy], triplets, absent, 3, METER)
-    assert (tally.computed, tally.n_nan) == (len(bad), 0)
-    assert set(healthy.seen) == {"cat"}
+    parts = [triplets[start : start + 4] for start in range(0, len(triplets), 4)]
+    batches = [part[start : start + 3] for part in parts for start in (0, 3)]
+    again = [t for batch in batches if any(t.prompt == "cat" for t in batch) for t in batch]
+    assert healthy.seen == [t.prompt for t in again]
+    assert (tally.computed, tally.n_nan) == (len(again), 0)
+    assert len(again) < len(triplets)
     frame = read_scores([scores_folder(run, metric)])
     assert frame["value"].tolist() == [float(i) for i in range(len(triplets))]
     assert score(run, [MaskedMean()], triplets, absent, 3, METER).computed == 0

@@ -1,0 +1,430 @@
+"""What goes wrong, what the user sees, and what is lost: faults made on purpose, on real runs.
+
+    python scripts/faults.py [--kills 100] [--seed 0] [--only NAME ...] [--out DIR]
+
+Paints and scores 16 triplets of the embedded world undisturbed, then once for each fault, through
+`run.py` in processes of their own, and compares. Writes `faults.csv`, `kills.csv` and `faults.md`
+into DIR and ends with 1 if something came out other than it should. Takes ten minutes of a core
+(and, for the full disk, the right to mount one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+from reliability.commands import (
+    EQUAL,
+    PART,
+    PICTURES,
+    REPOSITORY,
+    SMALL,
+    Outcome,
+    Stored,
+    as_csv,
+    command,
+    finished,
+    run_folders,
+    start,
+    stored,
+)
+from reliability.files import (
+    UNET,
+    copied,
+    cut_short,
+    enlarge,
+    flip,
+    flip_value,
+    small_disk,
+    trap,
+    wrong_shape,
+)
+from reliability.kills import Campaign, forked, warm_up
+
+from profi.data.manifest import read_manifest
+from profi.runners.provenance import environment
+from profi.stores.journal import read_lines
+from profi.stores.parts import part_facts, part_path
+
+#: A port of this machine that nobody listens on.
+NOWHERE = "http://127.0.0.1:9"
+TOTAL = 4 * PICTURES  # scores: four metrics
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; `good` is whether it came out as it should."""
+
+    fault: str
+    how: str
+    exit: str
+    seen: str
+    lost: str
+    after: str
+    good: bool
+
+
+class Lab:
+    """A folder, and in it what an undisturbed run leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reference = folder / "reference"
+        for stage in ("generate", "score"):
+            done = command(f"stage={stage}", f"out={self.reference}", *SMALL)
+            if done.code:
+                raise SystemExit(f"the undisturbed run failed: {done.told}")
+        self.whole: Stored = stored(self.reference)
+
+    def new(self, name: str) -> Path:
+        """A path that is free."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)) / "out"
+
+    def copy(self, name: str) -> Path:
+        """What the undisturbed run left, once more."""
+        return Path(shutil.copytree(self.reference, self.new(name)))
+
+    def again(self, out: Path, *arguments: str) -> Outcome:
+        """Paint and score, as after a fault."""
+        return self.forked("stage=all", f"out={out}", *SMALL, *arguments)
+
+    def forked(self, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
+        """A command in a process that is forked from this one."""
+        return forked(self.folder / "told", *arguments, change=change)
+
+    def row(
+        self, fault: str, how: str, shown: Outcome, lost: str, after: str = "", good: bool = True
+    ) -> Row:
+        """A line; no fault may show a traceback."""
+        seen = "\n".join(shown.unusual).replace(f"{self.folder}/", "")
+        seen = seen.replace(f"{REPOSITORY}/", "")
+        good = good and shown.clean and (not after or after.startswith(EQUAL))
+        return Row(fault, how, str(shown.code), seen, lost, after, good)
+
+
+def redone(outcome: Outcome) -> str:
+    """What a second start had to do."""
+    return (
+        f"{outcome.count('painted')} of {PICTURES} pictures and "
+        f"{outcome.count('scores computed')} of {TOTAL} scores made again"
+    )
+
+
+def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:
+    """SIGKILL at random moments of painting and scoring."""
+    (lab.folder / "kills").mkdir()
+    campaign = Campaign(lab.folder / "kills", seed)
+    campaign.carry_out(count, lab.reference)
+    (folder / "kills.csv").write_text(as_csv(campaign.rows))
+    phases = Counter(str(row["phase"]) for row in campaign.rows)
+    told = ", ".join(f"{number} {phase}" for phase, number in phases.most_common())
+    told = told.replace("typed", "in a Python started anew")
+    fine = campaign.rounds - campaign.different
+    yield Row(
+        "`kill -9` at random moments",
+        f"{count} kills in {campaign.rounds} runs: {told}",
+        "-9",
+        "",
+        f"{campaign.lost_parts} whole parts; {campaign.broken} torn ones were found. The part in "
+        f"work is painted again (at most {PART} pictures). {campaign.unfinished} kills left a file "
+        "that nobody reads",
+        f"{EQUAL} in {fine} of {campaign.rounds} runs",
+        not (campaign.lost_parts or campaign.broken or campaign.different),
+    )
+
+
+def full_disk(lab: Lab) -> Iterator[Row]:
+    """File systems of so many KiB, which fill up at one moment or another."""
+    for stage, sizes in (("generate", range(8, 184, 25)), ("score", range(180, 270, 17))):
+        codes, lines, wrong, kept, painted = set(), set(), list[str](), 0, 0
+        for size in sizes:
+            disk = lab.new("disk").parent / "mnt"
+            with small_disk(disk, f"{size}k"):
+                out = disk / "out"
+                if stage == "score":
+                    shutil.copytree(lab.reference, out, ignore=shutil.ignore_patterns("scores"))
+                shown = lab.forked(f"stage={stage}", f"out={out}", *SMALL)
+                enlarge(disk, "64m")
+                kept += len(stored(out).pictures)
+                done = lab.again(out)
+                painted += done.count("painted")
+                told = stored(out).against(lab.whole)
+            codes.add(shown.code)
+            lines |= {
+                re.sub(r"part-\d+", "part-...", line.replace(str(out), "OUT"))
+                for line in shown.unusual
+            }
+            if told != EQUAL or not shown.clean or not done.clean:
+                wrong.append(f"{size} KiB: {told}")
+        how = f"{len(sizes)} file systems of {sizes[0]} to {sizes[-1]} KiB, later enlarged"
+        lost = f"{painted + kept - len(sizes) * PICTURES} of {kept} pictures that were written"
+        shown = Outcome(max(codes), "\n".join(sorted(lines)), 0)
+        after = "; ".join(wrong) or EQUAL
+        yield lab.row(f"disk full, stage={stage}", how, shown, lost, after, max(codes) == 2)
+
+
+def damaged_parts(lab: Lab) -> Iterator[Row]:
+    """Parts that were whole once."""
+    for store, name, damage in (
+        ("generations", "cut short", cut_short),
+        ("generations", "one bit flipped", flip),
+        ("scores", "cut short", cut_short),
+        ("scores", "one bit flipped", flip_value),
+    ):
+        out = lab.copy("part")
+        (run,) = run_folders(out)
+        folder = run / store if store == "generations" else min((run / store).glob("clip_score-*"))
+        damage(part_path(folder, 3))
+        shown = command("stage=report", f"out={out}", *SMALL)
+        done = lab.again(out)
+        there = stored(out)
+        good = shown.code == 0 and there.broken == 1 and "is broken" in shown.told
+        how = "a finished run's part, then stage=report"
+        fault = f"a part of {store}, {name}"
+        yield lab.row(fault, how, shown, redone(done), there.against(lab.whole), good)
+
+
+def two_jobs(lab: Lab) -> Iterator[Row]:
+    """The same command twice at once."""
+    out = lab.new("twice")
+    began = time.monotonic()
+    jobs = [start(["stage=generate", f"out={out}", *SMALL]) for _ in range(2)]
+    done = [finished(job, began) for job in jobs]
+    painted = [one.count("painted") for one in done]
+    lab.again(out)
+    there = stored(out)
+    both = Outcome(max(one.code for one in done), "".join(one.told for one in done), 0)
+    lost = f"{sum(painted) - PICTURES} pictures painted twice ({painted[0]} and {painted[1]})"
+    good = not both.unusual and there.broken == 0
+    yield lab.row("two jobs on the same shard", "started together", both, lost,
+                  there.against(lab.whole), good)  # fmt: skip
+
+
+def unreadable_image(lab: Lab) -> Iterator[Row]:
+    """One image of the data cut short, later mended."""
+    (reference,) = run_folders(lab.reference)
+    triplet = read_manifest(reference / "manifest.parquet")[5]
+    images, out = copied("data/images", lab.new("images").parent / "images"), lab.new("image")
+    victim = images / triplet.file_name
+    whole = victim.read_bytes()
+    cut_short(victim)
+    shown = command("stage=all", f"out={out}", f"data.root={images}", *SMALL)
+    (run,) = run_folders(out)
+    renamed = {(reference.name, name): image for (_, name), image in stored(out).pictures.items()}
+    there = Stored(renamed, {}, 0)
+    victim.write_bytes(whole)
+    done = lab.again(out, f"data.root={images}")
+    lost = (
+        f"{PICTURES - len(renamed)} of {PICTURES} pictures; the others differ by at most "
+        f"{there.grey_levels(lab.whole)} of 255 grey levels; mended, it is another set of images "
+        f"and a run of its own: {redone(done)}"
+    )
+    good = shown.code == 0 and bool(read_lines(run / "quarantine.jsonl"))
+    after = stored(out, reference.name).against(lab.whole)
+    yield lab.row("an unreadable image", "cut short", shown, lost, after, good)
+
+
+def out_of_memory(lab: Lab) -> Iterator[Row]:
+    """A batch that really gets no memory: an address space smaller than it needs."""
+    settings = ("stage=generate", "data.limit=32", "part_size=32", "model.batch_size=32")
+    settings = (*settings, "sampling.num_inference_steps=1", "model.long_side=128")
+    settings = (*settings, "model.device=cpu")
+    # So that the C library gives freed memory back and does not keep it in pieces.
+    heap = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    outs = [lab.new("memory") for _ in range(2)]
+    peak = 0
+    process = start([*settings, f"out={outs[0]}"], heap)
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max(
+            [peak, *(int(line.split()[1]) for line in status.splitlines() if "VmPeak" in line)]
+        )
+        time.sleep(0.02)
+    finished(process, 0)
+    limit = peak * 1024 - (200 << 20)
+    shown = command(
+        *settings,
+        f"out={outs[1]}",
+        environment=heap,
+        prepare=partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit)),
+    )
+    whole, there = stored(outs[0]), stored(outs[1])
+    (run,) = run_folders(outs[1])
+    facts = part_facts(run / "generations", 0)
+    noted = {
+        name: len(text.split(" | ")) if len(text) > 40 else text
+        for name, text in facts.items()
+        if "apart" in name
+    }
+    missing = len(whole.pictures.keys() - there.pictures.keys())
+    lost = (
+        f"{missing} of 32 pictures; the largest difference to the undisturbed run is "
+        f"{there.grey_levels(whole)} of 255 grey levels; the part notes {noted}"
+    )
+    how = f"a batch of 32; address space (RLIMIT_AS) 200 MB below the {peak >> 10} MB that it takes"
+    good = shown.code == 0 and not missing and "going on with" in shown.told and bool(noted)
+    yield lab.row("out of memory", how, shown, lost, "", good)
+
+
+def metric_raises(lab: Lab) -> Iterator[Row]:
+    """An exception out of one metric for one picture."""
+    out = lab.copy("metric")
+    (run,) = run_folders(out)
+    shutil.rmtree(run / "scores")
+    prompt = read_manifest(run / "manifest.parquet")[0].prompt
+    n_bad = sum(t.prompt == prompt for t in read_manifest(run / "manifest.parquet"))
+
+    def change() -> None:
+        from profi.metrics import CLIPScore
+
+        inner = CLIPScore.__call__
+
+        def failing(self: CLIPScore, samples: list) -> list[float]:
+            if any(sample.prompt == prompt for sample in samples):
+                raise RuntimeError("made to fail")
+            return inner(self, samples)
+
+        CLIPScore.__call__ = failing
+
+    arguments = ("stage=score", f"out={out}", *SMALL)
+    shown = lab.forked(*arguments, change=change)
+    done = lab.again(out)
+    how = f"the exception raised at the seam (CLIPScore.__call__), for {n_bad} picture(s)"
+    lost = f"{shown.count('NaN')} scores (NaN, shown and counted); {redone(done)}"
+    good = shown.code == 0 and shown.count("NaN") == n_bad <= done.count("scores computed")
+    yield lab.row("a metric raises", how, shown, lost, stored(out).against(lab.whole), good)
+
+
+def refused(lab: Lab, fault: str, how: str, shown: Outcome, good: bool = True) -> Row:
+    """A line of a command that must end with one line before anything is made."""
+    errors = [line for line in shown.unusual if "trying again" not in line]
+    good = good and shown.code == 2 and len(errors) == 1
+    return lab.row(fault, how, shown, f"nothing; told after {shown.seconds:.0f} s", "", good)
+
+
+def hub_is_down(lab: Lab) -> Iterator[Row]:
+    """Hosts that refuse, and one that accepts and never answers."""
+    home = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(lab.new("hub"))}
+    down = {**home, "HF_ENDPOINT": NOWHERE}
+    out = lab.new("hub")
+    model = ("stage=generate", "model=dreamshaper8", "model.device=cpu", f"out={out}")
+    yield refused(lab, "the hub is down: model", "connection refused",
+                  command(*model, environment=down))  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = {**home, "HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        yield refused(lab, "the hub hangs: model", "the connection is taken, nothing is sent",
+                      command(*model, environment=hung))  # fmt: skip
+    clip = "metric.clip.path=openai/clip-vit-base-patch16"
+    shown = command("stage=score", clip, f"out={lab.reference}", *SMALL, environment=down)
+    yield refused(lab, "the hub is down: metric", "connection refused", shown)
+    proxies = {"http_proxy": NOWHERE, "https_proxy": NOWHERE}
+    cache = f"data.cache={lab.new('cache')}"
+    shown = command("stage=generate", "data=coco2017", cache, f"out={out}", environment=proxies)
+    yield refused(lab, "the data's host is down", "connection refused, tried three times", shown)
+
+
+def wrong_weights(lab: Lab) -> Iterator[Row]:
+    """Weights that do not fit their model, and pickles under the name of weights."""
+    out, how = lab.new("weights"), "one tensor of a copy has another shape"
+    model = copied("inpaint", lab.new("model").parent / "model")
+    wrong_shape(model / UNET)
+    shown = command("stage=generate", f"model.path={model}", f"out={out}", *SMALL)
+    yield refused(lab, "wrong shapes in the UNet", how, shown)
+    clip = copied("clip", lab.new("clip").parent / "clip")
+    wrong_shape(clip / "model.safetensors")
+    shown = command("stage=score", f"metric.clip.path={clip}", f"out={lab.reference}", *SMALL)
+    yield refused(lab, "wrong shapes in a metric's model", how, shown)
+
+    how, sprung = "a pickle that would make a file when it is loaded", lab.folder / "sprung"
+    (model / UNET).unlink()
+    trap((model / UNET).with_suffix(".bin"), sprung)
+    shown = command("stage=generate", f"model.path={model}", f"out={out}", *SMALL)
+    yield refused(lab, "a pickle as the UNet", how, shown, not sprung.exists())
+    path = model / "head.pth"
+    trap(path, sprung)
+    shown = command("stage=score", f"metric.aesthetic.path={path}", f"out={lab.reference}", *SMALL)
+    yield refused(lab, "a pickle as a metric's head", how, shown, not sprung.exists())
+
+
+FAULTS: dict[str, Callable[[Lab], Iterator[Row]]] = {
+    "disk": full_disk,
+    "parts": damaged_parts,
+    "jobs": two_jobs,
+    "image": unreadable_image,
+    "memory": out_of_memory,
+    "metric": metric_raises,
+    "hub": hub_is_down,
+    "weights": wrong_weights,
+}
+
+
+def markdown(rows: list[Row], told: str) -> str:
+    """The table."""
+
+    def cell(text: str) -> str:
+        lines = [line if len(line) <= 220 else f"{line[:220]}..." for line in text.splitlines()]
+        more = [f"({len(lines) - 3} lines more)"] if len(lines) > 4 else []
+        shown = lines[:3] if more else lines
+        return "<br>".join([*(line.replace("|", "\\|") for line in shown), *more])
+
+    lines = [
+        "| fault | made by | exit | what the user sees | what is lost | the same command again |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for row in rows:
+        cells = (row.fault, row.how, row.exit, row.seen or "nothing unusual", row.lost, row.after)
+        lines.append("| " + " | ".join(cell(text) for text in cells) + " |")
+    return f"{told}\n\n" + "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """The campaign; 0 where everything came out as it should."""
+    parser = argparse.ArgumentParser(description="faults made on purpose")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=["kills", *FAULTS], default=["kills", *FAULTS])
+    parser.add_argument("--out", type=Path, default=Path("outputs/faults"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    warm_up()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="profi-faults-") as folder:
+        lab = Lab(Path(folder))
+        chosen = {name: FAULTS[name] for name in options.only if name in FAULTS}
+        if "kills" in options.only:
+            chosen = {
+                "kills": partial(kills, count=options.kills, seed=options.seed, folder=options.out),
+                **chosen,
+            }
+        for make in chosen.values():
+            for row in make(lab):
+                print(f"{'ok ' if row.good else 'BAD'} {row.fault}: {row.lost}", flush=True)
+                rows.append(row)
+    made = environment(torch.device("cpu"))
+    told = (
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {str(made['commit'])[:12]}, Python "
+        f"{made['python']}, torch {torch.__version__}, {platform.system()} {platform.release()}, "
+        f"seed {options.seed}, {(time.monotonic() - began) / 60:.0f} minutes"
+    )
+    (options.out / "faults.csv").write_text(as_csv([asdict(row) for row in rows]))
+    (options.out / "faults.md").write_text(markdown(rows, told))
+    return int(not all(row.good for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
