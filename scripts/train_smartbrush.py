@@ -11,6 +11,7 @@ What was stopped goes on from its checkpoint in `work`; the result is `work`/mod
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -88,6 +89,8 @@ def options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     for name, allowed in {"precision": ("no", "bf16", "fp16"), "cpu": ("no", "yes")}.items():
         if chosen[name] not in allowed:
             raise UserError(f"{name}={chosen[name]}: choose {' or '.join(allowed)}")
+    if chosen["wandb"] and importlib.util.find_spec("wandb") is None:
+        raise UserError("wandb is not installed: pip install 'profi[wandb]'")
     settings = [a for a in arguments if a.partition("=")[0] not in OPTIONS]
     return chosen, settings
 
