@@ -255,7 +255,7 @@ def out_of_memory(lab: Lab) -> Iterator[Row]:
         )
         time.sleep(0.02)
     finished(process, 0)
-    limit = peak * 1024 - (200 << 20)
+    limit = peak * 1024 - (100 << 20)
     shown = command(
         *settings,
         f"out={outs[1]}",
@@ -275,7 +275,7 @@ def out_of_memory(lab: Lab) -> Iterator[Row]:
         f"{missing} of 32 pictures; the largest difference to the undisturbed run is "
         f"{there.grey_levels(whole)} of 255 grey levels; the part notes {noted}"
     )
-    how = f"a batch of 32; address space (RLIMIT_AS) 200 MB below the {peak >> 10} MB that it takes"
+    how = f"a batch of 32; address space (RLIMIT_AS) 100 MB below the {peak >> 10} MB that it takes"
     good = shown.code == 0 and not missing and "going on with" in shown.told and bool(noted)
     yield lab.row("out of memory", how, shown, lost, "", good)
 
