@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,11 +68,16 @@ def refuse(message: str) -> SystemExit:
     return SystemExit(REFUSED)
 
 
-def accepted(composed: DictConfig) -> Config:
-    """The typed settings; UserError for what cannot be."""
+def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """The typed settings; UserError for what cannot be.
+
+    A `model=...` among the command line's overrides takes the place of an experiment's models.
+    """
     try:
         # Merged into the bare schema, since +key=value gets past the composed one.
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        if any(text.lstrip("+").startswith("model=") for text in overrides):
+            plain["models"] = {}
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, plain)))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
@@ -123,7 +128,7 @@ def carry_out(composed: DictConfig) -> None:
     Raises:
         UserError: what the settings or the machine do not allow.
     """
-    config = accepted(composed)
+    config = accepted(composed, overrides())
     console = listen(config.logger.level)
     # torch, diffusers and transformers come in here.
     from profi.libraries import hush_libraries

@@ -14,52 +14,34 @@ machine's first time; TorchInductor's files of an earlier run make it smaller.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 from pathlib import Path
 
-import torch
-
 from benchmarks import sd15
-from benchmarks.speed import timed
 from benchmarks.steps import ROWS, Size, Step
+from benchmarks.timing import header, parser, timed, told
 from profi.inpainters.backbone import DTYPES
 from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.readings import READINGS
 
 
-def told(seconds: list[float]) -> str:
-    """Median and extremes."""
-    return f"{statistics.median(seconds):.2f} s [{min(seconds):.2f}, {max(seconds):.2f}]"
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=50, help="per image")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--reading", choices=tuple(READINGS), default="released")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["base", "profi"])
-    parser.add_argument("--contiguous", action="store_true", help="not channels_last")
-    args = parser.parse_args()
-    device = torch.device(args.device)
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=50, help="per image")
+    options.add_argument("--reading", choices=tuple(READINGS), default="released")
+    options.add_argument("--rows", nargs="+", choices=ROWS, default=["base", "profi"])
+    options.add_argument("--contiguous", action="store_true", help="not channels_last")
+    args = options.parse_args()
     backbone = sd15.backbone(args.device, DTYPES[args.dtype], not args.contiguous)
+    device = backbone.device
     blocks = CompiledBlocks(backbone.unet)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     cache = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
     cold = "TORCHINDUCTOR_CACHE_DIR" in os.environ and not any(cache.glob("*"))
-    print(
-        f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()}, torch "
-        f"{torch.__version__}\n{args.size}x{args.size}, batch {args.batch}, {args.dtype}, "
-        f"{'contiguous' if args.contiguous else 'channels_last'}, reading={args.reading}, "
-        f"{args.repeats} repeats, TorchInductor's cache {'empty' if cold else 'as it was'}",
-        flush=True,
-    )
+    layout = "contiguous" if args.contiguous else "channels_last"
+    inductor = f"TorchInductor's cache {'empty' if cold else 'as it was'}"
+    print(header(args, layout, f"reading={args.reading}", inductor), flush=True)
     for row in args.rows:
         step = Step(row, READINGS[args.reading], backbone, Size(args.size, args.batch))
         timed(step, device)

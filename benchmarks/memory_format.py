@@ -9,16 +9,13 @@ take turns, so that both see the same machine; the first turn warms up. Medians 
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 
 import torch
 
 from benchmarks import sd15
-from benchmarks.compile import told
-from benchmarks.speed import timed
 from benchmarks.steps import Size, Step
+from benchmarks.timing import header, parser, timed, told
 from profi.inpainters.backbone import DTYPES
 from profi.inpainters.readings import RELEASED
 
@@ -27,33 +24,21 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    device = torch.device(args.device)
+    args = parser(__doc__).parse_args()
     backbone = sd15.backbone(args.device, DTYPES[args.dtype], channels_last=False)
     size = Size(args.size, args.batch)
     step = Step("base", RELEASED, backbone, size)
-    latents = torch.zeros(args.batch, 4, size.side, size.side, device=device)
+    latents = torch.zeros(args.batch, 4, size.side, size.side, device=backbone.device)
     calls = {"step": step, "decoder": lambda: backbone.decode(latents)}
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(
-        f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()}, torch "
-        f"{torch.__version__}\n{args.size}x{args.size}, batch {args.batch}, UNet {args.dtype}, "
-        f"VAE float32, {args.repeats} repeats",
-        flush=True,
-    )
+    vae_dtype = str(backbone.vae.dtype).removeprefix("torch.")
+    print(header(args, f"VAE {vae_dtype}"), flush=True)
     seconds: dict[tuple[str, str], list[float]] = {}
     for i in range(args.repeats + 1):
         for form, layout in FORMATS.items():
             for model in (backbone.unet, backbone.vae):
                 model.to(memory_format=layout)
             for what, call in calls.items():
-                taken = timed(call, device)
+                taken = timed(call, backbone.device)
                 if i > 0:
                     seconds.setdefault((what, form), []).append(taken)
     for what in calls:

@@ -16,6 +16,7 @@ LATENT_FACTOR = 8
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "num_train_timesteps": 1000,

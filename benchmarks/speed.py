@@ -13,13 +13,10 @@ differentiates the pair of branches through the whole graph.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
-import diffusers
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from torch import Tensor
@@ -27,12 +24,14 @@ from torch import Tensor
 from benchmarks import sd15
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
+from benchmarks.timing import header, parser, timed, told
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import DTYPES, Backbone
 from profi.inpainters.readings import READINGS
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting, start_noise
 
 PEER = "diffusers"
+MORE = (*(row for row in ROWS if row != "base"), NAIVE)
 
 
 class Inputs:
@@ -94,53 +93,32 @@ def peer(backbone: Backbone, inputs: Inputs, steps: int) -> Callable[[], object]
     return call
 
 
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def calls(args: argparse.Namespace, backbone: Backbone) -> dict[str, Callable[[], object]]:
     """What is timed, by the row's name."""
     inputs, reading = Inputs(args.size, args.batch), READINGS[args.reading]
     sampling = Sampling(num_inference_steps=args.steps)
     rows: dict[str, Callable[[], object]] = {PEER: peer(backbone, inputs, args.steps)}
-    for row in ROWS:
-        paint = StableInpainting(backbone, compose(row, reading), sampling)
-        rows[row] = lambda paint=paint: paint(*inputs.args())  # type: ignore[misc]
-    if not args.no_naive:
-        naive = Naive(backbone, reading, num_inference_steps=args.steps)
-        rows[NAIVE] = lambda: naive(*inputs.args())
+    for row in ("base", *args.rows):
+        if row == NAIVE:
+            paint: Callable[..., object] = Naive(backbone, reading, num_inference_steps=args.steps)
+        else:
+            paint = StableInpainting(backbone, compose(row, reading), sampling)
+        rows[row] = partial(paint, *inputs.args())
     return rows
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--reading", choices=tuple(READINGS), default="released")
-    parser.add_argument("--contiguous", action="store_true", help="not channels_last")
-    parser.add_argument("--no-naive", action="store_true")
-    args = parser.parse_args()
-    device = torch.device(args.device)
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=50)
+    options.add_argument("--reading", choices=tuple(READINGS), default="released")
+    options.add_argument("--contiguous", action="store_true", help="not channels_last")
+    options.add_argument("--rows", nargs="+", choices=MORE, default=MORE, help="beside base")
+    args = options.parse_args()
     backbone = sd15.backbone(args.device, DTYPES[args.dtype], not args.contiguous)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-    if device.type == "cpu":
-        name = f"{name or 'CPU'}, {torch.get_num_threads()} threads of {os.cpu_count()}"
     print(
-        f"{name}, torch {torch.__version__}, diffusers {diffusers.__version__}\n"
-        f"{args.size}x{args.size}, batch {args.batch}, {args.steps} steps, {args.dtype}, "
-        f"reading={args.reading}, {SHARE:.0%} masked, median of {args.repeats} [extremes]"
+        header(args, f"{args.steps} steps", f"reading={args.reading}", f"{SHARE:.0%} masked"),
+        flush=True,
     )
     rows = calls(args, backbone)
     seconds: dict[str, list[float]] = {row: [] for row in rows}
@@ -148,13 +126,13 @@ def main() -> None:
         for row, call in rows.items():
             # Nobody profits from what another row had encoded.
             backbone.forget()
-            taken = timed(call, device)
+            taken = timed(call, backbone.device)
             if i > 0:
                 seconds[row].append(taken)
     medians = {row: statistics.median(times) for row, times in seconds.items()}
     for row, times in seconds.items():
         print(
-            f"  {row:12s} {medians[row]:8.2f} s [{min(times):.2f}, {max(times):.2f}]   "
+            f"  {row:12s} {told(times)}   "
             f"{args.batch / medians[row]:7.3f} images/s   {medians[row] / medians['base']:.3f} x "
             f"base   {medians[row] / medians[PEER]:.3f} x {PEER}"
         )

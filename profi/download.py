@@ -77,6 +77,12 @@ class Remote:
             ).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """A local file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class _InterruptedError(Exception):
     """The connection failed; what has come so far is good."""
 

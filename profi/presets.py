@@ -59,6 +59,11 @@ DEMO_NEGATIVE = (
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
+def hub_id(text: str) -> str | None:
+    """The text, if it is the id of a Hub repository and no local folder; else None."""
+    return text if _REPOSITORY.fullmatch(text) and not Path(text).is_dir() else None
+
+
 def model_source(name: str | Path) -> str:
     """Where a model is: of a key of `MODELS`, a local folder or the id of a Hub repository.
 
@@ -73,7 +78,7 @@ def model_source(name: str | Path) -> str:
         folder = Path(text)  # ~someone whom this machine does not know.
     if text and folder.is_dir():
         return str(folder)
-    if not _REPOSITORY.fullmatch(text):
+    if hub_id(text) is None:
         raise UserError(
             f"model {text!r} is unknown: choose {', '.join(MODELS)}, a local folder in the "
             "diffusers layout or a repository of the Hugging Face Hub (owner/name)"

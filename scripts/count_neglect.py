@@ -14,13 +14,13 @@ the mask instead (detections with a score above 0.3 whose centre lies in the mas
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from profi.config import shipped_path
 from profi.data.coco import read_coco
@@ -98,10 +98,7 @@ def main() -> None:
         print(f"{run.name}: {total} paintings: {shares}")
         rows.append({"run": run.name, "paintings": total, **{k: counts[k] for k in KINDS}})
     if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+        pd.DataFrame(rows).to_csv(options.csv, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

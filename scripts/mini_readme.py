@@ -20,7 +20,18 @@ import matplotlib.pyplot as plt
 
 from profi.mini.world import World, world
 
-STAGES = ("vae", "clip", "clip_vision", "t2i", "inpaint", "inpaint_random", "detector", "aesthetic")
+STAGES = (
+    "vae",
+    "clip",
+    "clip_vision",
+    "t2i",
+    "inpaint",
+    "inpaint_random",
+    "controlnet",
+    "smartbrush",
+    "detector",
+    "aesthetic",
+)
 WHAT = {
     "vae": "AutoencoderKL",
     "clip": "CLIPModel (its text tower conditions the UNets)",
@@ -29,6 +40,8 @@ WHAT = {
     "t2i": "UNet2DConditionModel, 4 input channels",
     "inpaint": "UNet2DConditionModel, 9 input channels",
     "inpaint_random": "the same, going on with random masks alone",
+    "controlnet": "ControlNetModel on the frozen t2i UNet",
+    "smartbrush": "UNet2DConditionModel, 9 input and 5 output channels, from t2i",
     "aesthetic": "the LAION predictor's MLP",
 }
 MEASURED = {

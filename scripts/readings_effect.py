@@ -10,20 +10,20 @@ many labels are found that the reference missed, and lost that it found.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.runners.score import decode, resized_mask
 from profi.runners.spec import RunFolder, run_record
 from profi.stores.generations import read_generations
-from profi.stores.scores import read_scores
+from profi.stores.scores import newest_scores
 from profi.types import UserError
 
 
@@ -44,15 +44,6 @@ def changes(reference: Path, run: Path) -> str:
     )
     told = [f"{k}={after.get(k)}" for k in sorted(before | after) if before.get(k) != after.get(k)]
     return ", ".join(told) or "nothing"
-
-
-def scores(run: Path, metric: str) -> dict[str, float]:
-    """A metric's newest values by triplet id."""
-    folders = sorted((run / "scores").glob(f"{metric}-*"), key=lambda p: p.stat().st_mtime)
-    if not folders:
-        raise UserError(f"{run} has no {metric}: run stage=score first")
-    frame = read_scores([folders[-1]])
-    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
 
 
 def effect(reference: Path, run: Path) -> dict[str, str]:
@@ -76,9 +67,9 @@ def effect(reference: Path, run: Path) -> dict[str, str]:
         "outside": f"{np.mean(outside):.2f}",
     }
     for metric in ("clip_score", "aesthetic"):
-        a, b = scores(run, metric), scores(reference, metric)
+        a, b = (newest_scores(r / "scores", metric) for r in (run, reference))
         row[metric] = f"{np.mean([a[name] - b[name] for name in a]):+.2f}"
-    a, b = scores(run, "accuracy"), scores(reference, "accuracy")
+    a, b = (newest_scores(r / "scores", "accuracy") for r in (run, reference))
     row["won"] = str(sum(a[name] > b[name] for name in a))
     row["lost"] = str(sum(a[name] < b[name] for name in a))
     return row
@@ -97,10 +88,7 @@ def main() -> None:
     for row in rows:
         print("| " + " | ".join(row.values()) + " |")
     if options.csv is not None:
-        with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        pd.DataFrame(rows).to_csv(options.csv, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -23,22 +23,13 @@ from profi.data.manifest import read_manifest
 from profi.reports.figures import StripRow, comparison_strip
 from profi.runners.score import decode
 from profi.stores.generations import read_generations
-from profi.stores.scores import read_scores
+from profi.stores.scores import newest_scores
 from profi.types import UserError
 
 
 def pictures(run: Path) -> dict[str, bytes]:
     """PNG bytes by triplet id."""
     return {item.triplet_id: item.image for item in read_generations(run / "generations")}
-
-
-def accuracy(run: Path) -> dict[str, float]:
-    """100 or 0 by triplet id."""
-    folders = sorted((run / "scores").glob("accuracy-*"), key=lambda p: p.stat().st_mtime)
-    if not folders:
-        raise UserError(f"{run} has no accuracy: run stage=score first")
-    frame = read_scores([folders[-1]])
-    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
 
 
 def main() -> None:
@@ -52,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/comparison.png"))
     options = parser.parse_args()
     triplets = {t.triplet_id: t for t in read_manifest(options.base / "manifest.parquet")}
-    base, full = accuracy(options.base), accuracy(options.profi)
+    base, full = (newest_scores(r / "scores", "accuracy") for r in (options.base, options.profi))
     both = [name for name in triplets if name in base and name in full]
     won = [name for name in both if full[name] > base[name]]
     lost = [name for name in both if full[name] < base[name]]

@@ -1,7 +1,8 @@
 """Train the embedded world's models.
 
     python scripts/train_mini.py
-        stage=scenes|vae|clip|detector|t2i|inpaint|inpaint_random|aesthetic|ship|all
+        stage=scenes|vae|clip|detector|t2i|inpaint|inpaint_random|controlnet|smartbrush|aesthetic|
+              ship|all
         [size=cpu|gpu] [work=outputs/mini] [seed=0] [minutes=30] [device=auto] [threads=2]
 
 `all` runs them in the order of STAGES. A stage that was stopped goes on from its checkpoint in
@@ -32,6 +33,8 @@ STAGES = (
     "t2i",
     "inpaint",
     "inpaint_random",
+    "controlnet",
+    "smartbrush",
     "aesthetic",
     "ship",
 )
@@ -46,6 +49,8 @@ NEEDS = {
         "models/text_encoder": "clip",
         "models/inpaint": "inpaint",
     },
+    "controlnet": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
+    "smartbrush": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
     "aesthetic": {"models/clip": "clip"},
     "clip_vision": {"models/clip": "clip"},
 }

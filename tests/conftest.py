@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.text import PromptEncoder, TextTower
+from profi.inpainters.unet_role import INPAINTING, UNetRole
 
 TOKEN_LIMIT = 24
 SCHEDULER_CONFIG = {
@@ -58,9 +59,11 @@ def make_unet(seed: int, in_channels: int = 9) -> UNet2DConditionModel:
     )
 
 
-def make_backbone(seed: int = 0, prediction_type: str = "epsilon") -> Backbone:
+def make_backbone(
+    seed: int = 0, prediction_type: str = "epsilon", role: UNetRole = INPAINTING
+) -> Backbone:
     tokenizer = make_tokenizer()
-    unet = make_unet(seed)
+    unet = make_unet(seed, 4 * role.latents + role.masks)
     # Random projections give nearly uniform attention; sharper ones give the laws some contrast.
     for name, parameter in unet.named_parameters():
         if "attn2.to_q" in name or "attn2.to_k" in name:
@@ -89,7 +92,7 @@ def make_backbone(seed: int = 0, prediction_type: str = "epsilon") -> Backbone:
     )
     schedule = Schedule.from_config({**SCHEDULER_CONFIG, "prediction_type": prediction_type})
     text = PromptEncoder(TextTower(text_encoder, tokenizer))
-    return Backbone.from_parts(unet, vae, text, schedule)
+    return Backbone.from_parts(unet, vae, text, schedule, role=role)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="session")
 def new_backbone() -> Callable[..., Backbone]:
-    """`new_backbone(seed=0, prediction_type="epsilon")`: a model of one's own."""
+    """`new_backbone(seed=0, prediction_type="epsilon", role=INPAINTING)`: one's own model."""
     return make_backbone
 
 

@@ -355,6 +355,8 @@ def test_the_presets_are_those_of_the_configuration() -> None:
         path.stem: yaml.safe_load(path.read_text("utf-8"))
         for path in (REPOSITORY / "conf/model").glob("*.yaml")
     }
+    # The painter is the method's; the baselines are the table's alone.
+    configured = {name: made for name, made in configured.items() if "inpainter" not in made}
     assert configured.keys() == MODELS.keys()
     for name, preset in MODELS.items():
         for key, value in asdict(preset).items():

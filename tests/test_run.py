@@ -17,11 +17,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from profi.config import Config
+from profi.config import ABLATED, Config
 from profi.inpainters.readings import READINGS
 from profi.reports import paper_numbers
 from profi.runners.memory import BatchLimit, work_through
-from run import raised_in, task
+from run import accepted, raised_in, task
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0
@@ -78,6 +78,21 @@ def call(
         (["metric.metrics=[fid]"], ["fid", "clip_score"]),
         (["logger.mode=shared"], ["logger.mode=shared", "offline"]),
         (["report.gallery=-1"], ["report.gallery=-1"]),
+        (["model.inpainter=nothing"], ["model.inpainter=nothing", "blended_latent_diffusion"]),
+        (["model=bld", "ablation=profi"], ["model bld", "profi", "ablation=base"]),
+        (["model=bld", "ablations=[rasg_only]"], ["model bld", "rasg_only", "ablation=base"]),
+        (
+            ["model=bld", "ablation=base", "model.blended_latent_diffusion.skip=1"],
+            ["model.blended_latent_diffusion.skip=1", "0.99"],
+        ),
+        (
+            ["model=controlnet", "ablation=base", "model.controlnet.path=null"],
+            ["model.controlnet.path"],
+        ),
+        (
+            ["model=sdxl_inpainting", "ablation=base", "model.vae_dtype=float16"],
+            ["model.vae_dtype=float16", "sdxl_inpainting", "auto"],
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),
 )
@@ -169,9 +184,7 @@ def test_help_names_every_group_and_example(tmp_path: Path) -> None:
 def composed(*overrides: str) -> Config:
     ConfigStore.instance().store(name="schema", node=Config)
     with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
-        config = OmegaConf.to_object(compose("config", list(overrides)))
-    assert isinstance(config, Config)
-    return config
+        return accepted(compose("config", list(overrides)), overrides)
 
 
 def every_option() -> list[str]:
@@ -189,7 +202,9 @@ def test_every_option_composes(option: str) -> None:
         "data=coco": ["data.root=somewhere", "data.annotations=something"],
         "data=folder": ["data.root=somewhere"],
     }
-    composed(option, *missing.get(option, []))
+    # Which every model has.
+    base = ["ablation=base"] if option.startswith("model=") else []
+    composed(option, *base, *missing.get(option, []))
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])
@@ -226,15 +241,51 @@ def test_table_2_is_the_paper_s() -> None:
     assert config.wanted == [(name, seed) for name in ablations for seed in range(5)]
 
 
-def test_table_1_has_its_models_and_one_alone_is_a_command_away() -> None:
+def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
     config = composed("experiment=table1")
+    assert (config.data.sample, config.data.limit) == ("released", 10_000)
     paper = paper_numbers()
+    printed = paper[paper["source"].str.endswith("Table 1")]
+    wanted = {(line.model, line.ablation) for line in printed.itertuples()}
+    found = set()
     for one, option in zip(config.per_model, config.models, strict=True):
-        # A model's name there is the one that `model=` takes; the paper has its rows.
-        alone = composed("experiment=table1", "~models", f"model={option}")
+        # A model's name there is the one that `model=` takes.
+        alone = composed("experiment=table1", f"model={option}")
         assert alone.per_model == [one]
-        rows = set(paper.loc[paper["model"] == one.model.id, "ablation"])
-        assert {name for name, _ in one.wanted} <= rows
+        assert {seed for _, seed in one.wanted} == set(range(5))
+        found |= {(one.model.id, name) for name, _ in one.wanted}
+    assert found == wanted
+
+
+def test_the_mini_table_has_rows_of_the_embedded_models_alone() -> None:
+    config = composed("experiment=table1_mini")
+    rows = {(one.model.id, name) for one in config.per_model for name, _ in one.wanted}
+    assert rows >= {("profi-mini", "base"), ("profi-mini", "profi"), ("mini-bld", "base")}
+    for one in config.per_model:
+        assert (one.model.path or "").startswith("shipped:")
+        assert {seed for _, seed in one.wanted} == set(range(5))
+
+
+def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> None:
+    """As `-m experiment=table1 'model=glob(*)'` does: every option by itself."""
+    options = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
+    assert {"bld", "sdxl", "mini"} <= set(options)
+    for option in options:
+        config = composed("experiment=table1", f"model={option}")
+        (one,) = config.per_model
+        assert one.model == composed(f"model={option}", "ablation=base").model
+        ablations = ["base"] if one.left_out else ["base", "profi"]
+        assert [name for name, seed in one.wanted if seed == 0] == ablations
+        assert one.left_out == ([] if one.model.inpainter == ABLATED else ["profi"])
+
+
+def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:
+    """Through Hydra's own glob; refused, so that nothing heavy is loaded for it."""
+    done = call(
+        "-m", "experiment=table1", "model=glob(mini_b*)", "ablations=[rasg_only]", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "error: model mini-bld has no ablation rasg_only" in done.stderr
 
 
 def test_the_first_user_s_spelling_is_the_same_run() -> None:

@@ -68,7 +68,7 @@ def read_listed(annotations: Path, rows: Sequence[tuple[int, int]], n_images: in
                     f"data.sample=released: row {number} asks for image {image} of the "
                     f"{n_images} in {annotations}; {remedy}"
                 )
-            polygons = [a for a in coco.imgToAnns[image_ids[image]] if _has_polygons(a)]
+            polygons = [a for a in coco.imgToAnns[image_ids[image]] if has_polygons(a)]
             if not 0 <= segment < len(polygons):
                 raise UserError(
                     f"data.sample=released: row {number} asks for polygon annotation {segment} "
@@ -76,6 +76,16 @@ def read_listed(annotations: Path, rows: Sequence[tuple[int, int]], n_images: in
                 )
             found.append(_candidate(coco, polygons[segment], min_area=0.0))
     return _candidates(annotations, found)
+
+
+def open_coco(annotations: Path) -> COCO:
+    """pycocotools' view of an annotation file.
+
+    Raises:
+        UserError: it is missing or no JSON of MSCOCO's format.
+    """
+    with _explained(annotations):
+        return _load(annotations)
 
 
 @contextlib.contextmanager
@@ -104,13 +114,14 @@ def _load(annotations: Path) -> COCO:
     return coco
 
 
-def _has_polygons(annotation: Mapping[str, Any]) -> bool:
+def has_polygons(annotation: Mapping[str, Any]) -> bool:
+    """Whether an instance is outlined by polygons: no crowd, no run-length mask."""
     return not annotation.get("iscrowd", 0) and isinstance(annotation["segmentation"], list)
 
 
 def _candidate(coco: COCO, annotation: Mapping[str, Any], min_area: float) -> Triplet | str:
     """The instance's triplet, or why there is none."""
-    if not _has_polygons(annotation):
+    if not has_polygons(annotation):
         return CROWD
     image = coco.imgs[annotation["image_id"]]
     height, width = int(image["height"]), int(image["width"])

@@ -1,4 +1,4 @@
-"""One step of the DDIM family (eq. 3-4) and what it is made of.
+"""One step of the DDIM family (eq. 1, 3-4) and what it is made of.
 
 legend    alpha_t, alpha_prev   alpha_t, alpha_{t-1}    cumulative alphas, floats
           eps                   eps_theta^t(x_t)        predicted noise [B, C, h, w]
@@ -29,6 +29,11 @@ def to_x0_eps(
     if prediction_type == "v_prediction":
         return a * x_t - b * model_output, a * model_output + b * x_t
     return model_output, (x_t - a * model_output) / b
+
+
+def noised(x0: Tensor, noise: Tensor, alpha_t: float) -> Tensor:
+    """x_t by eq. 1, the forward process: x0 and noise ~ N(0, 1), [B, C, h, w]."""
+    return math.sqrt(alpha_t) * x0 + math.sqrt(1.0 - alpha_t) * noise
 
 
 def ddim_step(

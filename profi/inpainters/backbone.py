@@ -1,4 +1,4 @@
-"""A pre-trained inpainting model, loaded from the diffusers folder layout."""
+"""A pre-trained latent diffusion model, loaded from the diffusers folder layout."""
 
 from __future__ import annotations
 
@@ -27,19 +27,9 @@ from profi.inpainters.model_folder import (
     weight_hashes,
 )
 from profi.inpainters.text import Conditioning, PromptEncoder, TextTower
+from profi.inpainters.unet_role import INPAINTING, UNetRole
 from profi.types import UserError, digest
 
-# Conditions beside the text and SDXL's size that a UNet may want and nobody here would give it.
-FOREIGN_CONDITIONS = (
-    "class_embed_type",
-    "num_class_embeds",
-    "encoder_hid_dim",
-    "encoder_hid_dim_type",
-    "time_cond_proj_dim",
-    "dual_cross_attention",
-)
-# Other normalisations of the latents than the scaling factor.
-FOREIGN_LATENTS = ("shift_factor", "latents_mean", "latents_std")
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -49,7 +39,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """The parts of a latent inpainting model, ready to run.
+    """The parts of a latent diffusion model, ready to run.
 
     UNet and VAE may be in half precision; the text encoders are float32 (they run once per prompt)
     as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
@@ -74,14 +64,15 @@ class Backbone:
         schedule: Schedule,
         weights: Mapping[str, str] | None = None,
         execution_device: torch.device | None = None,
+        role: UNetRole = INPAINTING,
     ) -> Backbone:
         """Check that the parts belong together and set them to inference.
 
         Puts the models in eval mode and turns their parameters' gradients off (RASG
         differentiates with respect to the latents alone). Raises UserError for a UNet that is
-        not an inpainting one, or is conditioned on what these parts do not give.
+        not of this role, or is conditioned on what these parts do not give.
         """
-        _check_latents(unet, vae)
+        role.check(unet, vae)
         text.check_fits(unet)
         for model in (unet, vae, *(tower.encoder for tower in text.towers)):
             model.eval().requires_grad_(False)
@@ -155,6 +146,8 @@ def load_backbone(
     dtype: str = "float32",
     memory_format: torch.memory_format = torch.contiguous_format,
     vae_dtype: str = "auto",
+    role: UNetRole = INPAINTING,
+    unet_from: Path | None = None,
 ) -> Backbone:
     """Load a model from a local folder in the diffusers layout, or by its Hub id.
 
@@ -164,6 +157,9 @@ def load_backbone(
         dtype: of the UNet: float32, bfloat16 or float16.
         memory_format: of the UNet and the VAE; torch.channels_last is faster on most devices.
         vae_dtype: of the VAE: auto (see `auto_vae_dtype`), float32, bfloat16 or float16.
+        role: what the UNet must be for.
+        unet_from: another folder, whose `unet/` and `scheduler/` are taken instead: a fine-tuned
+            UNet beside the VAE and the text encoder of the model that it was made from.
 
     Only safetensors are loaded. Raises UserError, soon, for what cannot be loaded.
     """
@@ -178,18 +174,24 @@ def load_backbone(
             f"model folder {folder}: {missing} is missing; "
             "give a complete folder in the diffusers layout (run.py: model.path=...)"
         )
-    unet = load_part(folder, "unet", UNet2DConditionModel)
+    unet_folder = unet_from or folder
+    unet = load_part(unet_folder, "unet", UNet2DConditionModel)
     vae = load_part(folder, "vae", AutoencoderKL)
     text = _load_text(folder, device)
     vae_type = DTYPES.get(vae_dtype) or auto_vae_dtype(
         torch.device(device), DTYPES[dtype], len(text.towers) > 1, bool(vae.config.force_upcast)
     )
+    hashes = weight_hashes(folder)
+    if unet_from is not None:
+        hashes = {name: value for name, value in hashes.items() if not name.startswith("unet/")}
+        hashes |= weight_hashes(unet_from, ("unet",))
     return Backbone.from_parts(
         unet.to(device, dtype=DTYPES[dtype], memory_format=memory_format),
         vae.to(device, dtype=vae_type, memory_format=memory_format),
         text,
-        Schedule.from_config(read_json(folder, SCHEDULER_CONFIG)),
-        weight_hashes(folder),
+        Schedule.from_config(read_json(unet_folder, SCHEDULER_CONFIG)),
+        hashes,
+        role=role,
     )
 
 
@@ -211,30 +213,6 @@ def auto_vae_dtype(
     if device.type == "cpu" or unet_dtype != torch.float16 or (is_xl and force_upcast):
         return torch.float32
     return torch.float16
-
-
-def _check_latents(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-    """UserError unless the UNet inpaints this VAE's latents, and needs nothing else for it."""
-    channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
-    if channels != 2 * latent_channels + 1:
-        raise UserError(
-            f"the UNet takes {channels} input channels, not {2 * latent_channels + 1} "
-            "(latents, mask, masked image); use an inpainting model"
-        )
-    if unet.config.out_channels != latent_channels:
-        raise UserError(
-            f"the UNet gives {unet.config.out_channels} output channels and the VAE's latents have "
-            f"{latent_channels}; use a UNet that predicts eps, v or x_0 alone"
-        )
-    foreign = [("UNet", unet, name) for name in FOREIGN_CONDITIONS]
-    foreign += [("VAE", vae, name) for name in FOREIGN_LATENTS]
-    for part, model, name in foreign:
-        value = model.config.get(name)
-        if value:
-            raise UserError(
-                f"the {part} has {name}={value!r}, which is not supported; "
-                "use a model of the structure of SD 1, SD 2 or SDXL"
-            )
 
 
 def _load_text(folder: Path, device: str | torch.device) -> PromptEncoder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -41,6 +43,53 @@ class Inpainter(Protocol):
             UserError: for inputs that break the above, an empty mask or a prompt that does not fit.
         """
         ...
+
+
+class Row(Inpainter, Protocol):
+    """An inpainter as a row of a table: what a run of it needs to know, and records of it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        ...
+
+    @property
+    def pixel_multiple(self) -> int:
+        """The images' sides must be multiples of this."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Everything of it that changes a pixel, as JSON would hold it, the weights by hashes.
+
+        A part of the run's id, beside what `profi.runners.spec.run_spec` takes from the settings
+        (the UNet's dtype among them).
+        """
+        ...
+
+
+Output = Literal["unblended", "blended"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a run samples; the defaults are the paper's evaluation.
+
+    `positive` is appended to every prompt and `negative` replaces the empty unconditional text.
+    `output`: the decoded image as it is, or with the given pixels put back outside the mask.
+    """
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    positive: str = ""
+    negative: str = ""
+    output: Output = "unblended"
+
+    def __post_init__(self) -> None:
+        if self.output not in get_args(Output):
+            raise UserError(f"output {self.output!r} is unknown; choose unblended or blended")
+        if not math.isfinite(self.guidance_scale):
+            raise UserError(f"guidance_scale={self.guidance_scale} is not a number; choose 7.5")
 
 
 def check_inputs(
@@ -81,3 +130,24 @@ def check_inputs(
 def blended(painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:
     """The painted image inside the mask and the given one outside: I_c = I there (sec. 3)."""
     return torch.where(masks[:, None], painted, images.to(painted.dtype))
+
+
+def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
+    return noise_of(seeds)(shape)
+
+
+def noise_of(
+    seeds: Sequence[int], device: torch.device | str = "cpu"
+) -> Callable[[tuple[int, ...]], Tensor]:
+    """Draws N(0, 1) [B, *shape], float32: sample i's from a CPU generator of seeds[i] alone.
+
+    The first draw is `start_noise`; every further one goes on from there.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(noise).to(device)
+
+    return draw

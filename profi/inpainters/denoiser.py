@@ -1,4 +1,4 @@
-"""The inpainting UNet, wrapped to the sampling loop's convention."""
+"""The UNets, wrapped to the sampling loop's convention."""
 
 from __future__ import annotations
 
@@ -81,3 +81,26 @@ class InpaintingDenoiser:
             inputs, t, **text.kwargs(), cross_attention_kwargs=unet_pass.kwargs()
         ).sample
         return output.float()
+
+
+@dataclass(frozen=True)
+class TextToImageDenoiser:
+    """eps_theta(x_t, tau) of a text-to-image UNet, with classifier-free guidance.
+
+    `conditional` and `unconditional` are the two branches' texts, for the batch.
+    """
+
+    backbone: Backbone
+    conditional: Conditioning
+    unconditional: Conditioning
+    guidance_scale: float
+
+    def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[None]:
+        """x0_pred and eps of x_t [B, C, h, w]."""
+        unet, schedule = self.backbone.unet, self.backbone.schedule
+        inputs = torch.cat([x_t, x_t]).to(unet.dtype)
+        text = self.unconditional.stacked(self.conditional)
+        uncond, cond = unet(inputs, t, **text.kwargs()).sample.float().chunk(2)
+        output = classifier_free(uncond, cond, self.guidance_scale)
+        x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
+        return Denoised(x0_pred, eps, None)

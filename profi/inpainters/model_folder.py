@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
+from profi.download import sha256_of
 from profi.types import UserError, digest
 
 # Text encoders and their tokenizers: one of each, or SDXL's two.
@@ -47,16 +48,25 @@ def weight_folders(folder: Path) -> tuple[str, ...]:
     return ("unet", "vae", *(encoder for encoder, _ in text_folders(folder)))
 
 
-def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file that is loaded, by its path within the folder."""
+def weight_hashes(folder: Path, parts: Sequence[str] | None = None) -> dict[str, str]:
+    """SHA-256 of every weight file that is loaded, by its path within the folder.
+
+    Of all subfolders that are, or of some `parts` of them.
+    """
+    hashes: dict[str, str] = {}
+    for part in weight_folders(folder) if parts is None else parts:
+        hashes |= file_hashes(folder / part, part)
+    return hashes
+
+
+def file_hashes(folder: Path, part: str) -> dict[str, str]:
+    """SHA-256 of the weight files in one folder, by their names after `part/`."""
     hashes = {}
-    for part in weight_folders(folder):
-        for path in sorted((folder / part).glob("*.safetensors")):
-            # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
-            if ".fp16." in path.name or ".non_ema." in path.name:
-                continue
-            with path.open("rb") as file:
-                hashes[f"{part}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in sorted(folder.glob("*.safetensors")):
+        # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
+        if ".fp16." in path.name or ".non_ema." in path.name:
+            continue
+        hashes[f"{part}/{path.name}"] = sha256_of(path)
     return hashes
 
 
@@ -80,20 +90,25 @@ def load_part(folder: Path, part: str, model_class: Any) -> Any:
     Raises UserError for files that are missing, damaged or lack some of the model's weights.
     """
 
-    def load(path: Path) -> Any:
-        model, info = model_class.from_pretrained(
-            path,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        # Both libraries fill what a file lacks with random numbers.
-        if info["missing_keys"]:
-            raise ValueError(f"its file lacks {min(info['missing_keys'])}, among others")
-        return model
+    return loading(folder, f"{part}/", partial(load_weights, model_class))
 
-    return loading(folder, f"{part}/", load)
+
+def load_weights(model_class: Any, folder: Path) -> Any:
+    """A model of a diffusers or transformers class from its own folder, as `load_part`.
+
+    Raises what the libraries do, or a ValueError for a file that lacks some of the weights.
+    """
+    model, info = model_class.from_pretrained(
+        folder,
+        use_safetensors=True,
+        torch_dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    # Both libraries fill what a file lacks with random numbers.
+    if info["missing_keys"]:
+        raise ValueError(f"its file lacks {min(info['missing_keys'])}, among others")
+    return model
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -108,7 +123,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return loading(folder, name, read)
 
 
-def loading(folder: Path, part: str, load: Callable[[Path], T]) -> T:
+def loading(folder: Path, part: str, load: Callable[[Path], T], key: str = "model.path") -> T:
     """`load` a part of the folder; what it says of missing or damaged files becomes one line."""
     try:
         return load(folder / part)
@@ -116,8 +131,7 @@ def loading(folder: Path, part: str, load: Callable[[Path], T]) -> T:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"model folder {folder}: {part} cannot be loaded ({type(error).__name__}: {reason}); "
-            "give a complete folder in the diffusers layout with safetensors "
-            "(run.py: model.path=...)"
+            f"give a complete folder in the diffusers layout with safetensors (run.py: {key}=...)"
         ) from error
 
 
@@ -127,12 +141,24 @@ def from_hub(repo_id: str) -> Path:
     patterns = [PIPELINE_CONFIG, "scheduler/*", *(f"{part}/*" for part in tokenizers)]
     for part in ("unet", "vae", *encoders):
         patterns += [f"{part}/*.json", f"{part}/*.safetensors"]
+
+    def complete(folder: Path) -> bool:
+        return missing_file(folder) is None and all(
+            any((folder / part).glob("*.safetensors")) for part in weight_folders(folder)
+        )
+
+    return hub_snapshot(repo_id, patterns, complete, "model.path")
+
+
+def hub_snapshot(
+    repo_id: str, patterns: Sequence[str], complete: Callable[[Path], bool], key: str
+) -> Path:
+    """The local snapshot of a repository's files of these patterns, fetched unless `complete`."""
     variants = ["*.fp16.*", "*.non_ema.*"]
+    patterns = list(patterns)
     try:
         cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
-        if missing_file(cached) is None and all(
-            any((cached / part).glob("*.safetensors")) for part in weight_folders(cached)
-        ):
+        if complete(cached):
             return cached
     except (OSError, ValueError):
         pass  # Not in the cache (or no id at all, which the Hub is about to say).
@@ -144,5 +170,5 @@ def from_hub(repo_id: str) -> Path:
         raise UserError(
             f"the model {repo_id!r} is neither a local folder nor to be had from the Hugging Face "
             f"Hub ({type(error).__name__}); "
-            "give a local folder in the diffusers layout (run.py: model.path=...)"
+            f"give a local folder in the diffusers layout (run.py: {key}=...)"
         ) from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,33 +22,10 @@ from profi.guidance.rasg import RASG
 from profi.guidance.vanilla import VanillaGuidance
 from profi.inpainters.ablations import Method
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import Progress, blended, check_inputs
+from profi.inpainters.base import Progress, Sampling, blended, check_inputs, start_noise
 from profi.inpainters.denoiser import InpaintingDenoiser
+from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import MaskPyramid, mask_pyramid
-from profi.types import UserError
-
-Output = Literal["unblended", "blended"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a run samples; the defaults are the paper's evaluation.
-
-    `positive` is appended to every prompt and `negative` replaces the empty unconditional text.
-    `output`: the decoded image as it is, or with the given pixels put back outside the mask.
-    """
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
-    positive: str = ""
-    negative: str = ""
-    output: Output = "unblended"
-
-    def __post_init__(self) -> None:
-        if self.output not in get_args(Output):
-            raise UserError(f"output {self.output!r} is unknown; choose unblended or blended")
-        if not math.isfinite(self.guidance_scale):
-            raise UserError(f"guidance_scale={self.guidance_scale} is not a number; choose 7.5")
 
 
 @dataclass(frozen=True)
@@ -72,6 +48,25 @@ class StableInpainting:
             sites_at(sites, "self", factor)
         if self.method.objective is not None:
             sites_at(sites, "cross", self.method.objective.down_factor)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.backbone.device
+
+    @property
+    def pixel_multiple(self) -> int:
+        """The images' sides must be multiples of this."""
+        return self.backbone.pixel_multiple
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Row`."""
+        return {
+            **backbone_identity(self.backbone),
+            "method": asdict(self.method),
+            "sampling": asdict(self.sampling),
+        }
 
     def __call__(
         self,
@@ -209,9 +204,3 @@ class StableInpainting:
         masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
         latents = self.backbone.encode_images(masked_images)
         return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
-
-
-def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
-    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(noise)

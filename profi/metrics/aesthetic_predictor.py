@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from profi.metrics.weights import UNREADABLE, verified_file, why_unreadable
 from profi.types import UserError
+from profi.weights import UNREADABLE, verified_file, why_unreadable
 
 _HIDDEN = (1024, 128, 64, 16)
 _DROPOUTS = (0.2, 0.2, 0.1)

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from profi.metrics.weights import UNREADABLE, verified_file, why_unreadable
 from profi.types import UserError
+from profi.weights import UNREADABLE, verified_file, why_unreadable
 
 _KEY = "metric.lpips.path"
 #: The heads that torchmetrics ships, the same bytes as in the authors' own package.

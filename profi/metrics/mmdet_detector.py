@@ -16,8 +16,8 @@ import torch
 from profi.metrics.coco_categories import COCO_CATEGORIES
 from profi.metrics.functional.accuracy import Detection
 from profi.metrics.loading import weights_digest
-from profi.metrics.weights import UNREADABLE, read_checkpoint, verified_file
 from profi.types import UserError, digest
+from profi.weights import UNREADABLE, read_checkpoint, verified_file
 
 #: The config that the paper's checkpoint was trained with; it is installed with mmdet.
 CONFIG = "rtmdet/rtmdet_tiny_8xb32-300e_coco.py"

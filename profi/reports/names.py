@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class MetricStyle(NamedTuple):
@@ -52,6 +52,32 @@ MODELS: Mapping[str, str] = MappingProxyType(
 )
 
 
+# The rows of the paper's Table 1, in its order; then the embedded world's.
+ROWS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("glide", "base"): "GLIDE",
+        ("bld", "base"): "BLD",
+        ("sdxl_inpainting", "base"): "SDXL Inpainting",
+        ("controlnet", "base"): "DreamShaper-ControlNet",
+        ("smartbrush", "base"): "SmartBrush reprod.",
+        ("stable-diffusion-v1-5/stable-diffusion-inpainting", "base"): "Stable 1.5 Inpainting",
+        ("sd2-community/stable-diffusion-2-inpainting", "base"): "Stable 2.0 Inpainting",
+        ("Lykon/dreamshaper-8-inpainting", "base"): "DreamShaper Inpainting",
+        (
+            "stable-diffusion-v1-5/stable-diffusion-inpainting",
+            "profi",
+        ): "Stable 1.5 + ProFI Painter",
+        ("sd2-community/stable-diffusion-2-inpainting", "profi"): "Stable 2.0 + ProFI Painter",
+        ("Lykon/dreamshaper-8-inpainting", "profi"): "DreamShaper 8 + ProFI Painter",
+        ("mini-bld", "base"): "Mini BLD",
+        ("mini-controlnet", "base"): "Mini ControlNet",
+        ("mini-smartbrush", "base"): "Mini SmartBrush",
+        ("profi-mini", "base"): "Mini Inpainting",
+        ("profi-mini", "profi"): "Mini + ProFI Painter",
+    }
+)
+
+
 class RowKey(NamedTuple):
     """What identifies a row of a table."""
 
@@ -71,11 +97,15 @@ def ordered_metrics(metrics: Iterable[str]) -> list[str]:
 
 
 def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
-    """By model, then reading, then the paper's order of ablations."""
-    return sorted(
-        set(rows),
-        key=lambda row: (row.model, row.reading, _rank(row.ablation, ABLATIONS), row.ablation),
-    )
+    """Of several models in Table 1's order, else by model, reading and the order of ablations."""
+    rows = set(rows)
+    of_models = ROWS if len({row.model for row in rows}) > 1 else {}
+
+    def place(row: RowKey) -> tuple[object, ...]:
+        ablation = (_rank(row.ablation, ABLATIONS), row.ablation)
+        return _rank((row.model, row.ablation), of_models), row.model, row.reading, ablation
+
+    return sorted(rows, key=place)
 
 
 def base_of(row: RowKey, rows: Iterable[RowKey], base: str = "base") -> RowKey | None:
@@ -92,7 +122,10 @@ def base_of(row: RowKey, rows: Iterable[RowKey], base: str = "base") -> RowKey |
 
 
 def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
-    """The paper's row names, in order; model and reading are added where they differ."""
+    """The paper's row names, in order: Table 1's of several models, else Table 2's.
+
+    Rows that neither has are told by model and ablation; readings are added where they differ.
+    """
     ordered = ordered_rows(rows)
     many_models = len({row.model for row in ordered}) > 1
     many_readings = len({row.reading for row in ordered}) > 1
@@ -100,13 +133,14 @@ def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     for row in ordered:
         label = ABLATIONS.get(row.ablation, row.ablation)
         if many_models:
-            label = f"{MODELS.get(row.model, row.model)}: {label}"
+            told = f"{MODELS.get(row.model, row.model)}: {label}"
+            label = ROWS.get((row.model, row.ablation), told)
         if many_readings:
             label = f"{label} ({row.reading})"
         labels[row] = label
     return labels
 
 
-def _rank(name: str, order: Mapping[str, object]) -> int:
+def _rank(name: object, order: Mapping[Any, object]) -> int:
     names = list(order)
     return names.index(name) if name in names else len(names)

@@ -2,36 +2,95 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from profi.config import Config, ModelConfig, SamplingConfig, shipped_path
+import torch
+
+from profi.config import (
+    ABLATED,
+    Config,
+    ModelConfig,
+    SamplingConfig,
+    WeightsConfig,
+    shipped_path,
+)
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone, memory_format
+from profi.inpainters.background_reconstruction import BackgroundReconstruction
+from profi.inpainters.base import Row, Sampling
+from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion
 from profi.inpainters.compiled import CompiledBlocks
+from profi.inpainters.controlnet import ControlNetInpainting, load_controlnet
 from profi.inpainters.devices import resolve_device
+from profi.inpainters.glide import GLIDE
+from profi.inpainters.glide_stage import Stage, load_stage
 from profi.inpainters.readings import READINGS, Reading
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.inpainters.sdxl_inpainting import SDXLInpainting
+from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
+from profi.inpainters.stable_inpainting import StableInpainting
+from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
+from profi.presets import hub_id
 from profi.types import UserError
+from profi.weights import verified_file
 
 
-def load_model(model: ModelConfig) -> Backbone:
+def load_rows(config: Config) -> dict[str, Row]:
+    """The wanted ablations of the model, by name, all on one set of weights.
+
+    Raises:
+        UserError: what cannot be loaded, or a padding that the model cannot halve.
+    """
+    names = dict.fromkeys(name for name, _ in config.wanted)
+    if config.model.inpainter == ABLATED:
+        backbone = load_model(config.model)
+        rows: dict[str, Row] = {name: inpainter(config, backbone, name) for name in names}
+    else:
+        rows = dict.fromkeys(names, BASELINES[config.model.inpainter](config))
+    for row in rows.values():
+        if config.model.pad_multiple % row.pixel_multiple:
+            raise UserError(
+                f"model.pad_multiple={config.model.pad_multiple}: "
+                f"this model needs a multiple of {row.pixel_multiple}"
+            )
+    return rows
+
+
+def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:
     """The model's parts on their device, its UNet compiled where that is asked for."""
     device = resolve_device("model.device", model.device)
-    source: str | Path = model.id
-    if model.path is not None:
-        source = shipped_path(model.path)
-        if not source.is_dir():
-            raise UserError(
-                f"{model.id}: there is no folder {source}; "
-                "point model.path=... at a local folder in the diffusers layout"
-            )
-    layout = memory_format(model.channels_last)
-    backbone = load_backbone(source, device, model.dtype, layout, model.vae_dtype)
+    backbone = load_backbone(
+        model_source(model),
+        device,
+        model.dtype,
+        memory_format(model.channels_last),
+        model.vae_dtype,
+        role,
+        None if model.unet is None else _folder(model, "unet", model.unet),
+    )
     if model.compile:
         CompiledBlocks(backbone.unet).install()
     return backbone
+
+
+def model_source(model: ModelConfig) -> str | Path:
+    """The model's folder or its Hub id; UserError for a folder that is not there."""
+    if model.path is None:
+        return model.id
+    return hub_id(model.path) or _folder(model, "path", model.path)
+
+
+def _folder(model: ModelConfig, key: str, text: str) -> Path:
+    folder = shipped_path(text)
+    if not folder.is_dir():
+        raise UserError(
+            f"{model.id}: there is no folder {folder}; "
+            f"point model.{key}=... at a local folder in the diffusers layout"
+        )
+    return folder
 
 
 def reading(config: Config) -> Reading:
@@ -84,3 +143,92 @@ def sampling(settings: SamplingConfig) -> Sampling:
 def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
     """One row of the table on a shared model."""
     return StableInpainting(backbone, method(config, ablation), sampling(config.sampling))
+
+
+def blended_latent_diffusion(config: Config) -> Row:
+    """Blended Latent Diffusion on a text-to-image model."""
+    chosen = config.model.blended_latent_diffusion
+    background = BackgroundReconstruction(
+        chosen.background_steps, chosen.background_weight, chosen.background_lr
+    )
+    return BlendedLatentDiffusion(
+        load_model(config.model, TEXT_TO_IMAGE),
+        sampling(config.sampling),
+        chosen.skip,
+        chosen.start,  # type: ignore[arg-type]  # the config checked it
+        background,
+    )
+
+
+def sdxl_inpainting(config: Config) -> Row:
+    """SDXL Inpainting by diffusers' pipeline."""
+    backbone = _load_for_diffusers(config.model, INPAINTING)
+    return SDXLInpainting(
+        backbone, sampling(config.sampling), config.model.sdxl_inpainting.strength
+    )
+
+
+def controlnet(config: Config) -> Row:
+    """A text-to-image model with a ControlNet for inpainting, by diffusers' pipeline."""
+    model = config.model
+    chosen = model.controlnet
+    # Refused by the config.
+    assert chosen.path is not None
+    source = hub_id(chosen.path) or _folder(model, "controlnet.path", chosen.path)
+    backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
+    loaded = load_controlnet(source, backbone.device, backbone.unet.dtype)
+    return ControlNetInpainting(backbone, loaded, sampling(config.sampling), chosen.scale)
+
+
+def glide(config: Config) -> Row:
+    """GLIDE's two models, by OpenAI's package."""
+    model, chosen = config.model, config.model.glide
+    device = resolve_device("model.device", model.device)
+
+    def stage(name: str, weights: WeightsConfig, steps: str) -> Stage:
+        key = f"model.glide.{name}.path"
+        path = verified_file(weights.path or "", weights.sha256, key)
+        return load_stage(path, key, name == "upsampler", steps, device, model.dtype == "float16")
+
+    return GLIDE(
+        stage("base", chosen.base, chosen.base_steps),
+        stage("upsampler", chosen.upsampler, chosen.upsampler_steps),
+        torch.device(device),
+        sampling(config.sampling),
+        chosen.guidance_scale,
+        chosen.temperature,
+    )
+
+
+def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
+    """With one dtype throughout."""
+    return load_model(replace(model, vae_dtype=model.dtype), role)
+
+
+def smartbrush(config: Config) -> Row:
+    """SmartBrush, of which no trained weights are published."""
+    model = config.model
+    if model.path is None and model.unet is None:
+        raise UserError(
+            f"{model.id}: nobody publishes SmartBrush's weights: train them with "
+            "scripts/train_smartbrush.py (docs/smartbrush.md) and set model.path to its result"
+        )
+    chosen = model.smartbrush
+    return SmartBrush(
+        load_model(model, SMARTBRUSH),
+        sampling(config.sampling),
+        chosen.level,
+        chosen.composition,  # type: ignore[arg-type]  # the config checked it
+    )
+
+
+#: How the inpainters without ablations are loaded, by `model.inpainter`.
+BASELINES: Mapping[str, Callable[[Config], Row]] = MappingProxyType(
+    {
+        "blended_latent_diffusion": blended_latent_diffusion,
+        "sdxl_inpainting": sdxl_inpainting,
+        "controlnet": controlnet,
+        "glide": glide,
+        "smartbrush": smartbrush,
+    }
+)

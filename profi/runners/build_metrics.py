@@ -23,8 +23,8 @@ from profi.metrics import (
     TransformersDetector,
 )
 from profi.metrics.open_clip_encoder import OPEN_CLIP
-from profi.metrics.weights import is_url
 from profi.types import UserError
+from profi.weights import is_url
 
 
 def load_metrics(config: MetricConfig, device: str) -> list[Metric]:

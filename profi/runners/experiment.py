@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from profi.config import Config
 from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.stable_inpainting import StableInpainting
+from profi.inpainters.base import Row
 from profi.metrics import Metric
 from profi.reports.names import RowKey
 from profi.runners import build, build_metrics
@@ -47,10 +45,12 @@ def run(command: Command, console: Console) -> Shown | None:
     """Run the wanted stages, with progress on `console`; returns what the report stage shows.
 
     Whatever can be refused is refused before a folder is made: the data are read and the models
-    are loaded first (of several, one at a time, each when its turn comes).
+    are loaded first (of several, one at a time, each when its turn comes). Of several models one
+    that cannot be loaded is told and left out, and the others go on; what it painted before counts.
 
     Raises:
-        UserError: see the stages and `profi.runners.build`; nothing is painted.
+        UserError: see the stages and `profi.runners.build`; nothing is painted. Without a report,
+            at the end, for models that were left out.
     """
     config = command.config
     check_writable(command.out)
@@ -58,14 +58,28 @@ def run(command: Command, console: Console) -> Shown | None:
     if command.wants("score"):
         metrics = build_metrics.load_metrics(config.metric, config.model.device)
     logs = run_logs(config, command.out)
+    samples = _samples(config, console) if command.wants("generate") else None
     entries: list[Entry] = []
     absent: list[Absent] = []
+    refused: list[UserError] = []
     for one in config.per_model:
-        for item in _run_model(replace(command, config=one), metrics, logs, console):
+        inpainters: dict[str, Row] = {}
+        if samples is not None:
+            try:
+                inpainters = build.load_rows(one)
+            except UserError as error:
+                if len(config.per_model) == 1:
+                    raise
+                log.error("%s is left out: %s", one.model.id, error)
+                refused.append(error)
+        alone = replace(command, config=one)
+        for item in _run_model(alone, samples, inpainters, metrics, logs, console):
             if isinstance(item, Entry):
                 entries.append(item)
             else:
                 absent.append(item)
+    if refused and (not entries or not command.wants("report")):
+        raise UserError("; ".join(str(error) for error in refused))
     if not entries:
         raise UserError(
             f"nothing painted with these settings for ablation={absent[0].key.ablation} "
@@ -74,26 +88,40 @@ def run(command: Command, console: Console) -> Shown | None:
     return _report(command, entries, absent, metrics, logs) if command.wants("report") else None
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What every model paints: the triplets, and the digest of their images."""
+
+    triplets: tuple[Triplet, ...]
+    images: str
+
+
+def _samples(config: Config, console: Console) -> Samples:
+    triplets, candidates = load_triplets(config.data, console)
+    log.info(
+        "%d triplets of %d (left out: %s)",
+        len(triplets),
+        len(candidates.triplets),
+        ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
+    )
+    return Samples(triplets, images_digest(image_root(config.data), triplets))
+
+
 def _run_model(
-    command: Command, metrics: Sequence[Metric], logs: RunLogs, console: Console
+    command: Command,
+    samples: Samples | None,
+    inpainters: Mapping[str, Row],
+    metrics: Sequence[Metric],
+    logs: RunLogs,
+    console: Console,
 ) -> list[Entry | Absent]:
-    """Every wanted (ablation, seed) of one model, painted and scored as far as is wanted."""
+    """Every wanted (ablation, seed) of one model, painted and scored as far as is wanted.
+
+    What `inpainters` lacks is not painted; what earlier commands painted of it counts.
+    """
     config = command.config
-    triplets: tuple[Triplet, ...] = ()
-    images = ""
-    inpainters: dict[str, StableInpainting] = {}
-    if command.wants("generate"):
-        triplets, candidates = load_triplets(config.data, console)
-        log.info(
-            "%d triplets of %d (left out: %s)",
-            len(triplets),
-            len(candidates.triplets),
-            ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
-        )
-        images = images_digest(image_root(config.data), triplets)
-        backbone = build.load_model(config.model)
-        names = dict.fromkeys(name for name, _ in config.wanted)
-        inpainters = {name: _checked(config, backbone, name) for name in names}
+    if config.left_out:
+        log.info("%s has no ablation %s: left out", config.model.id, ", ".join(config.left_out))
     folders = {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
     items: list[Entry | Absent] = []
     for ablation, seed in config.wanted:
@@ -101,20 +129,20 @@ def _run_model(
         inpainter = inpainters.get(ablation)
         folder = (
             _found(command, ablation, seed)
-            if inpainter is None
-            else _opened(command, inpainter, ablation, seed, triplets, images)
+            if inpainter is None or samples is None
+            else _opened(command, inpainter, ablation, seed, samples)
         )
         if folder is None:
             items.append(Absent(key, seed))
-            log.warning("%s seed %d: nothing painted, left out", ablation, seed)
+            log.warning("%s %s seed %d: nothing painted, left out", key.model, ablation, seed)
             continue
         entry = Entry(folder, *key, seed)
         items.append(entry)
         if inpainter is None and not metrics:
             continue
         with logs.of(identity(entry, config, group_of(command))) as told:
-            if inpainter is not None:
-                _paint(command, entry, inpainter, triplets, told, console)
+            if inpainter is not None and samples is not None:
+                _paint(command, entry, inpainter, samples.triplets, told, console)
             if metrics:
                 _score(command, entry, metrics, told, console)
                 root = image_root(config.data)
@@ -122,32 +150,20 @@ def _run_model(
     return items
 
 
-def _checked(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
-    """The inpainter; UserError where the images would not fit its UNet."""
-    multiple = backbone.pixel_multiple
-    if config.model.pad_multiple % multiple:
-        raise UserError(
-            f"model.pad_multiple={config.model.pad_multiple}: "
-            f"this model needs a multiple of {multiple}"
-        )
-    return build.inpainter(config, backbone, ablation)
-
-
 def _opened(
     command: Command,
-    inpainter: StableInpainting,
+    inpainter: Row,
     ablation: str,
     seed: int,
-    triplets: Sequence[Triplet],
-    images: str,
+    samples: Samples,
 ) -> RunFolder:
     """The run's folder, with its records."""
     config = command.config
     return open_run(
         command.out,
-        run_spec(config, inpainter, seed, triplets, images),
+        run_spec(config, inpainter, seed, samples.triplets, samples.images),
         settings_of(config, ablation, seed),
-        triplets,
+        samples.triplets,
         command.text,
         command.line,
     )
@@ -162,15 +178,15 @@ def _found(command: Command, ablation: str, seed: int) -> RunFolder | None:
 def _paint(
     command: Command,
     entry: Entry,
-    inpainter: StableInpainting,
+    inpainter: Row,
     triplets: Sequence[Triplet],
     told: GuardedLog,
     console: Console,
 ) -> None:
     plan = Plan.of(command.config, entry.seed, command.shard)
-    device: torch.device = inpainter.backbone.device
+    device = inpainter.device
     facts = part_facts_of(environment(device), command.config.model.batch_size)
-    label = f"paint {entry.ablation} seed {entry.seed}"
+    label = f"paint {entry.model} {entry.ablation} seed {entry.seed}"
     listener = partial(told.progress, "paint")
     with (
         logged_to(entry.run.log),
@@ -198,7 +214,7 @@ def _score(
 ) -> None:
     config, folder = command.config, entry.run
     triplets = read_manifest(folder.manifest)
-    label = f"score {entry.ablation} seed {entry.seed}"
+    label = f"score {entry.model} {entry.ablation} seed {entry.seed}"
     originals = originals_of(Plan.of(config, entry.seed, command.shard))
     listener = partial(told.progress, "score")
     with (

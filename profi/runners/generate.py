@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from PIL import Image
 
 from profi.inpainters.base import Inpainter
 from profi.inpainters.images import Fitted, unfit
+from profi.runners.background import in_background, read_ahead
 from profi.runners.memory import FAILURES, BatchLimit, explained, work_through
+from profi.runners.part_work import Painted, PartWork
 from profi.runners.plan import Plan
 from profi.runners.progress import Meter
-from profi.runners.provenance import APART, APART_SIZES, SEPARATOR, merged
 from profi.runners.spec import RunFolder
-from profi.stores.generations import read_generations_part, write_generations
 from profi.stores.journal import quarantine
-from profi.stores.parts import part_facts
-from profi.types import Generation, Triplet, UserError, sample_seed
+from profi.types import Triplet, UserError, sample_seed
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +30,8 @@ SMALLER_MODEL = "set model.long_side to less, or model.dtype=float16"
 #: By (height, width) of the padded picture, how many are painted at once.
 Limits = defaultdict[tuple[int, ...], BatchLimit]
 Loaded = tuple[Triplet, Fitted]
+#: A batch: what was read of it, and what could not be.
+Read = tuple[list[Loaded], list[tuple[Triplet, Exception]]]
 
 
 @dataclass(frozen=True)
@@ -63,85 +62,72 @@ def generate(
     `facts` (see `provenance.part_facts_of`) are noted in every part, and which samples were painted
     without their fixed company, which costs them the last bits, and how many at once.
 
+    While a batch is painted, the next one is read, and the part before is written.
+
     Raises:
         UserError: every sample failed, or it is the machine's fault.
     """
-    painted = kept_before = failed = 0
+    painted = kept = failed = 0
     limits: Limits = defaultdict(lambda: BatchLimit(plan.batch_size))
-    for index, part in plan.share(triplets):
-        kept = _kept(run, index, part)
-        if len(kept) == len(part):
-            kept_before += len(part)
-            meter.skip(len(part))
-            continue
-        fresh: dict[str, Generation] = {}
-        noted = dict(part_facts(run.generations, index)) if kept else {}
-        apart = set(noted.pop(APART, "").split(SEPARATOR))
-        sizes = set(noted.pop(APART_SIZES, "").split(SEPARATOR)) - {""}
-        for batch in plan.batches(part):
-            # All or nothing: a batch with a gap is painted as a whole, with its fixed company.
-            if all(triplet.triplet_id in kept for triplet in batch):
+
+    def batches() -> Iterator[tuple[PartWork, list[Triplet], bool]]:
+        nonlocal kept
+        for index, part in plan.share(triplets):
+            work = PartWork.of(run, index, part)
+            if work.is_complete:
+                kept += len(part)
+                meter.skip(len(part))
                 continue
-            items, used = _paint(run, inpainter, batch, plan, limits, device, meter)
-            new = {item.triplet_id: item for item in items}
-            old = {t.triplet_id for t in batch if t.triplet_id in kept}
-            # What is there goes only when all of it is there again: a retry that fails, wholly or
-            # in part, fills gaps at most.
-            if old <= new.keys():
-                kept = {name: item for name, item in kept.items() if name not in old}
-            else:
-                new = {name: item for name, item in new.items() if name not in old}
-            fresh |= new
-            if used == {len(batch)}:
-                apart -= new.keys()
-            elif new:
-                apart |= new.keys()
-                sizes |= {str(size) for size in used}
-        meter.skip(len(kept))
-        found = kept | fresh
-        rows = [found[t.triplet_id] for t in part if t.triplet_id in found]
-        if fresh or not kept:
-            told = merged([noted, facts or {}] if kept else [facts or {}])
-            apart &= found.keys()
-            if apart:
-                told[APART] = SEPARATOR.join(sorted(apart))
-                told[APART_SIZES] = SEPARATOR.join(sorted(sizes, key=int))
-            write_generations(run.generations, index, rows, told)
-        painted, kept_before = painted + len(fresh), kept_before + len(kept)
-        failed += len(part) - len(rows)
-        meter.tell(f"part {index} written")
-    if failed and not painted and not kept_before:
+            todo = [batch for batch in plan.batches(part) if not work.has(batch)]
+            for batch in todo:
+                yield work, batch, batch is todo[-1]
+
+    def read(item: tuple[PartWork, list[Triplet], bool]) -> Read:
+        return _read(plan, item[1])
+
+    with in_background() as written:
+        for (work, batch, is_last), loaded in read_ahead(batches(), read):
+            work.take(batch, *_paint(run, inpainter, loaded, plan, limits, device, meter))
+            if is_last:
+                meter.skip(len(work.kept))
+                written(partial(work.write, facts or {}))
+                painted, kept = painted + len(work.fresh), kept + len(work.kept)
+                failed += work.n_missing
+                meter.tell(f"part {work.index} painted")
+    if failed and not painted and not kept:
         raise UserError(f"all {failed} samples failed: see the reasons in {run.quarantine}")
-    return Tally(painted, kept_before, failed)
+    return Tally(painted, kept, failed)
 
 
-def _kept(run: RunFolder, index: int, part: Sequence[Triplet]) -> dict[str, Generation]:
-    """What is there of a part, by triplet."""
-    there = read_generations_part(run.generations, index) or []
-    wanted = {triplet.triplet_id for triplet in part}
-    return {item.triplet_id: item for item in there if item.triplet_id in wanted}
+def _read(plan: Plan, batch: Sequence[Triplet]) -> Read:
+    """A batch's pictures, and what could not be read."""
+    loaded: list[Loaded] = []
+    failed: list[tuple[Triplet, Exception]] = []
+    for triplet in batch:
+        try:
+            loaded.append((triplet, plan.fitted(triplet)))
+        except FAILURES as error:
+            failed.append((triplet, error))
+    return loaded, failed
 
 
 def _paint(
     run: RunFolder,
     inpainter: Inpainter,
-    batch: Sequence[Triplet],
+    batch: Read,
     plan: Plan,
     limits: Limits,
     device: torch.device,
     meter: Meter,
-) -> tuple[list[Generation], set[int]]:
+) -> tuple[list[Painted], set[int]]:
     """One fixed batch: what was painted of it, and how many at once."""
-    loaded: list[Loaded] = []
-    for triplet in batch:
-        try:
-            loaded.append((triplet, plan.fitted(triplet)))
-        except FAILURES as error:
-            _set_aside(run, triplet, "load", error)
+    loaded, failed = batch
+    for triplet, error in failed:
+        _set_aside(run, triplet, "load", error)
     if not loaded:
         return [], set()
 
-    def work(some: Sequence[Loaded]) -> list[Generation]:
+    def work(some: Sequence[Loaded]) -> list[Painted]:
         return _paint_together(inpainter, some, plan, device, meter.advance)
 
     def give_up(item: Loaded, error: Exception) -> None:
@@ -157,7 +143,7 @@ def _paint_together(
     plan: Plan,
     device: torch.device,
     advance: Callable[[float], None],
-) -> list[Generation]:
+) -> list[Painted]:
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -185,22 +171,9 @@ def _paint_together(
     advance(len(loaded) - told)
     peak = _peak_memory(device)
     return [
-        Generation(triplet.triplet_id, plan.seed, png(unfit(image, fitted)), seconds, peak)
+        Painted(triplet.triplet_id, plan.seed, unfit(image, fitted), seconds, peak)
         for (triplet, fitted), image in zip(loaded, images, strict=True)
     ]
-
-
-def png(image: torch.Tensor) -> bytes:
-    """Lossless PNG of an RGB image [3, H, W] in [0, 1], rounded to 8 bits."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return png_of(np.ascontiguousarray(pixels))
-
-
-def png_of(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of uint8 [H, W, 3]."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _set_aside(run: RunFolder, triplet: Triplet, stage: str, error: Exception) -> None:

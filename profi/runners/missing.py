@@ -105,7 +105,7 @@ def _command(
     stage: str,
 ) -> str:
     kept = [text for text in overrides if _key(text) not in _REPLACED]
-    one_model = [] if model is None else ["~models", f"model={model}"]
+    one_model = [] if model is None else [f"model={model}"]
     narrowed = [
         f"ablations=[{','.join(ablations)}]",
         f"seeds=[{','.join(map(str, seeds))}]",

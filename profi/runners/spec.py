@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from profi.atomic import write_text
-from profi.config import Config
+from profi.config import ABLATED, Config, ModelConfig, choices_of
 from profi.data.manifest import manifest_digest, write_manifest
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.stable_inpainting import StableInpainting
+from profi.inpainters.base import Row
 from profi.runners.build import method
 from profi.runners.provenance import environment
 from profi.stores.journal import append_line
@@ -69,10 +68,9 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
 
     Less than `RunSpec.pixels`: names and paths stand where that has hashes of contents.
     """
-    model = {name: value for name, value in asdict(config.model).items() if name != "device"}
     return {
-        "model": model,
-        "method": asdict(method(config, ablation)),
+        "model": _settings_of_model(config.model),
+        **_settings_of_method(config, ablation),
         "sampling": asdict(config.sampling),
         "data": asdict(config.data),
         "part_size": config.part_size,
@@ -80,9 +78,25 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
     }
 
 
+def _settings_of_model(model: ModelConfig) -> dict[str, Any]:
+    """What is set of a model that paints, the section of its own inpainter among it."""
+    others = set(choices_of(ModelConfig, "inpainter")) - {model.inpainter}
+    kept = {name: v for name, v in asdict(model).items() if name not in {*others, "device"}}
+    # So runs are found that were painted before there was a choice.
+    unused = {"inpainter": ABLATED, "unet": None}
+    return {name: v for name, v in kept.items() if name not in unused or v != unused[name]}
+
+
+def _settings_of_method(config: Config, ablation: str) -> dict[str, Any]:
+    """Nothing of an inpainter that the paper's modules are not for."""
+    if config.model.inpainter != ABLATED:
+        return {}
+    return {"method": asdict(method(config, ablation))}
+
+
 def run_spec(
     config: Config,
-    inpainter: StableInpainting,
+    inpainter: Row,
     seed: int,
     triplets: Sequence[Triplet],
     images: str,
@@ -94,53 +108,19 @@ def run_spec(
     model = config.model
     pixels = {
         "version": PIXELS_VERSION,
-        "backbone": backbone_identity(inpainter.backbone),
+        **inpainter.identity,
         "dtype": model.dtype,
-        # As it came out: what `auto` means depends on the device.
-        "vae_dtype": str(inpainter.backbone.vae.dtype).removeprefix("torch."),
         # Both change the rounding.
         "channels_last": model.channels_last,
         "compile": model.compile,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
         # Float rounding depends on the composition of the batches.
         "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
-        "method": asdict(inpainter.method),
-        "sampling": asdict(inpainter.sampling),
         "manifest": manifest_digest(triplets),
         "images": images,
         "seed": seed,
     }
-    return RunSpec(pixels, environment(inpainter.backbone.device))
-
-
-def backbone_identity(backbone: Backbone) -> dict[str, str]:
-    """Hashes of the weights and of what else decides a model's output."""
-    parts = {
-        "unet": dict(backbone.unet.config),
-        "vae": dict(backbone.vae.config),
-        **backbone.text.configs,
-    }
-    # Where the files lay and which version wrote them changes nothing.
-    kept = {
-        part: {
-            key: repr(value)
-            for key, value in values.items()
-            if not key.startswith("_") and key not in ("transformers_version", "dtype")
-        }
-        for part, values in parts.items()
-    }
-    return {
-        "weights": backbone.digest,
-        "configs": digest(kept),
-        "tokenizer": backbone.text.tokenizer_digest,
-        "token_limit": str(backbone.text.token_limit),
-        "schedule": digest(
-            {
-                "prediction_type": backbone.schedule.prediction_type,
-                "alphas_cumprod": backbone.schedule.alphas_cumprod.tolist(),
-            }
-        ),
-    }
+    return RunSpec(pixels, environment(inpainter.device))
 
 
 def open_run(

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from profi.config import Config
+from profi.config import AblationConfig, Config
 from profi.reports import Expected, GalleryItem, summarise
 from profi.reports.names import row_labels
 from profi.reports.wandb_log import WandbLog, WandbSettings
@@ -38,8 +38,9 @@ def run_logs(config: Config, out: Path) -> RunLogs:
 
 def identity(entry: Entry, config: Config, group: str) -> RunIdentity:
     """The run, with everything that it is compared by."""
-    settings = asdict(replace(config, seed=entry.seed, seeds=[], ablations=[], models={}))
-    settings["ablation"] = {"name": entry.ablation}
+    ablation = AblationConfig(entry.ablation)
+    alone = replace(config, ablation=ablation, ablations=[], seed=entry.seed, seeds=[], models={})
+    settings = asdict(alone)
     starts = read_lines(entry.run.root / "starts.jsonl")
     told: dict[str, Any] = {
         "run_id": entry.run.run_id,

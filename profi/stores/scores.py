@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from profi.stores.parts import part_facts, read_part, read_parts, write_part
-from profi.types import Score, digest
+from profi.types import Score, UserError, digest
 
 SCHEMA = pa.schema(
     [
@@ -92,6 +92,19 @@ def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
         for part in read_parts(folder, SCHEMA)
         for row in part.rows
     )
+
+
+def newest_scores(scores: Path, metric: str) -> dict[str, float]:
+    """A run's values of a metric by triplet, of the folder that was written last.
+
+    Raises:
+        UserError: there are none in `scores`, the folder of the run's scores.
+    """
+    folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
+    if not folders:
+        raise UserError(f"{scores} has no {metric}: run stage=score first")
+    frame = read_scores([max(folders, key=lambda folder: folder.stat().st_mtime)])
+    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
 
 
 def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:

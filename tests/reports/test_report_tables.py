@@ -111,10 +111,10 @@ def test_table_1_has_models_and_the_papers_other_rows(make_scores):
     models = [make_scores(model=m, ablations=("base", "profi")) for m in (DREAMSHAPER, STABLE)]
     scores = pd.concat(models)
     assert list(score_table(summarise(scores)).rows) == [
-        "DreamShaper 8: base",
-        "DreamShaper 8: RASG & PAIntA",
-        "Stable 1.5: base",
-        "Stable 1.5: RASG & PAIntA",
+        "Stable 1.5 Inpainting",
+        "DreamShaper Inpainting",
+        "Stable 1.5 + ProFI Painter",
+        "DreamShaper 8 + ProFI Painter",
     ]
     table = beside(scores)
     assert list(table.rows)[4:] == [
@@ -126,12 +126,28 @@ def test_table_1_has_models_and_the_papers_other_rows(make_scores):
         "Stable 2.0 Inpainting",
         "Stable 2.0 + ProFI Painter",
     ]
-    assert table.rows["Stable 1.5: RASG & PAIntA"][4].text == "59.57 ± 0.58"
+    assert table.rows["Stable 1.5 + ProFI Painter"][4].text == "59.57 ± 0.58"
     assert table.rows["GLIDE"][3].text == NOTHING
     assert table.rows["GLIDE"][4].text == "43.08 ± 0.30"
     assert list(differences_of(scores).rows) == [
-        "DreamShaper 8: RASG & PAIntA",
-        "Stable 1.5: RASG & PAIntA",
+        "Stable 1.5 + ProFI Painter",
+        "DreamShaper 8 + ProFI Painter",
+    ]
+
+
+def test_rows_of_table_1_are_named_and_ordered_as_the_paper_does():
+    paper = paper_numbers()
+    printed = paper[paper["source"].str.endswith("Table 1")].drop_duplicates("row")
+    rows = [RowKey(line.model, line.ablation, "paper") for line in printed.itertuples()]
+    assert len(rows) == 11
+    assert list(row_labels(reversed(rows)).values()) == list(printed["row"])
+    others = [
+        RowKey("x", "profi", "paper"),
+        RowKey("Lykon/dreamshaper-8-inpainting", "rasg_only", "paper"),
+    ]
+    assert list(row_labels([*others, *rows]).values())[11:] == [
+        "DreamShaper 8: only RASG",
+        "x: RASG & PAIntA",
     ]
 
 

@@ -25,8 +25,9 @@ from profi.config import (
 from profi.inpainters.backbone import Backbone
 from profi.runners import build_data
 
-# The tiny CLIP model is the metrics' own.
-sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
+# The tiny CLIP model is the metrics' own, the tiny SDXL the inpainters'.
+for _folder in ("metrics", "inpainters"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / _folder))
 
 SIZES = ((64, 64), (48, 64), (64, 40))
 CATEGORIES = {1: "person", 18: "dog", 17: "cat"}

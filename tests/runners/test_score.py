@@ -12,7 +12,7 @@ import torch
 from profi.config import Config
 from profi.metrics import KnownRegionPSNR, Sample
 from profi.runners.build_data import load_triplets
-from profi.runners.generate import png_of
+from profi.runners.part_work import png_of
 from profi.runners.plan import Plan
 from profi.runners.progress import Meter
 from profi.runners.score import originals_of, score, scores_folder

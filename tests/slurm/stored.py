@@ -6,7 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from profi.stores.generations import read_generations
+from profi.stores.scores import read_scores
 
 
 def runs(out: Path) -> dict[int, Path]:
@@ -22,3 +25,11 @@ def pictures(out: Path) -> list[tuple[int, str, str]]:
         for folder in runs(out).values()
         for item in read_generations(folder / "generations")
     )
+
+
+def scores(out: Path) -> pd.DataFrame:
+    """All scores, sorted; one that is there twice is there twice."""
+    found = read_scores(
+        path for folder in runs(out).values() for path in sorted((folder / "scores").iterdir())
+    )
+    return found.sort_values(["seed", "metric", "triplet_id"], ignore_index=True)

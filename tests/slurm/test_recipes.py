@@ -9,13 +9,31 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from cluster import Slurm, wait_for
-from stored import pictures
+from stored import pictures, scores
 
 pytestmark = pytest.mark.slurm
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "cluster"
 SMALL = ("data.limit=4", "part_size=1", "sampling.num_inference_steps=2")
+
+
+def submit(
+    logs: Path,
+    out: Path,
+    environment: dict[str, str],
+    *arguments: str,
+    options: tuple[str, ...] = (),
+) -> str:
+    """The id of an array of two tasks, one per shard."""
+    done = subprocess.run(
+        ["sbatch", "--parsable", "--array=1-2", f"--output={logs}-%a.log", *options,
+         RECIPES / "array.sbatch", "ablation=base", "seeds=[0,1]", *SMALL, f"out={out}",
+         *arguments],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_table_2_and_the_array_paint_the_same(cluster: Slurm, tmp_path: Path) -> None:
@@ -30,13 +48,12 @@ def test_table_2_and_the_array_paint_the_same(cluster: Slurm, tmp_path: Path) ->
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(
-        ["sbatch", "--array=1-2", f"--output={tmp_path}/%a.log", RECIPES / "array.sbatch",
-         "ablation=base", "seeds=[0,1]", *SMALL, f"out={array}"],
-        cwd=REPOSITORY, env=environment, timeout=60, check=False,
+    painting = submit(tmp_path / "paint", array, environment)
+    submit(
+        tmp_path / "score", array, environment, "stage=score",
+        options=(f"--dependency=aftercorr:{painting}", "--kill-on-invalid-dep=yes"),
     )  # fmt: skip
-    assert done.returncode == 0
-    wait_for("the array ends", lambda: not cluster.jobs(), 400, each=0.5)
+    wait_for("both arrays end", lambda: not cluster.jobs(), 400, each=0.5)
     done = subprocess.run(
         [RECIPES / "table2.sh", *SMALL, f"out={swept}"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800, check=False,
@@ -44,5 +61,7 @@ def test_table_2_and_the_array_paint_the_same(cluster: Slurm, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert len(pictures(swept)) == 2 * 4
     assert pictures(array) == pictures(swept)
-    scores = pd.read_parquet(swept / "reports" / "table2-released" / "scores.parquet")
-    assert len(scores) == 2 * 4 * scores["metric"].nunique()
+    # The tasks that followed the painting ones left nothing to score, and the same scores.
+    pd.testing.assert_frame_equal(scores(array), scores(swept), check_exact=True)
+    table = pd.read_parquet(swept / "reports" / "table2-released" / "scores.parquet")
+    assert len(table) == 2 * 4 * table["metric"].nunique()

@@ -25,12 +25,13 @@ from profi.stores.journal import append_line, quarantine, read_lines
 from profi.stores.parts import part_indices, part_path
 from profi.stores.scores import (
     metric_of,
+    newest_scores,
     read_scores,
     read_scores_part,
     scores_folder_name,
     write_scores,
 )
-from profi.types import Generation, Score
+from profi.types import Generation, Score, UserError
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS, ROWS = 12, 6
@@ -196,6 +197,17 @@ def test_parts_of_several_machines_merge_by_lying_together(tmp_path: Path) -> No
     frame = read_scores([tmp_path])
     assert frame["value"].tolist() == [0.0, 1.0, 2.0]
     assert list(frame.columns) == ["triplet_id", "seed", "metric", "value"]
+
+
+def test_the_newest_scores_of_a_metric_are_those_written_last(tmp_path: Path) -> None:
+    for age, (name, value) in enumerate({"m-aa": 1.0, "m-bb": 2.0, "m-other-cc": 3.0}.items()):
+        write_scores(tmp_path / name, 0, [Score("t", 0, "m", value)], "source")
+        os.utime(tmp_path / name, (age, age))
+    assert newest_scores(tmp_path, "m") == {"t": 2.0}
+    os.utime(tmp_path / "m-aa", (9, 9))
+    assert newest_scores(tmp_path, "m") == {"t": 1.0}
+    with pytest.raises(UserError, match="has no accuracy: run stage=score first"):
+        newest_scores(tmp_path, "accuracy")
 
 
 def test_a_metric_of_another_identity_lies_elsewhere() -> None:

@@ -1,7 +1,8 @@
 """Stage `ship`: copy the trained models and the data into the package.
 
 shipped/<size>/inpaint  unet vae text_encoder tokenizer scheduler   (diffusers' layout)
-shipped/<size>/t2i      unet scheduler, the rest is the inpainting model's
+shipped/<size>/{t2i,smartbrush}  unet scheduler, the rest is the inpainting model's
+shipped/<size>/controlnet        beside the t2i UNet
 shipped/<size>/{clip,detector,aesthetic,data}
 """
 
@@ -16,7 +17,7 @@ import torch
 from profi.mini.world import World
 from profi.types import UserError
 
-MODELS = ("t2i", "inpaint", "clip", "detector", "aesthetic")
+MODELS = ("t2i", "inpaint", "controlnet", "smartbrush", "clip", "detector", "aesthetic")
 SHARED = ("vae", "text_encoder", "tokenizer")
 MODEL_INDEX = {
     "_class_name": "StableDiffusionInpaintPipeline",
@@ -31,7 +32,7 @@ MODEL_INDEX = {
     "feature_extractor": [None, None],
     "requires_safety_checker": False,
 }
-LIMIT_MB = 40
+LIMIT_MB = 64
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:

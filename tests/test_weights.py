@@ -10,8 +10,8 @@ import pytest
 import torch
 from file_server import FileServer, serving
 
-from profi.metrics.weights import UNREADABLE, Inert, read_checkpoint, verified_file
 from profi.types import UserError
+from profi.weights import UNREADABLE, Inert, read_checkpoint, verified_file
 
 BYTES = bytes(range(256)) * 5000
 HASH = hashlib.sha256(BYTES).hexdigest()

@@ -1,0 +1,15 @@
+"""Paths of the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = "shipped:"
+
+
+def shipped_path(text: str) -> Path:
+    """A path of the config; `shipped:cpu/inpaint` is among the files that ship with the package."""
+    if text.startswith(SHIPPED):
+        return PACKAGE / "mini" / "shipped" / text.removeprefix(SHIPPED)
+    return Path(text).expanduser()

@@ -1,0 +1,90 @@
+"""Calling diffusers' own inpainting pipelines as `Inpainter` states it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from profi.attention.tokens import with_suffix
+from profi.diffusion.schedule import Schedule
+from profi.inpainters.backbone import Backbone
+from profi.inpainters.base import Progress, Sampling, blended
+
+
+def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
+    """diffusers' deterministic DDIM with the model's schedule and this project's timesteps."""
+    return DDIMScheduler(
+        num_train_timesteps=schedule.num_train_timesteps,
+        trained_betas=schedule.betas.tolist(),
+        prediction_type=schedule.prediction_type,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+    )
+
+
+def text_embeddings(
+    backbone: Backbone, sampling: Sampling, prompts: Sequence[str], size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """A pipeline's keyword arguments of both branches' texts, for pictures of `size` pixels.
+
+    So a prompt that does not fit is refused, and not cut off as the pipelines do.
+    """
+    full = [with_suffix(prompt, sampling.positive) for prompt in prompts]
+    conditional = backbone.condition(full, size)
+    unconditional = backbone.unconditional(sampling.negative, size, len(full))
+    embeddings = {
+        "prompt_embeds": conditional.context,
+        "negative_prompt_embeds": unconditional.context,
+    }
+    if conditional.added:
+        embeddings["pooled_prompt_embeds"] = conditional.added["text_embeds"]
+        embeddings["negative_pooled_prompt_embeds"] = unconditional.added["text_embeds"]
+    return embeddings
+
+
+@torch.no_grad()
+def paint_with(
+    pipeline: Callable[..., Any],
+    backbone: Backbone,
+    sampling: Sampling,
+    images: Tensor,
+    masks: Tensor,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    progress: Progress | None,
+    **more: Any,
+) -> Tensor:
+    """Paint a batch, see `Inpainter`; `more` goes to the pipeline as it is.
+
+    Every sample has a CPU generator of its own, of which the pipeline takes all that is random: the
+    start noise and, as these pipelines do, a sample of the VAE's posterior.
+    """
+    H, W = images.shape[2:]
+
+    def report(pipe: Any, step: int, t: int, _: dict[str, Any]) -> dict[str, Any]:
+        if progress is not None:
+            progress(step + 1, pipe.num_timesteps)
+        return {}
+
+    painted: Tensor = pipeline(
+        image=images.float(),
+        mask_image=masks[:, None].float(),
+        height=H,
+        width=W,
+        num_inference_steps=sampling.num_inference_steps,
+        guidance_scale=sampling.guidance_scale,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        callback_on_step_end=report,
+        output_type="pt",
+        **text_embeddings(backbone, sampling, prompts, (H, W)),
+        **more,
+    ).images
+    painted = painted.float().cpu()
+    if sampling.output == "blended":
+        painted = blended(painted, images.to("cpu"), masks.to("cpu"))
+    return painted

@@ -1,0 +1,207 @@
+"""GLIDE (Nichol et al. 2021): inpainting at 64 pixels, then from 64 to 256.
+
+An adapter on OpenAI's package `glide_text2im`, which brings the models, their tokenizer and their
+noise schedules; the sampling loop is here, since the package's own draws its noise for a whole
+batch at once. Images are in [-1, 1] and the models' masks 1 where the image is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from profi.attention.tokens import with_suffix
+from profi.diffusion.ddim import classifier_free
+from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
+from profi.inpainters.glide_stage import Diffusion, ModelFn, Stage
+from profi.inpainters.masks import mask_pyramid
+from profi.types import UserError
+
+SMALL, LARGE = 64, 256
+
+
+@dataclass(frozen=True)
+class GLIDE:
+    """A `Row`: GLIDE's inpainting model and its upsampler, for images of 256 x 256 pixels.
+
+    `guidance_scale` is that of the 64-pixel model, `temperature` scales the upsampler's start
+    noise. Of `sampling` the texts and `output` count; steps are the two diffusions' own. What is
+    known (by the nearest neighbours of a 64-pixel mask, as the package wants it) is put back in
+    every x0_pred, so it comes out as it was given.
+    """
+
+    base: Stage
+    upsampler: Stage
+    device: torch.device
+    sampling: Sampling = field(default_factory=Sampling)
+    guidance_scale: float = 5.0
+    temperature: float = 0.997
+
+    @property
+    def pixel_multiple(self) -> int:
+        """The images' sides must be multiples of this; there is no other size than it."""
+        return LARGE
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Row`."""
+        texts = ("positive", "negative", "output")
+        return {
+            "glide": {
+                "weights": [self.base.sha256, self.upsampler.sha256],
+                "steps": [stage.diffusion.num_timesteps for stage in (self.base, self.upsampler)],
+                "guidance_scale": self.guidance_scale,
+                "temperature": self.temperature,
+            },
+            "sampling": {name: asdict(self.sampling)[name] for name in texts},
+        }
+
+    def __call__(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Paint a batch (see `Inpainter`) of 256 x 256 pixels."""
+        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
+        if images.shape[2:] != (LARGE, LARGE):
+            H, W = images.shape[2:]
+            raise UserError(
+                f"images: {H}x{W}, and GLIDE paints {LARGE}x{LARGE}; fit them "
+                f"(run.py: model.long_side={LARGE} model.pad_multiple={LARGE})"
+            )
+        steps = self.base.diffusion.num_timesteps
+        total = steps + self.upsampler.diffusion.num_timesteps
+
+        def report(done: int) -> None:
+            if progress is not None:
+                progress(done, total)
+
+        given = 2.0 * images.to(self.device, torch.float32) - 1.0
+        small = functional.interpolate(
+            given, size=(SMALL, SMALL), mode="bicubic", antialias=True
+        ).clamp(-1.0, 1.0)
+        holes = mask_pyramid(masks.to(self.device), LARGE // SMALL, (), "nearest").latent
+        keep = (~holes[:, None]).float()
+        draw = noise_of(seeds, self.device)
+        full = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
+        painted = self._paint_small(full, small, keep, draw, report)
+        painted = self._enlarge(
+            full,
+            given,
+            functional.interpolate(keep, scale_factor=LARGE // SMALL, mode="nearest"),
+            painted,
+            draw,
+            lambda done: report(steps + done),
+        )
+        painted = (painted / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
+        if self.sampling.output == "blended":
+            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
+        return painted
+
+    def _paint_small(
+        self,
+        prompts: Sequence[str],
+        known: Tensor,
+        keep: Tensor,
+        draw: Callable[[tuple[int, ...]], Tensor],
+        report: Callable[[int], None],
+    ) -> Tensor:
+        """[B, 3, 64, 64], with classifier-free guidance."""
+        texts = self.base.tokens([*prompts, *[self.sampling.negative] * len(prompts)], self.device)
+        # Both branches' arguments, the conditional one's first.
+        pair = {
+            **texts,
+            "inpaint_image": torch.cat([known * keep] * 2),
+            "inpaint_mask": torch.cat([keep] * 2),
+        }
+        model = guided(self.base.model, self.guidance_scale)
+        start = draw((3, SMALL, SMALL))
+        return p_sample_loop(model, self.base.diffusion, start, known, keep, pair, draw, report)
+
+    def _enlarge(
+        self,
+        prompts: Sequence[str],
+        known: Tensor,
+        keep: Tensor,
+        small: Tensor,
+        draw: Callable[[tuple[int, ...]], Tensor],
+        report: Callable[[int], None],
+    ) -> Tensor:
+        """[B, 3, 256, 256] of the small pictures, in 8 bits as the model was trained with."""
+        conditions = {
+            **self.upsampler.tokens(prompts, self.device),
+            "low_res": ((small + 1.0) * 127.5).round() / 127.5 - 1.0,
+            "inpaint_image": known * keep,
+            "inpaint_mask": keep,
+        }
+        start = draw((3, LARGE, LARGE)) * self.temperature
+        return p_sample_loop(
+            self.upsampler.model,
+            self.upsampler.diffusion,
+            start,
+            known,
+            keep,
+            conditions,
+            draw,
+            report,
+        )
+
+
+def guided(model: ModelFn, guidance_scale: float) -> ModelFn:
+    """The model with classifier-free guidance of its eps; the variance is the conditional one's.
+
+    Its keyword arguments are those of a pair of batches, conditional and unconditional.
+    """
+
+    def model_fn(x_t: Tensor, t: Tensor, **pair: Tensor) -> Tensor:
+        output = model(torch.cat([x_t, x_t]), torch.cat([t, t]), **pair)
+        cond, uncond = output.chunk(2)
+        eps = classifier_free(uncond[:, :3], cond[:, :3], guidance_scale)
+        return torch.cat([eps, cond[:, 3:]], dim=1)
+
+    return model_fn
+
+
+@torch.no_grad()
+def p_sample_loop(
+    model: ModelFn,
+    diffusion: Diffusion,
+    x_T: Tensor,
+    known: Tensor,
+    keep: Tensor,
+    model_kwargs: Mapping[str, Tensor],
+    draw: Callable[[tuple[int, ...]], Tensor],
+    report: Callable[[int], None],
+) -> Tensor:
+    """x_0 [B, 3, H, W] by ancestral sampling (Ho et al. 2020, algorithm 2) from x_T.
+
+    Where `keep` [B, 1, H, W] is 1, `known` takes the place of every x0_pred.
+    """
+
+    def denoised_fn(x0_pred: Tensor) -> Tensor:
+        return x0_pred * (1.0 - keep) + known * keep
+
+    x_t, shape = x_T, tuple(x_T.shape[1:])
+    for i in reversed(range(diffusion.num_timesteps)):
+        t = torch.full((len(x_t),), i, device=x_t.device, dtype=torch.long)
+        step = diffusion.p_mean_variance(
+            model,
+            x_t,
+            t,
+            clip_denoised=True,
+            denoised_fn=denoised_fn,
+            model_kwargs=model_kwargs,
+        )
+        x_t = step["mean"]
+        if i > 0:
+            x_t = x_t + torch.exp(0.5 * step["log_variance"]) * draw(shape)
+        report(diffusion.num_timesteps - i)
+    return x_t

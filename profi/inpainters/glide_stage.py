@@ -1,0 +1,122 @@
+"""GLIDE's two models, from OpenAI's package `glide_text2im`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from profi.download import sha256_of
+from profi.types import UserError
+from profi.weights import UNREADABLE
+
+PACKAGE = "glide_text2im"
+INSTALL = "pip install git+https://github.com/openai/glide-text2im"
+ModelFn = Callable[..., Tensor]
+
+
+class Diffusion(Protocol):
+    """Of the package's `SpacedDiffusion` what is used here."""
+
+    num_timesteps: int
+
+    def p_mean_variance(
+        self,
+        model: ModelFn,
+        x: Tensor,
+        t: Tensor,
+        clip_denoised: bool,
+        denoised_fn: Callable[[Tensor], Tensor],
+        model_kwargs: Mapping[str, Tensor],
+    ) -> Mapping[str, Tensor]:
+        """`mean` and `log_variance` of p(x_{t-1} | x_t), [B, 3, H, W]; t counts from 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the two models with its (spaced) diffusion.
+
+    `model(x, t, tokens=, mask=, inpaint_image=, inpaint_mask=)`, the upsampler's also `low_res=`,
+    gives [B, 6, H, W]: eps and how the variance is interpolated. `model.tokenizer` has `encode` and
+    `padded_tokens_and_mask`. `sha256` is the weights'.
+    """
+
+    model: Any
+    diffusion: Diffusion
+    text_ctx: int
+    sha256: str
+
+    def tokens(self, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+        """The model's keyword arguments of B texts; UserError for one that does not fit."""
+        rows, masks = [], []
+        for prompt in prompts:
+            found = self.model.tokenizer.encode(prompt) if prompt else []
+            if len(found) > self.text_ctx:
+                raise UserError(
+                    f"the prompt {prompt!r} has {len(found)} tokens and GLIDE reads "
+                    f"{self.text_ctx}; shorten it"
+                )
+            row, mask = self.model.tokenizer.padded_tokens_and_mask(found, self.text_ctx)
+            rows.append(row)
+            masks.append(mask)
+        return {
+            "tokens": torch.tensor(rows, device=device),
+            "mask": torch.tensor(masks, dtype=torch.bool, device=device),
+        }
+
+
+def load_stage(
+    path: Path,
+    key: str,
+    upsampler: bool,
+    steps: str,
+    device: str | torch.device,
+    half: bool,
+    structure: Mapping[str, Any] | None = None,
+) -> Stage:
+    """One of the released models.
+
+    Args:
+        path: its `.pt` file.
+        key: the config key of it.
+        upsampler: which of the two models it is.
+        steps: the package's `timestep_respacing`.
+        device: where it runs.
+        half: in float16, else in float32.
+        structure: options of the package that differ from the released models'.
+
+    Raises:
+        UserError: the package is not installed, the file is none of this model.
+    """
+    try:
+        creation = importlib.import_module(f"{PACKAGE}.model_creation")
+    except ImportError as error:
+        raise UserError(
+            f"inpainter=glide needs OpenAI's package ({error}); install it: {INSTALL}"
+        ) from error
+    name = "model_and_diffusion_defaults" + ("_upsampler" if upsampler else "")
+    options = {
+        **getattr(creation, name)(),
+        "inpaint": True,
+        "use_fp16": half,
+        "timestep_respacing": steps,
+        **(structure or {}),
+    }
+    model, diffusion = creation.create_model_and_diffusion(**options)
+    if half:
+        model.convert_to_fp16()
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{key}={path} is no file of this GLIDE model ({type(error).__name__}: {reason})"
+        ) from error
+    model.to(device).eval().requires_grad_(False)
+    return Stage(model, diffusion, int(options["text_ctx"]), sha256_of(path))

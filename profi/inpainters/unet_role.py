@@ -1,0 +1,72 @@
+"""What a latent diffusion UNet is for, told by its channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from profi.types import UserError
+
+# Conditions beside the text and SDXL's size that a UNet may want and nobody here would give it.
+FOREIGN_CONDITIONS = (
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+    "dual_cross_attention",
+)
+# Other normalisations of the latents than the scaling factor.
+FOREIGN_LATENTS = ("shift_factor", "latents_mean", "latents_std")
+ONE_PREDICTION = "a UNet that predicts eps, v or x_0 alone"
+
+
+@dataclass(frozen=True)
+class UNetRole:
+    """What a UNet is given and gives, in channels; C are those of the VAE's latents.
+
+    `latents` pictures of C channels and `masks` of one go in, C and `masks_out` come out; `told` is
+    what goes in and `wanted` what the user should give, in words. `conditions` are those of
+    FOREIGN_CONDITIONS that such a UNet wants and its inpainter gives.
+    """
+
+    latents: int
+    masks: int
+    told: str
+    wanted: str
+    masks_out: int = 0
+    conditions: tuple[str, ...] = ()
+
+    def check(self, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
+        """UserError unless the UNet's latents are this VAE's, and it needs nothing else."""
+        channels, C = unet.config.in_channels, vae.config.latent_channels
+        wanted = self.latents * C + self.masks
+        if channels != wanted:
+            raise UserError(
+                f"the UNet takes {channels} input channels, not {wanted} "
+                f"({self.told}); use {self.wanted}"
+            )
+        if unet.config.out_channels != C + self.masks_out:
+            raise UserError(
+                f"the UNet gives {unet.config.out_channels} output channels and the VAE's latents "
+                f"have {C}; use {self.wanted if self.masks_out else ONE_PREDICTION}"
+            )
+        for name in self.conditions:
+            if not unet.config.get(name):
+                raise UserError(f"the UNet has no {name}; use {self.wanted}")
+        foreign = [
+            ("UNet", unet, name) for name in FOREIGN_CONDITIONS if name not in self.conditions
+        ]
+        foreign += [("VAE", vae, name) for name in FOREIGN_LATENTS]
+        for part, model, name in foreign:
+            value = model.config.get(name)
+            if value:
+                raise UserError(
+                    f"the {part} has {name}={value!r}, which is not supported; "
+                    "use a model of the structure of SD 1, SD 2 or SDXL"
+                )
+
+
+INPAINTING = UNetRole(2, 1, "latents, mask, masked image", "an inpainting model")
+TEXT_TO_IMAGE = UNetRole(1, 0, "latents", "a text-to-image model")

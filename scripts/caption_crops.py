@@ -1,0 +1,72 @@
+"""Caption the crops of MSCOCO's instances with BLIP, for scripts/train_smartbrush.py.
+
+    python scripts/caption_crops.py root=train2017 annotations=instances_train2017.json
+        image_captions=captions_train2017.json out=crops.jsonl
+        [blip=Salesforce/blip-image-captioning-base] [device=cuda] [batch=64] [min_share=0.02]
+
+What was stopped goes on where it was; give `min_share` as in the training.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from rich.console import Console
+
+from profi.config import shipped_path
+from profi.training.captions import Blip, caption_instances
+from profi.training.instances import read_instances
+from profi.types import UserError
+
+OPTIONS = {
+    "root": "",
+    "annotations": "",
+    "image_captions": "",
+    "out": "",
+    "blip": "Salesforce/blip-image-captioning-base",
+    "device": "cuda" if torch.cuda.is_available() else "cpu",
+    "batch": "64",
+    "min_share": "0.02",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Write the captions."""
+    chosen = dict(OPTIONS)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name not in OPTIONS:
+            raise UserError(f"{argument}: options are {' '.join(f'{k}=...' for k in OPTIONS)}")
+        chosen[name] = value
+    for name in ("root", "annotations", "image_captions", "out"):
+        if not chosen[name]:
+            raise UserError(f"{name}=... is missing")
+    try:
+        batch, min_share = int(chosen["batch"]), float(chosen["min_share"])
+    except ValueError as error:
+        raise UserError("batch and min_share must be numbers") from error
+    if batch < 1:
+        raise UserError(f"batch={batch}: at least 1")
+    instances = read_instances(
+        shipped_path(chosen["root"]),
+        shipped_path(chosen["annotations"]),
+        shipped_path(chosen["image_captions"]),
+        min_share,
+    )
+    console = Console(soft_wrap=True)
+    blip = Blip.load(chosen["blip"], chosen["device"])
+    caption_instances(
+        instances,
+        blip,
+        shipped_path(chosen["out"]),
+        batch,
+        told=lambda done, total: console.print(f"{done:,} of {total:,}"),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,90 @@
+"""The stages `controlnet` and `smartbrush`: what they begin with and what they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import ControlNetModel, UNet2DConditionModel
+
+from profi.mini import models
+from profi.mini.training import controlnet, smartbrush
+from profi.mini.training.diffusion import PoolPlan
+from profi.mini.training.loop import Plan
+from profi.mini.world import World, world
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def size() -> World:
+    return world("cpu")
+
+
+@pytest.fixture
+def work(size: World, tmp_path: Path) -> Path:
+    """What the stages before left, taken from what ships."""
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.copytree(size.folder / "inpaint" / part, tmp_path / "models" / part)
+    shutil.copytree(size.folder / "t2i", tmp_path / "models" / "t2i")
+    return tmp_path
+
+
+def test_the_condition_is_the_picture_with_minus_one_in_the_hole() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    holes = torch.zeros(2, 4, 4, dtype=torch.bool)
+    holes[0, 1, 2] = True
+    told = controlnet.condition(images, holes)
+    assert (told[0, :, 1, 2] == -1).all()
+    kept = ~holes[:, None].expand_as(images)
+    assert torch.equal(told[kept], images[kept])
+
+
+def test_a_new_controlnet_fits_the_latents_and_says_nothing(size: World) -> None:
+    torch.manual_seed(0)
+    unet = models.unet(size, in_channels=4).eval()
+    widths = controlnet.WIDTHS[: len(size.vae_channels)]
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).eval()
+    x, t, context = torch.randn(1, 4, 16, 16), torch.tensor([300]), torch.randn(1, 8, 128)
+    told = torch.rand(1, 3, size.image_size, size.image_size)
+    with torch.no_grad():
+        down, mid = control(x, t, context, controlnet_cond=told, return_dict=False)
+    assert not mid.any()
+    assert not any(one.any() for one in down)
+
+
+def test_the_controlnet_s_stage_starts_at_the_unet_s_encoder_and_trains(
+    size: World, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(steps=2, batch=4, rate=1e-3, warmup=1)
+    monkeypatch.setattr(controlnet, "PLANS", {"cpu": plan})
+    monkeypatch.setattr(controlnet, "POOLS", {"cpu": PoolPlan(512, 1)})
+    figures = controlnet.run(size, CPU, work, 0, float("inf"))
+    assert (figures["steps"], figures["samples"]) == (2, 8)
+    trained = ControlNetModel.from_pretrained(work / "models" / "controlnet")
+    source = UNet2DConditionModel.from_pretrained(work / "models" / "t2i" / "unet")
+    assert trained.controlnet_mid_block.weight.abs().amax() > 0
+    mine, theirs = trained.conv_in.weight.float(), source.conv_in.weight.float()
+    assert 0 < (mine - theirs).abs().amax() < 0.1
+
+
+def test_smartbrush_s_stage_leaves_a_model_and_its_figures(
+    size: World, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = replace(smartbrush.MINI, steps=2, batch=4)
+    monkeypatch.setattr(smartbrush, "RECIPES", {"cpu": recipe})
+    monkeypatch.setattr(smartbrush, "POOLS", {"cpu": 8})
+    figures = smartbrush.run(size, CPU, work, 0, float("inf"))
+    assert (figures["steps"], figures["samples"]) == (2, 8)
+    folder = work / "models" / "smartbrush"
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    assert figures["parameters"] == unet.num_parameters()
+    assert unet.config.num_class_embeds == recipe.coarsest + 1
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "v_prediction"
