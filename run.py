@@ -132,10 +132,12 @@ def carry_out(composed: DictConfig) -> None:
     console = listen(config.logger.level)
     # torch, diffusers and transformers come in here.
     from profi.libraries import hush_libraries
+
+    # First: some of the advice is given while they are imported.
+    hush_libraries()
     from profi.runners.command import Command
     from profi.runners.experiment import run
 
-    hush_libraries()
     try:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())
         shown = run(command, console)

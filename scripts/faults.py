@@ -4,8 +4,8 @@
 
 Paints and scores 16 triplets of the embedded world undisturbed, then once for each fault, through
 `run.py` in processes of their own, and compares. Writes `faults.csv`, `kills.csv` and `faults.md`
-into DIR and ends with 1 if something came out other than it should. Takes ten minutes of a core
-(and, for the full disk, the right to mount one).
+into DIR and ends with 1 if something came out other than it should. Takes a quarter
+of an hour (and, for the full disk, the right to mount one).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import platform
 import re
 import resource
 import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ from reliability.commands import (
     EQUAL,
     PART,
     PICTURES,
-    REPOSITORY,
     SMALL,
     Outcome,
     Stored,
@@ -43,85 +41,21 @@ from reliability.commands import (
     stored,
 )
 from reliability.files import (
-    UNET,
     copied,
     cut_short,
     enlarge,
     flip,
     flip_value,
     small_disk,
-    trap,
-    wrong_shape,
 )
-from reliability.kills import Campaign, forked, warm_up
+from reliability.kills import Campaign, warm_up
+from reliability.lab import Lab, Row, redone
+from reliability.refusals import hub_is_down, wrong_weights
 
 from profi.data.manifest import read_manifest
 from profi.runners.provenance import environment
 from profi.stores.journal import read_lines
 from profi.stores.parts import part_facts, part_path
-
-#: A port of this machine that nobody listens on.
-NOWHERE = "http://127.0.0.1:9"
-TOTAL = 4 * PICTURES  # scores: four metrics
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table; `good` is whether it came out as it should."""
-
-    fault: str
-    how: str
-    exit: str
-    seen: str
-    lost: str
-    after: str
-    good: bool
-
-
-class Lab:
-    """A folder, and in it what an undisturbed run leaves."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.reference = folder / "reference"
-        for stage in ("generate", "score"):
-            done = command(f"stage={stage}", f"out={self.reference}", *SMALL)
-            if done.code:
-                raise SystemExit(f"the undisturbed run failed: {done.told}")
-        self.whole: Stored = stored(self.reference)
-
-    def new(self, name: str) -> Path:
-        """A path that is free."""
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)) / "out"
-
-    def copy(self, name: str) -> Path:
-        """What the undisturbed run left, once more."""
-        return Path(shutil.copytree(self.reference, self.new(name)))
-
-    def again(self, out: Path, *arguments: str) -> Outcome:
-        """Paint and score, as after a fault."""
-        return self.forked("stage=all", f"out={out}", *SMALL, *arguments)
-
-    def forked(self, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
-        """A command in a process that is forked from this one."""
-        return forked(self.folder / "told", *arguments, change=change)
-
-    def row(
-        self, fault: str, how: str, shown: Outcome, lost: str, after: str = "", good: bool = True
-    ) -> Row:
-        """A line; no fault may show a traceback."""
-        seen = "\n".join(shown.unusual).replace(f"{self.folder}/", "")
-        seen = seen.replace(f"{REPOSITORY}/", "")
-        good = good and shown.clean and (not after or after.startswith(EQUAL))
-        return Row(fault, how, str(shown.code), seen, lost, after, good)
-
-
-def redone(outcome: Outcome) -> str:
-    """What a second start had to do."""
-    return (
-        f"{outcome.count('painted')} of {PICTURES} pictures and "
-        f"{outcome.count('scores computed')} of {TOTAL} scores made again"
-    )
 
 
 def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:
@@ -255,7 +189,7 @@ def out_of_memory(lab: Lab) -> Iterator[Row]:
         )
         time.sleep(0.02)
     finished(process, 0)
-    limit = peak * 1024 - (200 << 20)
+    limit = peak * 1024 - (100 << 20)
     shown = command(
         *settings,
         f"out={outs[1]}",
@@ -275,7 +209,7 @@ def out_of_memory(lab: Lab) -> Iterator[Row]:
         f"{missing} of 32 pictures; the largest difference to the undisturbed run is "
         f"{there.grey_levels(whole)} of 255 grey levels; the part notes {noted}"
     )
-    how = f"a batch of 32; address space (RLIMIT_AS) 200 MB below the {peak >> 10} MB that it takes"
+    how = f"a batch of 32; address space (RLIMIT_AS) 100 MB below the {peak >> 10} MB that it takes"
     good = shown.code == 0 and not missing and "going on with" in shown.told and bool(noted)
     yield lab.row("out of memory", how, shown, lost, "", good)
 
@@ -307,57 +241,6 @@ def metric_raises(lab: Lab) -> Iterator[Row]:
     lost = f"{shown.count('NaN')} scores (NaN, shown and counted); {redone(done)}"
     good = shown.code == 0 and shown.count("NaN") == n_bad <= done.count("scores computed")
     yield lab.row("a metric raises", how, shown, lost, stored(out).against(lab.whole), good)
-
-
-def refused(lab: Lab, fault: str, how: str, shown: Outcome, good: bool = True) -> Row:
-    """A line of a command that must end with one line before anything is made."""
-    errors = [line for line in shown.unusual if "trying again" not in line]
-    good = good and shown.code == 2 and len(errors) == 1
-    return lab.row(fault, how, shown, f"nothing; told after {shown.seconds:.0f} s", "", good)
-
-
-def hub_is_down(lab: Lab) -> Iterator[Row]:
-    """Hosts that refuse, and one that accepts and never answers."""
-    home = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(lab.new("hub"))}
-    down = {**home, "HF_ENDPOINT": NOWHERE}
-    out = lab.new("hub")
-    model = ("stage=generate", "model=dreamshaper8", "model.device=cpu", f"out={out}")
-    yield refused(lab, "the hub is down: model", "connection refused",
-                  command(*model, environment=down))  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        hung = {**home, "HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        yield refused(lab, "the hub hangs: model", "the connection is taken, nothing is sent",
-                      command(*model, environment=hung))  # fmt: skip
-    clip = "metric.clip.path=openai/clip-vit-base-patch16"
-    shown = command("stage=score", clip, f"out={lab.reference}", *SMALL, environment=down)
-    yield refused(lab, "the hub is down: metric", "connection refused", shown)
-    proxies = {"http_proxy": NOWHERE, "https_proxy": NOWHERE}
-    cache = f"data.cache={lab.new('cache')}"
-    shown = command("stage=generate", "data=coco2017", cache, f"out={out}", environment=proxies)
-    yield refused(lab, "the data's host is down", "connection refused, tried three times", shown)
-
-
-def wrong_weights(lab: Lab) -> Iterator[Row]:
-    """Weights that do not fit their model, and pickles under the name of weights."""
-    out, how = lab.new("weights"), "one tensor of a copy has another shape"
-    model = copied("inpaint", lab.new("model").parent / "model")
-    wrong_shape(model / UNET)
-    shown = command("stage=generate", f"model.path={model}", f"out={out}", *SMALL)
-    yield refused(lab, "wrong shapes in the UNet", how, shown)
-    clip = copied("clip", lab.new("clip").parent / "clip")
-    wrong_shape(clip / "model.safetensors")
-    shown = command("stage=score", f"metric.clip.path={clip}", f"out={lab.reference}", *SMALL)
-    yield refused(lab, "wrong shapes in a metric's model", how, shown)
-
-    how, sprung = "a pickle that would make a file when it is loaded", lab.folder / "sprung"
-    (model / UNET).unlink()
-    trap((model / UNET).with_suffix(".bin"), sprung)
-    shown = command("stage=generate", f"model.path={model}", f"out={out}", *SMALL)
-    yield refused(lab, "a pickle as the UNet", how, shown, not sprung.exists())
-    path = model / "head.pth"
-    trap(path, sprung)
-    shown = command("stage=score", f"metric.aesthetic.path={path}", f"out={lab.reference}", *SMALL)
-    yield refused(lab, "a pickle as a metric's head", how, shown, not sprung.exists())
 
 
 FAULTS: dict[str, Callable[[Lab], Iterator[Row]]] = {

@@ -124,7 +124,8 @@ class Stored:
         """The largest difference between the pictures of both, of 255."""
         both = self.pictures.keys() & reference.pictures.keys()
         pairs = ((decode(self.pictures[k]), decode(reference.pictures[k])) for k in both)
-        return max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs)
+        levels = (int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs)
+        return max(levels, default=0)
 
 
 EQUAL = "bit-equal"

@@ -113,10 +113,9 @@ class Child:
 
 def warm_up() -> None:
     """Import what the children need; nothing is computed, so that there is one thread to fork."""
-    import profi.libraries
-    import profi.runners.experiment
+    from profi.libraries import hush_libraries
 
-    profi.libraries.hush_libraries()
+    hush_libraries()
 
 
 def forked(told: Path, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
