@@ -134,7 +134,7 @@ def _run_model(
         )
         if folder is None:
             items.append(Absent(key, seed))
-            log.warning("%s seed %d: nothing painted, left out", ablation, seed)
+            log.warning("%s %s seed %d: nothing painted, left out", key.model, ablation, seed)
             continue
         entry = Entry(folder, *key, seed)
         items.append(entry)
@@ -186,7 +186,7 @@ def _paint(
     plan = Plan.of(command.config, entry.seed, command.shard)
     device = inpainter.device
     facts = part_facts_of(environment(device), command.config.model.batch_size)
-    label = f"paint {entry.ablation} seed {entry.seed}"
+    label = f"paint {entry.model} {entry.ablation} seed {entry.seed}"
     listener = partial(told.progress, "paint")
     with (
         logged_to(entry.run.log),
@@ -214,7 +214,7 @@ def _score(
 ) -> None:
     config, folder = command.config, entry.run
     triplets = read_manifest(folder.manifest)
-    label = f"score {entry.ablation} seed {entry.seed}"
+    label = f"score {entry.model} {entry.ablation} seed {entry.seed}"
     originals = originals_of(Plan.of(config, entry.seed, command.shard))
     listener = partial(told.progress, "score")
     with (
