@@ -21,9 +21,9 @@ from profi.attention.control import AttentionCall, Branch, UNetPass, attend, con
 from profi.attention.sites import Site, attention_sites
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone, load_backbone
+from profi.inpainters.identity import backbone_identity
 from profi.inpainters.readings import PAPER, RELEASED
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting, start_noise
-from profi.runners.spec import backbone_identity
 from profi.types import UserError
 
 HEIGHT, WIDTH = 32, 64
