@@ -71,14 +71,10 @@ def generate(
     limits: Limits = defaultdict(lambda: BatchLimit(plan.batch_size))
 
     def batches() -> Iterator[tuple[PartWork, list[Triplet], bool]]:
-        nonlocal kept
         for index, part in plan.share(triplets):
             work = PartWork.of(run, index, part)
-            if work.is_complete:
-                kept += len(part)
-                meter.skip(len(part))
-                continue
-            todo = [batch for batch in plan.batches(part) if not work.has(batch)]
+            # A complete part has an empty batch, so that it is told in its turn.
+            todo = [batch for batch in plan.batches(part) if not work.has(batch)] or [[]]
             for batch in todo:
                 yield work, batch, batch is todo[-1]
 
@@ -87,6 +83,10 @@ def generate(
 
     with in_background() as written:
         for (work, batch, is_last), loaded in read_ahead(batches(), read):
+            if not batch:
+                kept += len(work.part)
+                meter.skip(len(work.part))
+                continue
             work.take(batch, *_paint(run, inpainter, loaded, plan, limits, device, meter))
             if is_last:
                 meter.skip(len(work.kept))

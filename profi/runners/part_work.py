@@ -62,11 +62,6 @@ class PartWork:
         return cls(run, index, part, kept, noted, apart, sizes)
 
     @property
-    def is_complete(self) -> bool:
-        """Nothing was missing."""
-        return len(self.kept) == len(self.part)
-
-    @property
     def n_missing(self) -> int:
         """How many triplets have no picture."""
         return len(self.part) - len(self.kept) - len(self.fresh)
