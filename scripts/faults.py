@@ -73,9 +73,9 @@ def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:
         f"{count} kills in {campaign.rounds} runs: {told}",
         "-9",
         "",
-        f"{campaign.lost_parts} whole parts; {campaign.broken} torn ones were found. The part in "
-        f"work is painted again (at most {PART} pictures). {campaign.unfinished} kills left a file "
-        "that nobody reads",
+        f"{campaign.lost_parts} whole parts; {campaign.broken} torn ones were found. What was "
+        f"painted and not yet written, at most two parts ({2 * PART} pictures), is painted again. "
+        f"{campaign.unfinished} kills left a file that nobody reads",
         f"{EQUAL} in {fine} of {campaign.rounds} runs",
         not (campaign.lost_parts or campaign.broken or campaign.different),
     )

@@ -38,7 +38,7 @@ SMALL = (
     f"sampling.num_inference_steps={STEPS}",
 )
 # What an undisturbed run tells.
-_USUAL = re.compile(r"\d+ triplets of |(paint|score) \S+ seed \d+: |report: |fetching |$")
+_USUAL = re.compile(r"\d+ triplets of |(paint|score) .+ seed \d+: |report: |fetching |$")
 
 
 @dataclass(frozen=True)
