@@ -105,17 +105,17 @@ def work_through(
             continue
         if not batch:
             continue
-        failed = True
+        too_large = False
         try:
             results += work(batch)
             sizes.add(len(batch))
-            failed = False
         except MachineError:
             raise
         except FAILURES as error:
+            too_large = is_out_of_memory(error)
             if len(batch) == 1:
                 give_up(batch[0], error)
-            elif is_out_of_memory(error):
+            elif too_large:
                 limit.size = len(batch) // 2
                 waiting.append(batch)
                 told = "%s: %d at once do not fit into the memory, going on with %d"
@@ -124,7 +124,7 @@ def work_through(
                 waiting += [[item] for item in reversed(batch)]
                 log.warning("%s: a batch of %d failed (%s): one by one", what, len(batch), error)
         # Only now: inside the handler the error's frames hold what the batch had filled.
-        if failed:
+        if too_large:
             _free_memory()
     return results, sizes
 

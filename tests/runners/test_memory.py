@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +13,14 @@ from profi.runners.memory import BatchLimit, explained, is_out_of_memory, work_t
 from profi.types import MachineError, UserError
 
 FAR_TOO_MUCH = 1 << 50  # bytes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_garbage_of_others() -> Iterator[None]:
+    """Collecting garbage, as every lack of memory does, is quick without all imported objects."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def error_of(action: Callable[[], object]) -> Exception:
