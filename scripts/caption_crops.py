@@ -1,10 +1,11 @@
 """Caption the crops of MSCOCO's instances with BLIP, for scripts/train_smartbrush.py.
 
-    python scripts/caption_crops.py root=train2017 annotations=instances_train2017.json
-        image_captions=captions_train2017.json out=crops.jsonl
+    python scripts/caption_crops.py out=crops.jsonl [cache=...] [root=train2017]
+        [annotations=instances_train2017.json] [image_captions=captions_train2017.json]
         [blip=Salesforce/blip-image-captioning-base] [device=cuda] [batch=64] [min_share=0.02]
 
-What was stopped goes on where it was; give `min_share` as in the training.
+Of train2017 what is not given is fetched into `cache` (the user's cache folder). What was stopped
+goes on where it was; give `min_share` as in the training.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from rich.console import Console
 
 from profi.config import shipped_path
+from profi.runners.progress import byte_meter
 from profi.training.captions import Blip, caption_instances
+from profi.training.coco_files import coco_files
 from profi.training.instances import read_instances
 from profi.types import UserError
 
 OPTIONS = {
+    "cache": "",
     "root": "",
     "annotations": "",
     "image_captions": "",
@@ -39,22 +43,17 @@ def main(arguments: list[str]) -> None:
         if name not in OPTIONS:
             raise UserError(f"{argument}: options are {' '.join(f'{k}=...' for k in OPTIONS)}")
         chosen[name] = value
-    for name in ("root", "annotations", "image_captions", "out"):
-        if not chosen[name]:
-            raise UserError(f"{name}=... is missing")
+    if not chosen["out"]:
+        raise UserError("out=... is missing: name the file of captions")
     try:
         batch, min_share = int(chosen["batch"]), float(chosen["min_share"])
     except ValueError as error:
         raise UserError("batch and min_share must be numbers") from error
     if batch < 1:
         raise UserError(f"batch={batch}: at least 1")
-    instances = read_instances(
-        shipped_path(chosen["root"]),
-        shipped_path(chosen["annotations"]),
-        shipped_path(chosen["image_captions"]),
-        min_share,
-    )
     console = Console(soft_wrap=True)
+    files = coco_files(chosen, lambda name: byte_meter(name, console))
+    instances = read_instances(*files, min_share)
     blip = Blip.load(chosen["blip"], chosen["device"])
     caption_instances(
         instances,

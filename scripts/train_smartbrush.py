@@ -1,8 +1,7 @@
 """Train SmartBrush (a row of Table 1) from a text-to-image model: docs/smartbrush.md.
 
-    accelerate launch scripts/train_smartbrush.py data=coco root=train2017
-        annotations=instances_train2017.json image_captions=captions_train2017.json
-        crop_captions=crops.jsonl [model=Lykon/dreamshaper-8] [OPTION=VALUE ...] [SETTING=VALUE ...]
+    accelerate launch scripts/train_smartbrush.py data=coco crop_captions=crops.jsonl
+        [model=Lykon/dreamshaper-8] [OPTION=VALUE ...] [SETTING=VALUE ...]
     python scripts/train_smartbrush.py data=scenes                  # the embedded world, on a CPU
 
 Options and their defaults are OPTIONS below, settings those of `profi.training.recipe.Recipe`.
@@ -29,7 +28,9 @@ from profi.data.sample import sample_triplets
 from profi.inpainters.model_folder import from_hub
 from profi.mini.world import world
 from profi.presets import hub_id
+from profi.runners.progress import byte_meter
 from profi.training import loop
+from profi.training.coco_files import coco_files
 from profi.training.examples import Source, TextToImage
 from profi.training.instances import CocoSource, Instances, read_captions, read_instances
 from profi.training.pictures import Pictures
@@ -51,7 +52,8 @@ OPTIONS = {
     "val_root": "",
     "val_annotations": "",
     "wandb": "",  # a W&B project
-    # Of data=coco:
+    # Of data=coco; train2017 is fetched into `cache` where these are empty:
+    "cache": "",
     "root": "",
     "annotations": "",
     "image_captions": "",
@@ -100,19 +102,14 @@ def folder_of(text: str) -> Path:
     return from_hub(text) if hub_id(text) else shipped_path(text)
 
 
-def source_of(chosen: dict[str, str], model: TextToImage, recipe: Recipe) -> Source:
+def source_of(
+    chosen: dict[str, str], model: TextToImage, recipe: Recipe, console: Console
+) -> Source:
     """The samples."""
     if chosen["data"] == "scenes":
         return Scenes(world("cpu"), model, recipe)
-    for name in ("root", "annotations", "image_captions"):
-        if not chosen[name]:
-            raise UserError(f"data=coco needs {name}=...: MSCOCO's train2017, fetched by you")
-    instances = read_instances(
-        shipped_path(chosen["root"]),
-        shipped_path(chosen["annotations"]),
-        shipped_path(chosen["image_captions"]),
-        float(chosen["min_share"]),
-    )
+    files = coco_files(chosen, lambda name: byte_meter(name, console))
+    instances = read_instances(*files, float(chosen["min_share"]))
     crops = chosen["crop_captions"]
     captions = read_captions(shipped_path(crops)) if crops else {}
     return CocoSource(
@@ -161,7 +158,7 @@ def main(arguments: list[str]) -> None:
     model_folder = folder_of(chosen["model"])
     parts = folder_of(chosen["parts"]) if chosen["parts"] else model_folder
     model = TextToImage.load(model_folder, parts).to(accelerator.device)
-    source, pictures = source_of(chosen, model, recipe), pictures_of(chosen, model, recipe)
+    source, pictures = source_of(chosen, model, recipe, console), pictures_of(chosen, model, recipe)
     if chosen["wandb"]:
         accelerator.init_trackers(chosen["wandb"], config={**chosen, **asdict(recipe)})
 

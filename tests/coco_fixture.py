@@ -55,21 +55,24 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def publish(server: FileServer) -> Source:
-    """Put the three files on a server, as MSCOCO has them."""
+    """Put the files on a server, as MSCOCO has them."""
     images = {"val2017/": b""} | {f"val2017/{name}": data for name, data in jpegs().items()}
     others = {
         f"annotations/{name}_val2017.json": b"{}" for name in ("captions", "person_keypoints")
     }
-    annotations = {"annotations/instances_train2017.json": b"{}", **others}
-    annotations["annotations/instances_val2017.json"] = INSTANCES.read_bytes()
+    annotations = {"annotations/captions_train2017.json": b'{"annotations": []}', **others}
+    for split in ("train2017", "val2017"):
+        annotations[f"annotations/instances_{split}.json"] = INSTANCES.read_bytes()
+    train = {f"train2017/{name}": data for name, data in jpegs().items()}
     server.files = {
         "/zips/val2017.zip": zipped(images),
         "/annotations/annotations_trainval2017.zip": zipped(annotations),
         "/mscoco_testset_10000.csv": SAMPLE.encode(),
+        "/zips/train2017.zip": zipped({"train2017/": b"", **train}),
     }
-    md5, sha256 = "md5", "sha256"
+    algorithms = ("md5", "md5", "sha256", "md5")
     remotes = [
         Remote(server.url + path, algorithm, hashlib.new(algorithm, data).hexdigest(), len(data))
-        for (path, data), algorithm in zip(server.files.items(), (md5, md5, sha256), strict=True)
+        for (path, data), algorithm in zip(server.files.items(), algorithms, strict=True)
     ]
     return Source(*remotes, n_images=4)

@@ -1,8 +1,10 @@
-"""MSCOCO val2017 and the published sample of it: where they lie, fetched when they are not there.
+"""MSCOCO 2017 and the published sample of val2017: fetched when they are not there.
 
 <cache>/coco2017/val2017/                      the images
 <cache>/coco2017/instances_val2017.json        the annotations
 <cache>/coco2017/mscoco_testset_10000.csv      the published sample
+<cache>/coco2017/train2017/, instances_train2017.json, captions_train2017.json
+                                               for training SmartBrush alone
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from profi.data.archives import unpack_file, unpack_folder
 from profi.download import Progress, Remote, download, only_one
@@ -23,15 +26,23 @@ log = logging.getLogger(__name__)
 
 #: The progress of a file, by its name, for as long as it is fetched.
 Meter = Callable[[str], AbstractContextManager[Progress]]
+Split = Literal["val2017", "train2017"]
+Kind = Literal["instances", "captions"]
+#: The annotations that are used of each.
+KINDS: dict[Split, tuple[Kind, ...]] = {
+    "val2017": ("instances",),
+    "train2017": ("instances", "captions"),
+}
 
 
 @dataclass(frozen=True)
 class Source:
-    """The three files on the network, and how many images the sample's indices count."""
+    """The files on the network, and how many images the sample's indices count."""
 
     images: Remote
     annotations: Remote
     sample: Remote
+    train_images: Remote
     n_images: int
 
 
@@ -53,6 +64,12 @@ SOURCE = Source(
         "sha256",
         "4f677e08932fc34755c590897bce939634ad5f769e9fda6bd93295c951f5fa31",
     ),
+    # 19.3 GB. MSCOCO publishes no hash; data sets built on it do, all this one.
+    Remote(
+        "http://images.cocodataset.org/zips/train2017.zip",
+        "md5",
+        "cced6f7f71b7629ddf16f17bbcfab6b2",
+    ),
     n_images=5_000,
 )
 
@@ -70,7 +87,7 @@ def silent(_name: str) -> AbstractContextManager[Progress]:
 
 @dataclass(frozen=True)
 class Coco2017:
-    """The data set in a cache folder; each of the three is fetched when it is first asked for.
+    """One split of it in a cache folder; each file is fetched when it is first asked for.
 
     Several processes, on several machines that share the folder, may ask at the same moment: one
     fetches, the others wait.
@@ -78,6 +95,7 @@ class Coco2017:
 
     cache: Path
     source: Source
+    split: Split = "val2017"
 
     @property
     def folder(self) -> Path:
@@ -87,7 +105,7 @@ class Coco2017:
     @property
     def images(self) -> Path:
         """The images' folder, whether it is there or not."""
-        return self.folder / "val2017"
+        return self.folder / self.split
 
     def fetched_images(self, meter: Meter = silent) -> Path:
         """The images' folder.
@@ -95,22 +113,33 @@ class Coco2017:
         Raises:
             UserError: they are not there and cannot be had, or the cache cannot be written.
         """
-        remedy = "unpack a copy of it elsewhere and set data.root to its folder val2017"
+        remedy = f"unpack a copy of it elsewhere and set {self._key}root to its folder {self.split}"
+        remote = self.source.images if self.split == "val2017" else self.source.train_images
 
         def unpack(archive: Path) -> None:
-            unpack_folder(archive, "val2017", self.images)
+            unpack_folder(archive, self.split, self.images)
 
-        return self._fetched(self.images, self.source.images, remedy, meter, unpack)
+        return self._fetched(self.images, remote, remedy, meter, unpack)
 
-    def fetched_annotations(self, meter: Meter = silent) -> Path:
-        """`instances_val2017.json`; raises as `fetched_images`."""
-        path = self.folder / "instances_val2017.json"
-        remedy = f"unpack a copy of it elsewhere and set data.annotations to its {path.name}"
+    def fetched_annotations(self, meter: Meter = silent, kind: Kind = "instances") -> Path:
+        """`instances_val2017.json` and its like; raises as `fetched_images`."""
+        names = [f"{one}_{self.split}.json" for one in KINDS[self.split]]
+        path = self.folder / f"{kind}_{self.split}.json"
+        key = f"{self._key}annotations" if kind == "instances" else "image_captions"
+        remedy = f"unpack a copy of it elsewhere and set {key} to its {path.name}"
 
         def unpack(archive: Path) -> None:
-            unpack_file(archive, f"annotations/{path.name}", path)
+            # All at once: the archive does not stay.
+            for name in names:
+                if not (self.folder / name).exists():
+                    unpack_file(archive, f"annotations/{name}", self.folder / name)
 
         return self._fetched(path, self.source.annotations, remedy, meter, unpack)
+
+    @property
+    def _key(self) -> str:
+        """What stands before the names of a user's own copies: settings, or a script's options."""
+        return "data." if self.split == "val2017" else ""
 
     def fetched_sample(self, meter: Meter = silent) -> Path:
         """The published sample's CSV file; raises as `fetched_images`."""

@@ -34,6 +34,28 @@ def test_everything_is_fetched_once_and_nothing_else_stays(
     assert len(server.requests) == 3
 
 
+def test_train2017_comes_with_both_its_annotations_from_one_archive(
+    server: FileServer, tmp_path: Path
+) -> None:
+    data = Coco2017(tmp_path, publish(server), "train2017")
+    assert data.fetched_annotations().read_bytes() == INSTANCES.read_bytes()
+    assert data.fetched_annotations(kind="captions").name == "captions_train2017.json"
+    assert len(server.requests) == 1
+    assert data.fetched_images() == tmp_path / "coco2017" / "train2017"
+    assert {path.name: path.read_bytes() for path in data.images.iterdir()} == jpegs()
+    assert names(data.folder) == [
+        "captions_train2017.json",
+        "instances_train2017.json",
+        "train2017",
+    ]
+    server.files.clear()
+    gone = Coco2017(tmp_path / "other", data.source, "train2017")
+    with pytest.raises(UserError, match=r"404.*set image_captions to its captions_train2017\.json"):
+        gone.fetched_annotations(kind="captions")
+    with pytest.raises(UserError, match=r"404.*set root to its folder train2017"):
+        gone.fetched_images()
+
+
 def test_an_archive_that_somebody_put_there_will_do_if_it_is_the_right_one(
     server: FileServer, tmp_path: Path
 ) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
+from coco_fixture import publish
+from file_server import FileServer
 from PIL import Image
 
 from profi.inpainters.backbone import load_backbone
 from profi.inpainters.base import Sampling
 from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
+from profi.training.coco_files import coco_files
 from profi.types import UserError
 
 
@@ -55,7 +58,19 @@ def test_a_bad_option_is_refused_by_its_name(script, argument: str, message: str
         script.main(["cpu=yes", argument])
 
 
-def test_coco_needs_its_files(script, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    shipped = ["model=shipped:cpu/t2i", "parts=shipped:cpu/inpaint"]
-    with pytest.raises(UserError, match="data=coco needs root"):
-        script.main(["data=coco", "cpu=yes", *shipped])
+def test_coco_is_fetched_where_no_files_are_given(server: FileServer, tmp_path: Path) -> None:
+    source = publish(server)
+    chosen = {"cache": str(tmp_path), "root": "", "annotations": "", "image_captions": ""}
+    files = coco_files(chosen, source=source)
+    folder = tmp_path / "coco2017"
+    assert files == (
+        folder / "train2017",
+        folder / "instances_train2017.json",
+        folder / "captions_train2017.json",
+    )
+    assert all(path.exists() for path in files)
+    own = {name: str(path) for name, path in files._asdict().items()}
+    server.requests.clear()
+    assert coco_files({**own, "cache": str(tmp_path / "other")}, source=source) == files
+    assert server.requests == []
+    assert not (tmp_path / "other").exists()
