@@ -14,12 +14,12 @@ from profi.attention.tokens import with_suffix
 from profi.diffusion.ddim import noised
 from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import CLEAN, Schedule, trailing_timesteps
-from profi.inpainters.backbone import Backbone
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
 from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import mask_pyramid
+from profi.inpainters.on_backbone import OnBackbone
 from profi.types import UserError
 
 
@@ -66,7 +66,7 @@ Start = Literal["known", "noise"]
 
 
 @dataclass(frozen=True)
-class BlendedLatentDiffusion:
+class BlendedLatentDiffusion(OnBackbone):
     """A `Row`: a latent text-to-image model that paints by blending.
 
     `skip` is the share of the first steps that are left out: of 50 steps and 0.25, 38 are done.
@@ -76,7 +76,6 @@ class BlendedLatentDiffusion:
     part (see there).
     """
 
-    backbone: Backbone
     sampling: Sampling = field(default_factory=Sampling)
     skip: float = 0.25
     start: Start = "known"
@@ -88,16 +87,6 @@ class BlendedLatentDiffusion:
         if self.start not in get_args(Start):
             raise UserError(f"start={self.start}: choose {' or '.join(get_args(Start))}")
         self._timesteps()
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.backbone.device
-
-    @property
-    def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this."""
-        return self.backbone.pixel_multiple
 
     @property
     def identity(self) -> dict[str, Any]:

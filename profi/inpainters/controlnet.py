@@ -21,6 +21,7 @@ from profi.inpainters.base import Progress, Sampling, check_inputs
 from profi.inpainters.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainters.identity import backbone_identity, config_values
 from profi.inpainters.model_folder import file_hashes, hub_snapshot, load_weights, loading
+from profi.inpainters.on_backbone import OnBackbone
 from profi.types import UserError, digest
 
 #: What the condition holds in the hole.
@@ -59,14 +60,13 @@ def known_part(images: Tensor, masks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ControlNetInpainting:
+class ControlNetInpainting(OnBackbone):
     """A `Row`: a text-to-image model with a ControlNet for inpainting.
 
     `scale` multiplies what the ControlNet adds to the UNet. Raises UserError for a ControlNet that
     is not the UNet's.
     """
 
-    backbone: Backbone
     controlnet: LoadedControlNet
     sampling: Sampling = field(default_factory=Sampling)
     scale: float = 1.0
@@ -89,16 +89,6 @@ class ControlNetInpainting:
         )
         pipeline.set_progress_bar_config(disable=True)
         object.__setattr__(self, "_pipeline", pipeline)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.backbone.device
-
-    @property
-    def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this."""
-        return self.backbone.pixel_multiple
 
     @property
     def identity(self) -> dict[str, Any]:

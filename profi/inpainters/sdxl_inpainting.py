@@ -11,19 +11,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionXLInpaintPipeline
 from torch import Tensor
 
-from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, Sampling, check_inputs
 from profi.inpainters.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainters.identity import backbone_identity
+from profi.inpainters.on_backbone import OnBackbone
 from profi.types import UserError
 
 
 @dataclass(frozen=True)
-class SDXLInpainting:
+class SDXLInpainting(OnBackbone):
     """A `Row`: an SDXL inpainting model.
 
     `strength` s in (0, 1]: the last int(s n) of n steps are done, from the image noised to the
@@ -31,7 +30,6 @@ class SDXLInpainting:
     model with one text encoder, or where no step is left.
     """
 
-    backbone: Backbone
     sampling: Sampling = field(default_factory=Sampling)
     strength: float = 0.9999
     _pipeline: StableDiffusionXLInpaintPipeline = field(init=False, repr=False, compare=False)
@@ -59,16 +57,6 @@ class SDXLInpainting:
         )
         pipeline.set_progress_bar_config(disable=True)
         object.__setattr__(self, "_pipeline", pipeline)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.backbone.device
-
-    @property
-    def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this."""
-        return self.backbone.pixel_multiple
 
     @property
     def identity(self) -> dict[str, Any]:

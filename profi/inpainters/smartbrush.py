@@ -22,6 +22,7 @@ from profi.diffusion.schedule import trailing_timesteps
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, Sampling, blended, check_inputs, start_noise
 from profi.inpainters.identity import backbone_identity
+from profi.inpainters.on_backbone import OnBackbone
 from profi.inpainters.text import Conditioning
 from profi.inpainters.unet_role import UNetRole
 from profi.types import UserError
@@ -92,7 +93,7 @@ class SmartBrushDenoiser:
 
 
 @dataclass(frozen=True)
-class SmartBrush:
+class SmartBrush(OnBackbone):
     """A `Row`: SmartBrush with a mask precision for all masks and a composition.
 
     `level` is what the masks are said to be, from 0 (the object's outline) to S (its box).
@@ -102,7 +103,6 @@ class SmartBrush:
     still hold the masked object that is its answer, so there it must be the given mask.
     """
 
-    backbone: Backbone
     sampling: Sampling = field(default_factory=Sampling)
     level: int = 2
     composition: Composition = "given_mask"
@@ -120,16 +120,6 @@ class SmartBrush:
                 f"{coarsest} (box)"
             )
         self._timesteps()
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.backbone.device
-
-    @property
-    def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this."""
-        return self.backbone.pixel_multiple
 
     @property
     def identity(self) -> dict[str, Any]:

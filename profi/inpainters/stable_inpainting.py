@@ -21,22 +21,21 @@ from profi.guidance.attention_objective import AttentionClue, AttentionObjective
 from profi.guidance.rasg import RASG
 from profi.guidance.vanilla import VanillaGuidance
 from profi.inpainters.ablations import Method
-from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, Sampling, blended, check_inputs, start_noise
 from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import MaskPyramid, mask_pyramid
+from profi.inpainters.on_backbone import OnBackbone
 
 
 @dataclass(frozen=True)
-class StableInpainting:
+class StableInpainting(OnBackbone):
     """An `Inpainter`: a latent inpainting model, a method and how to sample.
 
     Nothing of a call stays behind: the UNet is as it was, and two inpainters, even on one UNet,
     do not see each other (though not in two threads at once).
     """
 
-    backbone: Backbone
     method: Method
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -48,16 +47,6 @@ class StableInpainting:
             sites_at(sites, "self", factor)
         if self.method.objective is not None:
             sites_at(sites, "cross", self.method.objective.down_factor)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.backbone.device
-
-    @property
-    def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this."""
-        return self.backbone.pixel_multiple
 
     @property
     def identity(self) -> dict[str, Any]:
