@@ -18,7 +18,7 @@ import os
 import statistics
 from pathlib import Path
 
-from benchmarks import sd15
+from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import ROWS, Size, Step
 from benchmarks.timing import header, parser, timed, told
 from profi.inpainters.backbone import DTYPES
@@ -34,7 +34,7 @@ def main() -> None:
     options.add_argument("--rows", nargs="+", choices=ROWS, default=["base", "profi"])
     options.add_argument("--contiguous", action="store_true", help="not channels_last")
     args = options.parse_args()
-    backbone = sd15.backbone(args.device, DTYPES[args.dtype], not args.contiguous)
+    backbone = make_backbone(SD15, args.device, DTYPES[args.dtype], not args.contiguous)
     device = backbone.device
     blocks = CompiledBlocks(backbone.unet)
     cache = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))

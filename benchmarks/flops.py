@@ -15,14 +15,14 @@ import argparse
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import sd15
+from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, SHARE, Size, Step
 from profi.inpainters.readings import READINGS, Reading
 
 
 def step_flops(row: str, reading: Reading, size: Size) -> int:
     """FLOPs of one early step, with PAIntA active."""
-    backbone = sd15.backbone("meta", torch.float32, channels_last=False)
+    backbone = make_backbone(SD15, "meta", torch.float32, channels_last=False)
     step = Step(row, reading, backbone, size)
     counter = FlopCounterMode(display=False)
     with counter:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import sd15
+from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, Size, Step
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import DTYPES
@@ -29,23 +30,31 @@ from profi.inpainters.readings import READINGS, Reading
 
 
 class LiveBytes(TorchDispatchMode):
-    """The bytes of all tensors made while it is active that are still alive, and their peak."""
+    """The bytes of all storages made while it is active that are still alive, and their peak.
+
+    What was there before, weights and the views of them, is not among them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._alive: set[int] = set()
+        self._from_before: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for storage in _storages((args, kwargs)):
+            key = storage._cdata
+            if key not in self._alive and key not in self._from_before:
+                self._from_before.add(key)
+                weakref.finalize(storage, self._from_before.discard, key)
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._watch(leaf.untyped_storage())
+        for storage in _storages(result):
+            self._watch(storage)
         return result
 
     def _watch(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._alive:
+        if key in self._alive or key in self._from_before:
             return
         self._alive.add(key)
         self.now += size
@@ -55,6 +64,12 @@ class LiveBytes(TorchDispatchMode):
     def _gone(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self.now -= size
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf.untyped_storage()
 
 
 class RealSchedule(Schedule):
@@ -68,13 +83,14 @@ class RealSchedule(Schedule):
 
 def step_bytes(row: str, reading: Reading, size: Size, dtype: torch.dtype) -> tuple[int, int]:
     """(peak of what a step allocates, weights) in bytes."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        backbone = sd15.backbone("cpu", dtype, channels_last=False)
-    backbone = replace(backbone, schedule=RealSchedule.from_config(sd15.SCHEDULER))
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        backbone = make_backbone(SD15, "cpu", dtype, channels_last=False)
+    backbone = replace(backbone, schedule=RealSchedule.from_config(SCHEDULER))
     weights = sum(p.nbytes for p in backbone.unet.parameters())
     step = Step(row, reading, backbone, size)
     live = LiveBytes()
-    with FakeTensorMode(allow_non_fake_inputs=True), live:
+    with fake, live:
         step()
     return live.peak, weights
 

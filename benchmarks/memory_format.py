@@ -13,7 +13,7 @@ import statistics
 
 import torch
 
-from benchmarks import sd15
+from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import Size, Step
 from benchmarks.timing import header, parser, timed, told
 from profi.inpainters.backbone import DTYPES
@@ -25,7 +25,7 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 def main() -> None:
     """Measure and print."""
     args = parser(__doc__).parse_args()
-    backbone = sd15.backbone(args.device, DTYPES[args.dtype], channels_last=False)
+    backbone = make_backbone(SD15, args.device, DTYPES[args.dtype], channels_last=False)
     size = Size(args.size, args.batch)
     step = Step("base", RELEASED, backbone, size)
     latents = torch.zeros(args.batch, 4, size.side, size.side, device=backbone.device)

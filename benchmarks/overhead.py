@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import sd15
+from benchmarks.architectures import SD15, make_backbone
 from benchmarks.timing import header, parser, told
 from profi.config import DataConfig, shipped_path
 from profi.data.manifest import write_manifest
@@ -119,7 +119,7 @@ def main() -> None:
     args = options.parse_args()
     dtype = DTYPES[args.dtype]
     if args.model is None:
-        backbone = sd15.backbone(args.device, dtype)
+        backbone = make_backbone(SD15, args.device, dtype)
     else:
         folder = shipped_path(args.model)
         backbone = load_backbone(folder, torch.device(args.device), args.dtype)

@@ -21,7 +21,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from torch import Tensor
 
-from benchmarks import sd15
+from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
 from benchmarks.timing import header, parser, timed, told
@@ -58,7 +58,7 @@ def peer(backbone: Backbone, inputs: Inputs, steps: int) -> Callable[[], object]
         text_encoder=tower.encoder,
         tokenizer=tower.tokenizer,
         unet=backbone.unet,
-        scheduler=DDIMScheduler.from_config(sd15.SCHEDULER),
+        scheduler=DDIMScheduler.from_config(SCHEDULER),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -115,7 +115,7 @@ def main() -> None:
     options.add_argument("--contiguous", action="store_true", help="not channels_last")
     options.add_argument("--rows", nargs="+", choices=MORE, default=MORE, help="beside base")
     args = options.parse_args()
-    backbone = sd15.backbone(args.device, DTYPES[args.dtype], not args.contiguous)
+    backbone = make_backbone(SD15, args.device, DTYPES[args.dtype], not args.contiguous)
     print(
         header(args, f"{args.steps} steps", f"reading={args.reading}", f"{SHARE:.0%} masked"),
         flush=True,

@@ -1,4 +1,4 @@
-"""One early step of an ablation on SD-1.5's architecture, ready to be counted or measured."""
+"""One early step of an ablation, ready to be counted or measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import sd15
+from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
 from profi.attention.capture import ByKind, CrossAttentionCapture
 from profi.attention.control import AttentionControl, Plain, controlled
@@ -18,12 +18,10 @@ from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.readings import Reading
-from profi.inpainters.text import Conditioning
 
 ROWS = ("base", "painta_only", "rasg_only", "profi")
 NAIVE = "naive profi"
 SHARE = 0.25
-T = 999  # an early step: PAIntA is active
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Size:
     @property
     def side(self) -> int:
         """Of the latents."""
-        return self.pixels // sd15.LATENT_FACTOR
+        return self.pixels // LATENT_FACTOR
 
     def levels(self) -> dict[int, Tensor]:
         """The masks per down-factor. They have values everywhere: their rows are counted."""
@@ -58,7 +56,7 @@ class Step:
     def __init__(self, row: str, reading: Reading, backbone: Backbone, size: Size) -> None:
         self._row, self._backbone, self._size = row, backbone, size
         levels = size.levels()
-        tokens = torch.zeros(size.batch, sd15.TEXT_TOKENS, dtype=torch.bool)
+        tokens = torch.zeros(size.batch, backbone.text.token_limit, dtype=torch.bool)
         tokens[:, 1:3] = True
         device = backbone.device
         if row == NAIVE:
@@ -83,11 +81,9 @@ class Step:
     def __call__(self) -> None:
         """Run."""
         size, device = self._size, self._backbone.device
-        dtype = self._backbone.unet.dtype
         x_t = torch.zeros(size.batch, 4, size.side, size.side, device=device)
         condition = torch.zeros(size.batch, 5, size.side, size.side, device=device)
-        shape = (size.batch, sd15.TEXT_TOKENS, sd15.TEXT_WIDTH)
-        text = Conditioning(torch.zeros(shape, device=device, dtype=dtype))
+        text = some_text(self._backbone, size.batch, size.pixels)
         if self._row == NAIVE:
             naive, masks, tokens = self._naive
             step = NaiveStep(naive, masks, tokens, condition, text.stacked(text))

@@ -26,18 +26,20 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return options
 
 
-def header(args: argparse.Namespace, *more: str) -> str:
-    """Two lines: the machine with the versions, and what is measured."""
-    if torch.device(args.device).type == "cuda":
-        machine = torch.cuda.get_device_name(args.device)
+def machine(device: str) -> str:
+    """One line: the device and the versions."""
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
     else:
         threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
-        machine = f"{platform.processor() or 'CPU'}, {threads}"
+        name = f"{platform.processor() or 'CPU'}, {threads}"
+    return f"{name}, torch {torch.__version__}, diffusers {diffusers.__version__}"
+
+
+def header(args: argparse.Namespace, *more: str) -> str:
+    """Two lines: the machine with the versions, and what is measured."""
     what = (f"{args.size}x{args.size}", f"batch {args.batch}", f"UNet {args.dtype}", *more)
-    return (
-        f"{machine}, torch {torch.__version__}, diffusers {diffusers.__version__}\n"
-        f"{', '.join(what)}, median of {args.repeats} [extremes]"
-    )
+    return f"{machine(args.device)}\n{', '.join(what)}, median of {args.repeats} [extremes]"
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:

@@ -54,3 +54,12 @@ def test_live_bytes_are_those_of_a_known_program() -> None:
         c = torch.zeros(500) + torch.zeros(500)
     assert live.peak == 4000 + 3 * 2000
     assert live.now == 4000 + c.nbytes
+
+
+def test_what_was_there_before_is_not_counted_nor_are_views_of_it() -> None:
+    layer = torch.nn.Linear(64, 64)
+    live = LiveBytes()
+    with torch.no_grad(), live:
+        output = layer(torch.zeros(2, 64))
+        transposed = layer.weight.t()
+    assert live.now == output.nbytes < transposed.nbytes
