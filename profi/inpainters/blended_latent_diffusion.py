@@ -62,7 +62,7 @@ def blend_latents(
     return sample(denoise, z_k, timesteps, schedule, sigmas, after_step=blend)
 
 
-Start = Literal["known", "noise"]
+Start = Literal["noise", "known"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class BlendedLatentDiffusion(OnBackbone):
     """A `Row`: a latent text-to-image model that paints by blending.
 
     `skip` is the share of the first steps that are left out: of 50 steps and 0.25, 38 are done.
-    `start`: at the first of them z_k is the given image's latents, noised (as the paper's
-    algorithm has it: what was in the hole shines through), or noise alone (as the authors' script
-    for Stable Diffusion 2 has it). With `background` the decoder is fitted to each picture's known
+    `start`: at the first of them z_k is noise alone (as the authors' script for Stable Diffusion 2
+    has it), or the given image's latents, noised (as the paper's algorithm has it: what was in the
+    hole shines through). With `background` the decoder is fitted to each picture's known
     part (see there).
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     skip: float = 0.25
-    start: Start = "known"
+    start: Start = "noise"
     background: BackgroundReconstruction = field(default_factory=BackgroundReconstruction)
 
     def __post_init__(self) -> None:

@@ -76,7 +76,11 @@ def oracle(
 
 @pytest.mark.parametrize(
     ("prediction_type", "skip", "first", "start"),
-    [("epsilon", 0.25, 2, "known"), ("v_prediction", 0.0, 0, "noise")],
+    [
+        ("epsilon", 0.25, 2, "known"),
+        ("v_prediction", 0.25, 2, "noise"),
+        ("epsilon", 0.0, 0, "noise"),
+    ],
 )
 @torch.no_grad()
 def test_it_equals_a_loop_over_diffusers_scheduler(
@@ -133,7 +137,7 @@ def test_the_known_latents_stand_at_the_level_of_every_step(backbone) -> None:  
 @torch.no_grad()
 def test_where_all_is_masked_it_is_text_to_image(text_to_image, batch) -> None:  # type: ignore[no-untyped-def]
     everything = replace(batch, masks=torch.ones_like(batch.masks))
-    painted = BlendedLatentDiffusion(text_to_image, STEPS)(*everything.args())
+    painted = BlendedLatentDiffusion(text_to_image, STEPS, start="known")(*everything.args())
     backbone, timesteps = text_to_image, trailing_timesteps(1000, 8)[2:]
     z_init = backbone.encode_images(2 * batch.images - 1)
     start = noised(
@@ -200,7 +204,7 @@ def test_every_setting_is_in_the_identity(text_to_image) -> None:  # type: ignor
     row = BlendedLatentDiffusion(text_to_image, STEPS)
     others = [
         replace(row, skip=0.5),
-        replace(row, start="noise"),
+        replace(row, start="known"),
         replace(row, background=BackgroundReconstruction(steps=1)),
         replace(row, sampling=replace(STEPS, negative="blurry")),
         replace(row, backbone=replace(text_to_image, weights={"unet/x.safetensors": "1"})),
@@ -211,7 +215,7 @@ def test_every_setting_is_in_the_identity(text_to_image) -> None:  # type: ignor
 def test_what_it_cannot_be_is_said(backbone, text_to_image, batch) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match=r"skip=1\.0"):
         BlendedLatentDiffusion(text_to_image, STEPS, skip=1.0)
-    with pytest.raises(UserError, match=r"start=nothing: choose known or noise"):
+    with pytest.raises(UserError, match=r"start=nothing: choose noise or known"):
         BlendedLatentDiffusion(text_to_image, STEPS, start="nothing")
     with pytest.raises(UserError, match=r"4 input channels, not 9 .*use an inpainting model"):
         type(text_to_image).from_parts(
