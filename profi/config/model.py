@@ -19,10 +19,10 @@ OF_DIFFUSERS = ("sdxl_inpainting", "controlnet", "glide")
 class BlendedLatentDiffusionConfig:
     """What may be chosen of Blended Latent Diffusion (`profi.inpainters.blended_latent_diffusion`).
 
-    `skip`: the share of the first steps that are left out; `start`: from noise alone, or
-    from the known latents noised. `background_steps`: steps by which the decoder is fitted to every picture's
-    background, 0 for none; `background_weight` is what the background counts beside the painted
-    part in it, `background_lr` its learning rate.
+    `skip`: the share of the first steps that are left out; `start`: from noise alone, or from the
+    known latents noised. `background_steps`: steps by which the decoder is fitted to every
+    picture's background, 0 for none; `background_weight` is what the background counts beside the
+    painted part in it, `background_lr` its learning rate.
     """
 
     skip: float = number(0.25, at_least=0, at_most=0.99)

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from profi.attention.tokens import with_suffix
 from profi.diffusion.ddim import noised
 from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import CLEAN, Schedule, trailing_timesteps
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
-from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
+from profi.inpainters.base import Progress, Sampling, noise_of
+from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import mask_pyramid
@@ -66,7 +66,7 @@ Start = Literal["noise", "known"]
 
 
 @dataclass(frozen=True)
-class BlendedLatentDiffusion(OnBackbone):
+class BlendedLatentDiffusion(OnBackbone, Baseline):
     """A `Row`: a latent text-to-image model that paints by blending.
 
     `skip` is the share of the first steps that are left out: of 50 steps and 0.25, 38 are done.
@@ -98,47 +98,32 @@ class BlendedLatentDiffusion(OnBackbone):
             "sampling": asdict(self.sampling),
         }
 
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
-        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
+    def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
+        """See `Baseline`."""
         timesteps = self._timesteps()
 
         def report(state: StepState[None], x_prev: Tensor) -> None:
-            if progress is not None:
-                progress(state.step_index + 1, len(timesteps))
+            progress(state.step_index + 1, len(timesteps))
 
-        given = images.to(self.device, torch.float32)
-        z_init = self.backbone.encode_images(2.0 * given - 1.0)
-        m = mask_pyramid(masks.to(self.device), self.backbone.latent_factor, (), "nearest").latent
+        z_init = self.backbone.encode_images(inputs.signed(self.device))
+        masks = inputs.masks.to(self.device)
+        m = mask_pyramid(masks, self.backbone.latent_factor, (), "nearest").latent
         schedule = self.backbone.schedule
-        noise = partial(noise_of(seeds, self.device), tuple(z_init.shape[1:]))
+        noise = partial(noise_of(inputs.seeds, self.device), tuple(z_init.shape[1:]))
         z_k = noise()
         if self.start == "known":
             z_k = noised(z_init, z_k, schedule.alpha(timesteps[0]))
-        denoise = self._denoiser(prompts, (given.shape[2], given.shape[3]))
+        denoise = TextToImageDenoiser(
+            self.backbone,
+            self.backbone.condition(inputs.full_prompts(self.sampling), inputs.size),
+            self.backbone.unconditional(self.sampling.negative, inputs.size, len(inputs.prompts)),
+            self.sampling.guidance_scale,
+        )
         z_0 = blend_latents(denoise, z_k, z_init, m[:, None], noise, timesteps, schedule, report)
-        painted = self.background(self.backbone, z_0, given, masks.to(self.device)).cpu()
-        if self.sampling.output == "blended":
-            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
-        return painted
+        given = inputs.images.to(self.device, torch.float32)
+        return self.background(self.backbone, z_0, given, masks)
 
     def _timesteps(self) -> tuple[int, ...]:
         """The run's timesteps less the first `skip` of them."""
         T, n = self.backbone.schedule.num_train_timesteps, self.sampling.num_inference_steps
         return trailing_timesteps(T, n)[int(n * self.skip) :]
-
-    def _denoiser(self, prompts: Sequence[str], size: tuple[int, int]) -> TextToImageDenoiser:
-        full = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
-        return TextToImageDenoiser(
-            self.backbone,
-            self.backbone.condition(full, size),
-            self.backbone.unconditional(self.sampling.negative, size, len(full)),
-            self.sampling.guidance_scale,
-        )

@@ -6,7 +6,7 @@ back after every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from diffusers import ControlNetModel, StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import Progress, Sampling, check_inputs
+from profi.inpainters.base import Progress, Sampling
+from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainters.identity import backbone_identity, config_values
 from profi.inpainters.model_folder import file_hashes, hub_snapshot, load_weights, loading
@@ -60,7 +61,7 @@ def known_part(images: Tensor, masks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ControlNetInpainting(OnBackbone):
+class ControlNetInpainting(OnBackbone, Baseline):
     """A `Row`: a text-to-image model with a ControlNet for inpainting.
 
     `scale` multiplies what the ControlNet adds to the UNet. Raises UserError for a ControlNet that
@@ -104,26 +105,15 @@ class ControlNetInpainting(OnBackbone):
             "sampling": asdict(self.sampling),
         }
 
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
-        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
+    def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
+        """See `Baseline`."""
         return paint_with(
             self._pipeline,
             self.backbone,
             self.sampling,
-            images,
-            masks,
-            prompts,
-            seeds,
+            inputs,
             progress,
-            control_image=known_part(images.float(), masks),
+            control_image=known_part(inputs.images.float(), inputs.masks),
             controlnet_conditioning_scale=self.scale,
         )
 

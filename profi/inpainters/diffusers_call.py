@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from profi.attention.tokens import with_suffix
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import Progress, Sampling, blended
+from profi.inpainters.base import Progress, Sampling
+from profi.inpainters.baseline import Inputs
 
 
 def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
@@ -27,16 +27,14 @@ def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
     )
 
 
-def text_embeddings(
-    backbone: Backbone, sampling: Sampling, prompts: Sequence[str], size: tuple[int, int]
-) -> dict[str, Tensor]:
-    """A pipeline's keyword arguments of both branches' texts, for pictures of `size` pixels.
+def text_embeddings(backbone: Backbone, sampling: Sampling, inputs: Inputs) -> dict[str, Tensor]:
+    """A pipeline's keyword arguments of both branches' texts.
 
     So a prompt that does not fit is refused, and not cut off as the pipelines do.
     """
-    full = [with_suffix(prompt, sampling.positive) for prompt in prompts]
-    conditional = backbone.condition(full, size)
-    unconditional = backbone.unconditional(sampling.negative, size, len(full))
+    full = inputs.full_prompts(sampling)
+    conditional = backbone.condition(full, inputs.size)
+    unconditional = backbone.unconditional(sampling.negative, inputs.size, len(full))
     embeddings = {
         "prompt_embeds": conditional.context,
         "negative_prompt_embeds": unconditional.context,
@@ -52,39 +50,32 @@ def paint_with(
     pipeline: Callable[..., Any],
     backbone: Backbone,
     sampling: Sampling,
-    images: Tensor,
-    masks: Tensor,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    progress: Progress | None,
+    inputs: Inputs,
+    progress: Progress,
     **more: Any,
 ) -> Tensor:
-    """Paint a batch, see `Inpainter`; `more` goes to the pipeline as it is.
+    """Pictures as a pipeline gives them (see `Baseline`); `more` goes to it as it is.
 
     Every sample has a CPU generator of its own, of which the pipeline takes all that is random: the
     start noise and, as these pipelines do, a sample of the VAE's posterior.
     """
-    H, W = images.shape[2:]
+    height, width = inputs.size
 
     def report(pipe: Any, step: int, t: int, _: dict[str, Any]) -> dict[str, Any]:
-        if progress is not None:
-            progress(step + 1, pipe.num_timesteps)
+        progress(step + 1, pipe.num_timesteps)
         return {}
 
     painted: Tensor = pipeline(
-        image=images.float(),
-        mask_image=masks[:, None].float(),
-        height=H,
-        width=W,
+        image=inputs.images.float(),
+        mask_image=inputs.masks[:, None].float(),
+        height=height,
+        width=width,
         num_inference_steps=sampling.num_inference_steps,
         guidance_scale=sampling.guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        generator=[torch.Generator().manual_seed(seed) for seed in inputs.seeds],
         callback_on_step_end=report,
         output_type="pt",
-        **text_embeddings(backbone, sampling, prompts, (H, W)),
+        **text_embeddings(backbone, sampling, inputs),
         **more,
     ).images
-    painted = painted.float().cpu()
-    if sampling.output == "blended":
-        painted = blended(painted, images.to("cpu"), masks.to("cpu"))
-    return painted
+    return painted.float()

@@ -7,14 +7,14 @@ paper's modules or without: from pure noise, where the pipeline starts from the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from diffusers import StableDiffusionXLInpaintPipeline
 from torch import Tensor
 
-from profi.inpainters.base import Progress, Sampling, check_inputs
+from profi.inpainters.base import Progress, Sampling
+from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.on_backbone import OnBackbone
@@ -22,7 +22,7 @@ from profi.types import UserError
 
 
 @dataclass(frozen=True)
-class SDXLInpainting(OnBackbone):
+class SDXLInpainting(OnBackbone, Baseline):
     """A `Row`: an SDXL inpainting model.
 
     `strength` s in (0, 1]: the last int(s n) of n steps are done, from the image noised to the
@@ -67,24 +67,13 @@ class SDXLInpainting(OnBackbone):
             "sampling": asdict(self.sampling),
         }
 
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
-        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
+    def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
+        """See `Baseline`."""
         return paint_with(
             self._pipeline,
             self.backbone,
             self.sampling,
-            images,
-            masks,
-            prompts,
-            seeds,
+            inputs,
             progress,
             strength=self.strength,
         )

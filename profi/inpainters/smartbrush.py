@@ -7,7 +7,6 @@ of the painted object. `profi.training` makes such UNets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from profi.attention.tokens import with_suffix
 from profi.diffusion.ddim import classifier_free, to_x0_eps
 from profi.diffusion.sampling import Denoised, StepState, sample
 from profi.diffusion.schedule import trailing_timesteps
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import Progress, Sampling, blended, check_inputs, start_noise
+from profi.inpainters.base import Progress, Sampling, start_noise
+from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.on_backbone import OnBackbone
 from profi.inpainters.text import Conditioning
@@ -93,7 +92,7 @@ class SmartBrushDenoiser:
 
 
 @dataclass(frozen=True)
-class SmartBrush(OnBackbone):
+class SmartBrush(OnBackbone, Baseline):
     """A `Row`: SmartBrush with a mask precision for all masks and a composition.
 
     `level` is what the masks are said to be, from 0 (the object's outline) to S (its box).
@@ -130,55 +129,34 @@ class SmartBrush(OnBackbone):
             "sampling": asdict(self.sampling),
         }
 
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
-        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
-        given = images.to(self.device, torch.float32)
-        x_0, predicted = self.latents(images, masks, prompts, seeds, progress)
-        painted = to_latents(masks.to(self.device), self.backbone.latent_factor)
+    def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
+        """See `Baseline`."""
+        x_0, predicted = self.latents(inputs, progress)
+        painted = to_latents(inputs.masks.to(self.device), self.backbone.latent_factor)
         if self.composition == "predicted_mask":
             painted = painted & (predicted > 0.5)
         # In the UNet's sight the known latents are the masked image's; the picture gets those of
         # the given one, which show no grey at the hole's edge.
-        z_init = self.backbone.encode_images(2.0 * given - 1.0)
-        picture = self.backbone.decode(torch.where(painted, x_0, z_init)).cpu()
-        if self.sampling.output == "blended":
-            picture = blended(picture, images.to("cpu"), masks.to("cpu"))
-        return picture
+        z_init = self.backbone.encode_images(inputs.signed(self.device))
+        return self.backbone.decode(torch.where(painted, x_0, z_init))
 
-    def latents(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """What the model paints, of inputs that `check_inputs` has seen.
+    def latents(self, inputs: Inputs, progress: Progress) -> tuple[Tensor, Tensor]:
+        """What the model paints.
 
         Returns:
             x_0 [B, C, h, w], E(I_M) outside the mask, and the last step's predicted mask
             [B, 1, h, w], probabilities. Neither depends on what the images hold in their holes.
         """
-        given, masks = images.to(self.device, torch.float32), masks.to(self.device)
+        masks = inputs.masks.to(self.device)
         mask = to_latents(masks, self.backbone.latent_factor)
-        known = self.backbone.encode_images((2.0 * given - 1.0) * ~masks[:, None])
-        size = (given.shape[2], given.shape[3])
-        full = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
+        known = self.backbone.encode_images(inputs.signed(self.device) * ~masks[:, None])
         denoise = SmartBrushDenoiser(
             self.backbone,
             known,
             mask,
             self.level,
-            self.backbone.condition(full, size),
-            self.backbone.unconditional(self.sampling.negative, size, len(full)),
+            self.backbone.condition(inputs.full_prompts(self.sampling), inputs.size),
+            self.backbone.unconditional(self.sampling.negative, inputs.size, len(inputs.prompts)),
             self.sampling.guidance_scale,
         )
         timesteps = self._timesteps()
@@ -186,11 +164,10 @@ class SmartBrush(OnBackbone):
 
         def keep_known(state: StepState[Tensor], x_prev: Tensor) -> Tensor:
             predicted[0] = state.clue
-            if progress is not None:
-                progress(state.step_index + 1, len(timesteps))
+            progress(state.step_index + 1, len(timesteps))
             return noised_inside(x_prev, known, mask)
 
-        noise = start_noise(seeds, tuple(known.shape[1:])).to(self.device)
+        noise = start_noise(inputs.seeds, tuple(known.shape[1:])).to(self.device)
         x_T = noised_inside(noise, known, mask)
         sigmas = (0.0,) * len(timesteps)
         schedule = self.backbone.schedule

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Sampling
+from profi.inpainters.baseline import Inputs, untold
 from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush, to_latents
 from profi.training.smartbrush import from_text_to_image
 from profi.types import UserError
@@ -77,7 +78,7 @@ def test_against_a_loop_over_diffusers_scheduler(  # type: ignore[no-untyped-def
     new_backbone, new_unet, batch, prediction_type: str
 ) -> None:
     model = made(new_backbone, new_unet, prediction_type)
-    x_0, predicted = SmartBrush(model, STEPS, level=3).latents(*batch.args())
+    x_0, predicted = SmartBrush(model, STEPS, level=3).latents(Inputs(*batch.args()), untold)
     expected, mask = oracle(model, batch, 3)
     # Relative to the largest: the latents that random weights give are large.
     scale = float(expected.abs().amax())
@@ -88,14 +89,18 @@ def test_against_a_loop_over_diffusers_scheduler(  # type: ignore[no-untyped-def
 def test_what_is_painted_does_not_depend_on_what_the_holes_hold(model, batch) -> None:  # type: ignore[no-untyped-def]
     row = SmartBrush(model, STEPS)
     other = replace(batch, images=torch.where(batch.masks[:, None], 0.9, batch.images))
-    for a, b in zip(row.latents(*batch.args()), row.latents(*other.args()), strict=True):
+    for a, b in zip(
+        row.latents(Inputs(*batch.args()), untold),
+        row.latents(Inputs(*other.args()), untold),
+        strict=True,
+    ):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("composition", ["given_mask", "predicted_mask"])
 def test_the_picture_is_the_composition_decoded(model, batch, composition) -> None:  # type: ignore[no-untyped-def]
     row = SmartBrush(model, STEPS, 2, composition)
-    x_0, predicted = row.latents(*batch.args())
+    x_0, predicted = row.latents(Inputs(*batch.args()), untold)
     mask = to_latents(batch.masks, 4)
     painted = mask & (predicted > 0.5) if composition == "predicted_mask" else mask
     assert painted.any()
