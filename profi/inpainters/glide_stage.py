@@ -92,8 +92,11 @@ def load_stage(
         structure: options of the package that differ from the released models'.
 
     Raises:
-        UserError: the package is not installed, the file is none of this model.
+        UserError: the package is not installed, the file is none of this model, float16 on a CPU.
     """
+    if half and torch.device(device).type == "cpu":
+        # The package's example has it on a GPU only, and a CPU's float16 is far slower.
+        raise UserError("model.dtype=float16: GLIDE on a CPU runs in float32")
     try:
         creation = importlib.import_module(f"{PACKAGE}.model_creation")
     except ImportError as error:
