@@ -119,7 +119,7 @@ def large() -> Batch:
 
 @pytest.fixture
 def row() -> GLIDE:
-    stages = [Stage(Network(up), Process(), 12, f"hash {up}") for up in (False, True)]
+    stages = [Stage(Network(up), Process(), 12, "4", f"hash {up}") for up in (False, True)]
     return GLIDE(*stages, device=CPU)
 
 
@@ -235,7 +235,7 @@ def test_every_setting_is_in_the_identity(row: GLIDE) -> None:
         replace(row, guidance_scale=3.0),
         replace(row, temperature=1.0),
         replace(row, base=replace(row.base, sha256="another")),
-        replace(row, upsampler=replace(row.upsampler, diffusion=Process((0.1, 0.2)))),
+        replace(row, upsampler=replace(row.upsampler, steps="2,2")),
         replace(row, sampling=Sampling(negative="dull")),
     ):
         assert changed.identity != row.identity
