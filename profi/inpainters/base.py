@@ -63,7 +63,8 @@ class Row(Inpainter, Protocol):
         """Everything of it that changes a pixel, as JSON would hold it, the weights by hashes.
 
         A part of the run's id, beside what `profi.runners.spec.run_spec` takes from the settings
-        (the UNet's dtype among them).
+        (the UNet's dtype among them). `identity["backbone"]["weights"]` is a text that the report
+        shows.
         """
         ...
 

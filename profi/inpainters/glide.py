@@ -51,10 +51,11 @@ class GLIDE:
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
         texts = ("positive", "negative", "output")
+        stages = (self.base, self.upsampler)
         return {
+            "backbone": {"weights": "+".join(stage.sha256 for stage in stages)},
             "glide": {
-                "weights": [self.base.sha256, self.upsampler.sha256],
-                "steps": [stage.diffusion.num_timesteps for stage in (self.base, self.upsampler)],
+                "steps": [stage.steps for stage in stages],
                 "guidance_scale": self.guidance_scale,
                 "temperature": self.temperature,
             },

@@ -44,12 +44,14 @@ class Stage:
 
     `model(x, t, tokens=, mask=, inpaint_image=, inpaint_mask=)`, the upsampler's also `low_res=`,
     gives [B, 6, H, W]: eps and how the variance is interpolated. `model.tokenizer` has `encode` and
-    `padded_tokens_and_mask`. `sha256` is the weights'.
+    `padded_tokens_and_mask`. `steps` is what the package spaced the diffusion by (as many steps can
+    be spaced in more than one way); `sha256` is the weights'.
     """
 
     model: Any
     diffusion: Diffusion
     text_ctx: int
+    steps: str
     sha256: str
 
     def tokens(self, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
@@ -92,8 +94,11 @@ def load_stage(
         structure: options of the package that differ from the released models'.
 
     Raises:
-        UserError: the package is not installed, the file is none of this model.
+        UserError: the package is not installed, the file is none of this model, float16 on a CPU.
     """
+    if half and torch.device(device).type == "cpu":
+        # The package's example has it on a GPU only, and a CPU's float16 is far slower.
+        raise UserError("model.dtype=float16: GLIDE on a CPU runs in float32")
     try:
         creation = importlib.import_module(f"{PACKAGE}.model_creation")
     except ImportError as error:
@@ -119,4 +124,4 @@ def load_stage(
             f"{key}={path} is no file of this GLIDE model ({type(error).__name__}: {reason})"
         ) from error
     model.to(device).eval().requires_grad_(False)
-    return Stage(model, diffusion, int(options["text_ctx"]), sha256_of(path))
+    return Stage(model, diffusion, int(options["text_ctx"]), steps, sha256_of(path))

@@ -33,6 +33,7 @@ def check_row(row: Row, batch: Any, steps: int, tolerance: float) -> Tensor:
         changed = (other - painted).abs().flatten(1).amax(1) > 10 * tolerance
         assert changed.tolist() == [j == i for j in range(len(painted))]
     canonical_json(row.identity)
+    assert isinstance(row.identity["backbone"]["weights"], str)
     with pytest.raises(UserError, match="is not a multiple of"):
         row(batch.images[..., 1:, :], batch.masks[..., 1:, :], batch.prompts, batch.seeds)
     return painted
