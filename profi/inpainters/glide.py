@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from profi.attention.tokens import with_suffix
 from profi.diffusion.ddim import classifier_free
-from profi.inpainters.base import Progress, Sampling, blended, check_inputs, noise_of
+from profi.inpainters.base import Progress, Sampling, noise_of
+from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.glide_stage import Diffusion, ModelFn, Stage
 from profi.inpainters.masks import mask_pyramid
 from profi.types import UserError
@@ -26,7 +26,7 @@ SMALL, LARGE = 64, 256
 
 
 @dataclass(frozen=True)
-class GLIDE:
+class GLIDE(Baseline):
     """A `Row`: GLIDE's inpainting model and its upsampler, for images of 256 x 256 pixels.
 
     `guidance_scale` is that of the 64-pixel model, `temperature` scales the upsampler's start
@@ -62,50 +62,34 @@ class GLIDE:
             "sampling": {name: asdict(self.sampling)[name] for name in texts},
         }
 
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Paint a batch (see `Inpainter`) of 256 x 256 pixels."""
-        check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
-        if images.shape[2:] != (LARGE, LARGE):
-            H, W = images.shape[2:]
+    def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
+        """See `Baseline`; UserError for another size than 256 x 256."""
+        if inputs.size != (LARGE, LARGE):
+            H, W = inputs.size
             raise UserError(
                 f"images: {H}x{W}, and GLIDE paints {LARGE}x{LARGE}; fit them "
                 f"(run.py: model.long_side={LARGE} model.pad_multiple={LARGE})"
             )
         steps = self.base.diffusion.num_timesteps
         total = steps + self.upsampler.diffusion.num_timesteps
-
-        def report(done: int) -> None:
-            if progress is not None:
-                progress(done, total)
-
-        given = 2.0 * images.to(self.device, torch.float32) - 1.0
+        given = inputs.signed(self.device)
         small = functional.interpolate(
             given, size=(SMALL, SMALL), mode="bicubic", antialias=True
         ).clamp(-1.0, 1.0)
-        holes = mask_pyramid(masks.to(self.device), LARGE // SMALL, (), "nearest").latent
+        holes = mask_pyramid(inputs.masks.to(self.device), LARGE // SMALL, (), "nearest").latent
         keep = (~holes[:, None]).float()
-        draw = noise_of(seeds, self.device)
-        full = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
-        painted = self._paint_small(full, small, keep, draw, report)
+        draw = noise_of(inputs.seeds, self.device)
+        full = inputs.full_prompts(self.sampling)
+        painted = self._paint_small(full, small, keep, draw, lambda done: progress(done, total))
         painted = self._enlarge(
             full,
             given,
             functional.interpolate(keep, scale_factor=LARGE // SMALL, mode="nearest"),
             painted,
             draw,
-            lambda done: report(steps + done),
+            lambda done: progress(steps + done, total),
         )
-        painted = (painted / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
-        if self.sampling.output == "blended":
-            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
-        return painted
+        return (painted / 2.0 + 0.5).clamp(0.0, 1.0)
 
     def _paint_small(
         self,
