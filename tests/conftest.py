@@ -19,6 +19,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from file_server import FileServer, serving
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import profi
 from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.text import PromptEncoder, TextTower
@@ -191,3 +192,9 @@ def server() -> Iterator[FileServer]:
     """A file server of this process, with the faults it is told to have."""
     with serving() as served:
         yield served
+
+
+@pytest.fixture
+def painter(backbone: Backbone) -> profi.Painter:
+    """A tiny random model; images of 48 pixels, padded to a multiple of 16."""
+    return profi.Painter(backbone, long_side=48, pad_multiple=16, batch_size=2)

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image, ImageDraw
+from painter_pictures import array, disc, picture, same_outside
+from PIL import Image
 
 import profi
 from profi.config import shipped_path
@@ -28,34 +27,6 @@ from profi.types import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 ONE_LEVEL = 1  # of 255: a batch's sums are added up in another order.
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    rng = np.random.default_rng([seed, width, height])
-    small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    return small.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def disc(width: int, height: int) -> Image.Image:
-    mask = Image.new("L", (width, height))
-    box = (width * 0.25, height * 0.2, width * 0.75, height * 0.8)
-    ImageDraw.Draw(mask).ellipse(box, fill=255)
-    return mask
-
-
-def array(image: Image.Image) -> np.ndarray:
-    return np.asarray(image).astype(int)
-
-
-def same_outside(a: Image.Image, b: Image.Image, mask: Image.Image) -> bool:
-    kept = np.asarray(mask) < 128
-    return bool((array(a)[kept] == array(b)[kept]).all())
-
-
-@pytest.fixture
-def painter(backbone: Backbone) -> profi.Painter:
-    """A tiny random model; images of 48 pixels, padded to a multiple of 16."""
-    return profi.Painter(backbone, long_side=48, pad_multiple=16, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -176,110 +147,6 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
     assert np.abs(array(variants[0]) - array(variants[1])).max() > 5
     (only,) = painter([image], mask, "cat", seed=3, steps=2)
     assert np.array_equal(array(only), array(painter(image, mask, "cat", seed=3, steps=2)))
-
-
-def test_the_last_preview_is_the_picture_and_only_previews_cost(painter: profi.Painter) -> None:
-    decoded: list[int] = []
-    counter = painter.backbone.vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
-    previews: list[Image.Image] = []
-    told: list[tuple[int, int]] = []
-
-    def callback(step: int, total: int, preview: Callable[[], Image.Image]) -> None:
-        told.append((step, total))
-        if step >= 2:
-            previews.append(preview())
-
-    with counter:
-        image, mask = picture(91, 37), disc(91, 37)
-        painted = painter(image, mask, "cat", steps=3, callback=callback)
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert len(decoded) == 3
-    # The last step's x0_pred is the result.
-    assert np.array_equal(array(previews[-1]), array(painted))
-    assert previews[0].size == painted.size
-    assert same_outside(previews[0], image, mask)
-    assert not np.array_equal(array(previews[0]), array(painted))
-
-
-def test_previews_of_a_list_have_the_form_of_its_answer(painter: profi.Painter) -> None:
-    sizes = [(48, 48), (48, 20), (48, 48)]
-    seen: list[list[Image.Image | None]] = []
-    progress: list[tuple[int, int]] = []
-    painted = painter(
-        [picture(*size) for size in sizes],
-        [disc(*size) for size in sizes],
-        "cat",
-        steps=2,
-        callback=lambda _step, _total, preview: seen.append(preview()),
-        progress=lambda done, total: progress.append((done, total)),
-    )
-    # The first and the third are of one size, so the second one waits.
-    assert [[p is None for p in pictures] for pictures in seen[:2]] == [[False, True, False]] * 2
-    assert not any(p is None for p in seen[2])
-    assert progress == [(i, 4) for i in (1, 2, 3, 4)]
-    for last, one in zip(seen[-1], painted, strict=True):
-        assert last is not None
-        assert np.array_equal(array(last), array(one))
-
-
-@pytest.mark.parametrize("how", ["event", "function"])
-def test_cancelled_in_the_middle_it_leaves_nothing_behind(painter: profi.Painter, how: str) -> None:
-    image, mask = picture(48, 48), disc(48, 48)
-    before = array(painter(image, mask, "cat", steps=4))
-    processors = dict(painter.backbone.unet.attn_processors)
-    event = threading.Event()
-    told: list[int] = []
-
-    def progress(done: int, _total: int) -> None:
-        told.append(done)
-        if done == 2:
-            event.set()
-
-    cancel = event if how == "event" else event.is_set
-    with pytest.raises(profi.Cancelled, match="step 2 of 4"):
-        painter(image, mask, "cat", steps=4, progress=progress, cancel=cancel)
-    assert told == [1, 2]
-    assert painter.backbone.unet.attn_processors == processors
-    hooks = [m for m in painter.backbone.unet.modules() if m._forward_hooks or m._forward_pre_hooks]
-    assert hooks == []
-    assert np.array_equal(array(painter(image, mask, "cat", steps=4)), before)
-    with pytest.raises(profi.Cancelled, match="step 0 of 4"):
-        painter(image, mask, "cat", steps=4, cancel=event)
-
-
-def test_an_error_of_the_callback_leaves_nothing_behind(painter: profi.Painter) -> None:
-    image, mask = picture(48, 48), disc(48, 48)
-    before = array(painter(image, mask, "cat", steps=2))
-
-    def fail(step: int, total: int, preview: object) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        painter(image, mask, "cat", steps=2, callback=fail)
-    assert np.array_equal(array(painter(image, mask, "cat", steps=2)), before)
-
-
-def test_two_threads_do_not_disturb_each_other(painter: profi.Painter) -> None:
-    image, mask = picture(48, 48), disc(48, 48)
-    expected = [array(painter(image, mask, "cat", steps=3, ablation=a)) for a in ("profi", "base")]
-    got: dict[int, np.ndarray] = {}
-
-    def paint(i: int) -> None:
-        got[i] = array(painter(image, mask, "cat", steps=3, ablation=("profi", "base")[i]))
-
-    threads = [threading.Thread(target=paint, args=(i,)) for i in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(got[i], expected[i]) for i in (0, 1))
-
-
-def test_progress_true_is_quiet_where_there_is_no_terminal(
-    painter: profi.Painter, capfd: pytest.CaptureFixture[str]
-) -> None:
-    painter(picture(48, 48), disc(48, 48), "cat", steps=1, progress=True)
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
