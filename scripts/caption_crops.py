@@ -2,24 +2,24 @@
 
     python scripts/caption_crops.py out=crops.jsonl [cache=...] [root=train2017]
         [annotations=instances_train2017.json] [image_captions=captions_train2017.json]
-        [blip=Salesforce/blip-image-captioning-base] [device=cuda] [batch=64] [min_share=0.02]
+        [blip=Salesforce/blip-image-captioning-base] [device=auto] [batch=64] [min_share=0.02]
 
 Of train2017 what is not given is fetched into `cache` (the user's cache folder). What was stopped
-goes on where it was; give `min_share` as in the training.
+goes on where it was, and tries again what it could not read; give `min_share` as in the training.
 """
 
 from __future__ import annotations
 
 import sys
 
-import torch
 from rich.console import Console
 
 from profi.config import shipped_path
+from profi.inpainters.devices import resolve_device
 from profi.runners.progress import byte_meter
-from profi.training.captions import Blip, caption_instances
+from profi.training.captions import Blip, begun, caption_instances
 from profi.training.coco_files import coco_files
-from profi.training.instances import read_instances
+from profi.training.instance_list import read_instances
 from profi.types import UserError
 
 OPTIONS = {
@@ -29,7 +29,7 @@ OPTIONS = {
     "image_captions": "",
     "out": "",
     "blip": "Salesforce/blip-image-captioning-base",
-    "device": "cuda" if torch.cuda.is_available() else "cpu",
+    "device": "auto",
     "batch": "64",
     "min_share": "0.02",
 }
@@ -52,15 +52,18 @@ def main(arguments: list[str]) -> None:
     if batch < 1:
         raise UserError(f"batch={batch}: at least 1")
     console = Console(soft_wrap=True)
+    # What can be refused at once comes before what takes minutes or more.
+    target, device = shipped_path(chosen["out"]), resolve_device("device", chosen["device"])
+    begun(target)
+    blip = Blip.load(chosen["blip"], device)
     files = coco_files(chosen, lambda name: byte_meter(name, console))
-    instances = read_instances(*files, min_share)
-    blip = Blip.load(chosen["blip"], chosen["device"])
     caption_instances(
-        instances,
+        read_instances(*files, min_share),
         blip,
-        shipped_path(chosen["out"]),
+        target,
         batch,
         told=lambda done, total: console.print(f"{done:,} of {total:,}"),
+        unreadable=console.print,
     )
 
 

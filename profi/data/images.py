@@ -14,6 +14,10 @@ from profi.data.user_images import read_image
 from profi.types import Triplet, UserError, digest
 
 
+class UnreadableImageError(UserError):
+    """An image file that is there but damaged."""
+
+
 def path_within(root: Path, name: str) -> Path | None:
     """`root`/`name`; None for a name that leads out of `root`.
 
@@ -46,7 +50,12 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     """
     path = image_path(root, triplet)
     if triplet.rle is None:
-        pixels, of_mask = _as_stored(path), "data.annotations says"
+        try:
+            pixels = read_stored(path)
+        except FileNotFoundError as error:
+            remedy = "set data.root to the images' folder"
+            raise UserError(f"{path} does not exist: {remedy}") from error
+        of_mask = "data.annotations says"
     else:
         image = read_image(path)
         pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
@@ -59,16 +68,22 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     return pixels
 
 
-def _as_stored(path: Path) -> np.ndarray:
+def read_stored(path: Path) -> np.ndarray:
+    """An image file's pixels as they are stored, no orientation tag obeyed: uint8 [H, W, 3], RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableImageError: it is damaged, or no image.
+    """
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: set data.root to the images' folder") from error
+    except FileNotFoundError:
+        raise
     # Damaged PNG chunks are SyntaxErrors to PIL, other damage OSErrors.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} cannot be read ({reason}): fetch it again") from error
+        raise UnreadableImageError(f"{path} cannot be read ({reason}): fetch it again") from error
 
 
 def images_digest(root: Path, triplets: Iterable[Triplet]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,20 @@ import torch
 from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from profi.data.user_images import read_image
-from profi.training.instances import Instance, crop_of, read_captions
+from profi.atomic import write_text
+from profi.data.images import UnreadableImageError
+from profi.inpainters.devices import resolve_device
+from profi.training.instance_list import InstanceList, crop_of, picture_of
+from profi.training.instances import Unreadable, not_captions, parsed_captions
 from profi.types import UserError
 
+log = logging.getLogger(__name__)
+
 MAX_NEW_TOKENS = 30  # its captions of MSCOCO have some ten words
+#: What a line is made of, as `caption_instances` writes it.
+START, KEY = '{"id": ', ', "caption": '
+NUMBERED = re.compile(re.escape(START) + r"\d+(.*)")
+CUT_VALUE = re.compile(r'nu?l?l?\}?|"([^"\\]|\\.)*(\\|"\}?)?')
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,12 @@ class Blip:
     processor: BlipProcessor
 
     @staticmethod
-    def load(source: str, device: str | torch.device) -> Blip:
+    def load(source: str, device: str) -> Blip:
         """From a folder or the Hub (Salesforce/blip-image-captioning-base), safetensors only.
 
-        Raises UserError for what cannot be loaded.
+        Raises UserError for a device that is not there, and for what cannot be loaded.
         """
+        device = resolve_device("device", device)
         try:
             model = BlipForConditionalGeneration.from_pretrained(source, use_safetensors=True)
             processor = BlipProcessor.from_pretrained(source)
@@ -55,38 +67,77 @@ class Blip:
 
 
 def caption_instances(
-    instances: Sequence[Instance],
+    instances: InstanceList,
     captioner: Callable[[Sequence[Image.Image]], list[str]],
     target: Path,
     batch: int,
     told: Callable[[int, int], None] = lambda *_: None,
+    unreadable: Callable[[str], None] = log.warning,
 ) -> None:
     """Write a caption of every instance's crop to `target`, one JSON object a line.
 
-    What is there already is kept and not asked again. `told` is told (done, of all).
+    What is there already is kept and not asked again. An instance whose picture cannot be read has
+    the caption null, and is tried again the next time; `unreadable` is told of the picture. `told`
+    is told (done, of all).
 
     Raises:
-        UserError: `target` is something else, or a picture cannot be read.
+        UserError: `target` is something else (and stays as it is), a picture does not exist or
+            belongs to other annotations, or more than MAX_UNREADABLE cannot be read.
     """
-    done = _whole_lines(target)
-    wanted = [instance for instance in instances if instance.number not in done]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    known = begun(target)
+    wanted = [i for i, number in enumerate(instances.numbers.tolist()) if known.get(number) is None]
+    bad = Unreadable(unreadable)
     with target.open("a", encoding="utf-8") as file:
         for start in range(0, len(wanted), batch):
-            part = wanted[start : start + batch]
-            texts = captioner([crop_of(one, read_image(one.path)) for one in part])
-            for one, text in zip(part, texts, strict=True):
-                file.write(json.dumps({"id": one.number, "caption": text}) + "\n")
+            part = [instances[i] for i in wanted[start : start + batch]]
+            crops: dict[int, Image.Image] = {}
+            for one in part:
+                try:
+                    crops[one.number] = crop_of(one, picture_of(one))
+                except UnreadableImageError as error:
+                    bad.add(one.path, str(error))
+            texts = captioner(list(crops.values())) if crops else []
+            captions = dict(zip(crops, texts, strict=True))
+            for one in part:
+                caption = captions.get(one.number)
+                if caption is not None or one.number not in known:
+                    file.write(json.dumps({"id": one.number, "caption": caption}) + "\n")
             file.flush()
             told(len(instances) - len(wanted) + start + len(part), len(instances))
 
 
-def _whole_lines(target: Path) -> dict[int, str]:
-    """The captions of an earlier run, whose last line may have been cut short: it is dropped."""
-    if not target.exists():
-        return {}
-    text = target.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        target.write_text(whole, encoding="utf-8")
-    return read_captions(target)
+def begun(target: Path) -> dict[int, str | None]:
+    """What an earlier run wrote; its last line, which may have been cut short, is dropped.
+
+    Raises UserError for another file, which stays as it is, and for one that cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Opened for writing, so that it is refused before the days that it takes.
+        with target.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            text = file.read()
+        end = text.rfind("\n") + 1
+        whole, rest = text[:end], text[end:]
+        captions = parsed_captions(whole)
+        if rest and not is_cut_line(rest):
+            raise ValueError(rest[:80])
+        if rest:
+            write_text(target, whole)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise not_captions(target, error) from error
+    return captions
+
+
+def is_cut_line(rest: str) -> bool:
+    """Whether a line of `caption_instances` begins with this."""
+    if START.startswith(rest):
+        return True
+    found = NUMBERED.fullmatch(rest)
+    if found is None:
+        return False
+    after = found[1]
+    value = after.removeprefix(KEY)
+    return KEY.startswith(after) or (after != value and bool(CUT_VALUE.fullmatch(value)))

@@ -3,149 +3,132 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
-from pycocotools import mask as rle
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from profi.data.coco import has_polygons, open_coco
-from profi.data.images import path_within
-from profi.data.user_images import read_image
+from profi.data.images import UnreadableImageError
 from profi.inpainters.images import nearest, scaled
 from profi.training.examples import Draw, Examples, TextToImage
+from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of, read_instances
+from profi.training.packed import NumberedTexts
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch
 from profi.types import UserError
 
+__all__ = ["CocoSource", "Instances", "Sample", "Unreadable", "read_captions", "read_instances"]
 
-@dataclass(frozen=True)
-class Instance:
-    """An object: its picture, its outline and its texts.
+log = logging.getLogger(__name__)
 
-    `box` is (x, y, width, height) in pixels; `captions` are of the whole picture.
+#: So many pictures that cannot be read are taken for damage of their own, more for a wrong folder.
+MAX_UNREADABLE = 100
+
+
+def parsed_captions(text: str) -> dict[int, str | None]:
+    """Lines of {"id": ..., "caption": ...}, the last of an id; null where its picture was no good.
+
+    Raises ValueError, KeyError or TypeError for anything else.
     """
-
-    number: int
-    path: Path
-    height: int
-    width: int
-    polygons: Sequence[Sequence[float]]
-    box: tuple[float, float, float, float]
-    label: str
-    captions: Sequence[str]
-
-
-def read_instances(
-    root: Path, annotations: Path, captions: Path, min_share: float
-) -> list[Instance]:
-    """The instances with polygons whose boxes cover at least `min_share` of their pictures.
-
-    Args:
-        root: the pictures' folder, e.g. train2017.
-        annotations: an instances JSON of MSCOCO's format.
-        captions: its captions JSON, of the same pictures.
-        min_share: below which an object is too small to learn to paint.
-
-    Raises:
-        UserError: a file is missing or another; a picture's name leads out of `root`; no instance
-            is left.
-    """
-    coco, told = open_coco(annotations), open_coco(captions)
-    found = []
-    try:
-        for a in coco.anns.values():
-            image = coco.imgs[a["image_id"]]
-            height, width = int(image["height"]), int(image["width"])
-            x, y, w, h = (float(v) for v in a["bbox"])
-            if not has_polygons(a) or w * h < min_share * height * width:
-                continue
-            path = path_within(root, str(image["file_name"]))
-            if path is None:
-                raise UserError(f"{annotations}: {image['file_name']!r} leads out of {root}")
-            texts = [str(c["caption"]).strip() for c in told.imgToAnns[a["image_id"]]]
-            label = str(coco.cats[a["category_id"]]["name"])
-            found.append(
-                Instance(
-                    int(a["id"]), path, height, width, a["segmentation"], (x, y, w, h), label, texts
-                )
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{annotations} or {captions} is not MSCOCO's ({reason})") from error
-    if not found:
-        raise UserError(f"{annotations}: no instance covers {min_share:.2%} of its picture")
-    return found
+    captions: dict[int, str | None] = {}
+    for line in text.splitlines():
+        row = json.loads(line)
+        number, caption = row["id"], row["caption"]
+        if not isinstance(number, int) or not isinstance(caption, str | None):
+            raise TypeError(line[:80])
+        captions[number] = caption
+    return captions
 
 
-def read_captions(path: Path) -> dict[int, str]:
+def read_captions(path: Path) -> Mapping[int, str]:
     """Captions of crops by annotation id, as `scripts/caption_crops.py` writes them (JSON lines).
 
-    Raises UserError for a file that is missing or something else.
+    One that could not be written, its picture being unreadable, is empty. Raises UserError for a
+    file that is missing or something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        return {int(row["id"]): str(row["caption"]) for row in rows}
+        found = parsed_captions(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no file of captions ({type(error).__name__}); "
-            "write one with scripts/caption_crops.py"
-        ) from error
+        raise not_captions(path, error) from error
+    return NumberedTexts({number: caption or "" for number, caption in found.items()})
 
 
-def mask_of(instance: Instance) -> Tensor:
-    """The object's exact mask [H, W] bool, as MSCOCO fills polygons."""
-    encoded = rle.frPyObjects(list(instance.polygons), instance.height, instance.width)
-    return torch.from_numpy(rle.decode(rle.merge(encoded)).astype(np.bool_))
+def not_captions(path: Path, error: Exception) -> UserError:
+    """What to tell of a file that is none of captions."""
+    return UserError(
+        f"{path} is no file of captions ({type(error).__name__}); "
+        "write one with scripts/caption_crops.py"
+    )
 
 
-def crop_of(instance: Instance, image: Tensor) -> Image.Image:
-    """The object's box, cut out of its picture [3, H, W]: what a caption is asked of."""
-    x, y, w, h = instance.box
-    left, top = int(x), int(y)
-    crop = image[:, top : max(top + 1, round(y + h)), left : max(left + 1, round(x + w))]
-    return Image.fromarray((crop.permute(1, 2, 0) * 255).round().byte().numpy())
+class Unreadable:
+    """Tells of each unreadable picture once, and ends it all where they are many."""
+
+    def __init__(self, tell: Callable[[str], None] = log.warning) -> None:
+        self._known: set[Path] = set()
+        self._tell = tell
+
+    def add(self, path: Path, reason: str) -> None:
+        """Raises UserError after the hundredth."""
+        if path in self._known:
+            return
+        self._known.add(path)
+        if len(self._known) > MAX_UNREADABLE:
+            raise too_many(reason)
+        self._tell(reason)
+
+
+def too_many(reason: str) -> UserError:
+    """What to tell of a folder of pictures that is no good."""
+    return UserError(f"more than {MAX_UNREADABLE} pictures cannot be read, the last: {reason}")
+
+
+class Sample(NamedTuple):
+    """A picture [3, side, side] in [0, 1], an object's mask [side, side], its text and level.
+
+    `unreadable` are the pictures that were drawn before and could not be read, with the reason.
+    """
+
+    image: Tensor
+    mask: Tensor
+    text: str
+    level: int | None
+    unreadable: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Instances(Dataset[tuple[Tensor, Tensor, str, int | None]]):
+class Instances(Dataset[Sample]):
     """Sample i: a square of a picture with one of its objects, scaled to `side` pixels.
 
     The instance is drawn with replacement, all being equally likely. The square is as large as the
     picture allows and lies anywhere along it where it shows the whole box (or, of a longer one, a
-    part). Text-to-image samples have one of the picture's captions.
+    part). Text-to-image samples have one of the picture's captions. In place of a picture that
+    cannot be read comes the sample's next draw, so that it is the same in every run and process.
     """
 
-    instances: Sequence[Instance]
+    instances: InstanceList
     crop_captions: Mapping[int, str]
     side: int
     recipe: Recipe
 
     def __post_init__(self) -> None:
-        missing = sum(i.number not in self.crop_captions for i in self.instances)
+        missing = sum(n not in self.crop_captions for n in self.instances.numbers.tolist())
         if missing and self.recipe.captions > 0:
             raise UserError(
                 f"{missing} of {len(self.instances)} instances have no caption of their crop: "
                 "write them with scripts/caption_crops.py, or train on labels with captions=0"
             )
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, int | None]:
-        """Picture [3, side, side], the object's mask, the text and the level."""
+    def __getitem__(self, index: int) -> Sample:
+        """Raises UserError for pictures that belong to other annotations, and for many bad ones."""
         draw = Draw.of(self.recipe, index)
-        instance = self.instances[draw.rng.randrange(len(self.instances))]
-        image, mask = read_image(instance.path), mask_of(instance)
-        if image.shape[1:] != mask.shape:
-            raise UserError(
-                f"{instance.path} is not {instance.width}x{instance.height} pixels as its "
-                "annotations say: give the pictures that belong to them"
-            )
+        instance, image, unreadable = self._readable(draw)
+        mask = mask_of(instance)
         x, y, w, h = instance.box
         shorter = min(instance.height, instance.width)
         left = _place(draw.rng.random(), x, w, shorter, instance.width)
@@ -159,8 +142,23 @@ class Instances(Dataset[tuple[Tensor, Tensor, str, int | None]]):
             texts = instance.captions or [instance.label]
             text = texts[draw.rng.randrange(len(texts))]
         else:
-            text = self.crop_captions[instance.number] if draw.captioned else instance.label
-        return image, mask, "" if draw.silent else text, level
+            # (a picture that could be read but by then was not has an empty one)
+            caption = self.crop_captions[instance.number] if draw.captioned else ""
+            text = caption or instance.label
+        return Sample(image, mask, "" if draw.silent else text, level, unreadable)
+
+    def _readable(self, draw: Draw) -> tuple[Instance, Tensor, tuple[tuple[Path, str], ...]]:
+        """The first drawn instance whose picture can be read, the picture, and the bad ones."""
+        unreadable: list[tuple[Path, str]] = []
+        while True:
+            instance = self.instances[draw.rng.randrange(len(self.instances))]
+            try:
+                return instance, picture_of(instance), tuple(unreadable)
+            except UnreadableImageError as error:
+                unreadable.append((instance.path, str(error)))
+                # Of a small set the same ones over and over.
+                if len(unreadable) > MAX_UNREADABLE:
+                    raise too_many(str(error)) from error
 
 
 def _place(share: float, start: float, length: float, side: int, whole: int) -> int:
@@ -173,6 +171,19 @@ def _place(share: float, start: float, length: float, side: int, whole: int) -> 
 
 
 @dataclass(frozen=True)
+class _Guarded(Dataset[Sample | str]):
+    """In place of raising a UserError, its line: a worker would send it with its traceback."""
+
+    data: Instances
+
+    def __getitem__(self, index: int) -> Sample | str:
+        try:
+            return self.data[index]
+        except UserError as error:
+            return str(error)
+
+
+@dataclass(frozen=True)
 class CocoSource:
     """A `Source` of `Instances`, read by `workers` processes and encoded by the model."""
 
@@ -181,17 +192,36 @@ class CocoSource:
     workers: int = 4
 
     def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        """See `Source`."""
+        """See `Source`.
+
+        A picture that cannot be read is told once, in one line. Raises UserError as `Instances`
+        does, and where more than MAX_UNREADABLE pictures cannot be read.
+        """
         loader: Any = DataLoader(
-            self.data,
+            _Guarded(self.data),
             batch_sampler=wanted,  # type: ignore[arg-type]  # any iterable of index lists does
             num_workers=self.workers,
             collate_fn=_collated,
         )
-        for examples in loader:
+        told = Unreadable()
+        for read in loader:
+            if isinstance(read, str):
+                raise UserError(read)
+            examples, unreadable = read
+            for path, reason in unreadable:
+                told.add(path, reason)
             yield self.model.batch(examples, self.data.recipe)
 
 
-def _collated(samples: list[tuple[Tensor, Tensor, str, int | None]]) -> Examples:
-    images, masks, texts, levels = zip(*samples, strict=True)
-    return Examples(torch.stack(images), torch.stack(masks), texts, levels)
+def _collated(
+    samples: list[Sample | str],
+) -> tuple[Examples, list[tuple[Path, str]]] | str:
+    """The samples side by side, with what could not be read of any; a refusal alone."""
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, str):
+            return sample
+        whole.append(sample)
+    images, masks, texts, levels, unreadable = zip(*whole, strict=True)
+    examples = Examples(torch.stack(images), torch.stack(masks), texts, levels)
+    return examples, [item for items in unreadable for item in items]

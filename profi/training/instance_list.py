@@ -1,0 +1,201 @@
+"""MSCOCO's training instances, read from its annotations into arrays."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from torch import Tensor
+
+from profi.data.coco import has_polygons, open_coco
+from profi.data.images import path_within, read_stored
+from profi.training.packed import Groups, Texts
+from profi.types import UserError
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An object: its picture, its outline and its texts.
+
+    `box` is (x, y, width, height) in pixels; `captions` are of the whole picture.
+    """
+
+    number: int
+    path: Path
+    height: int
+    width: int
+    polygons: Sequence[Sequence[float]]
+    box: tuple[float, float, float, float]
+    label: str
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class InstanceList:
+    """Instances in their file's order, held as arrays: an `Instance` is made when it is asked for.
+
+    Of I instances: `numbers` [I]; `boxes` [I, 4]; `pictures` [I] and `labels` [I] point into what
+    follows; `polygons` has the polygons of each and `points` the coordinates of each polygon,
+    which are `coordinates` (float64, as in the JSON: in half the bytes the masks would differ).
+    Of P pictures: `names` below `root`, `sizes` [P, 2] (height, width), and which `captions`.
+    """
+
+    root: Path
+    numbers: np.ndarray
+    boxes: np.ndarray
+    pictures: np.ndarray
+    labels: np.ndarray
+    polygons: Groups
+    points: Groups
+    coordinates: np.ndarray
+    names: Texts
+    sizes: np.ndarray
+    captions_of: Groups
+    captions: Texts
+    categories: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Instance:
+        picture = int(self.pictures[i])
+        x, y, w, h = self.boxes[i].tolist()
+        height, width = self.sizes[picture].tolist()
+        outlines = [self.points[k] for k in self.polygons[i]]
+        return Instance(
+            int(self.numbers[i]),
+            self.root / self.names[picture],
+            height,
+            width,
+            [self.coordinates[part.start : part.stop].tolist() for part in outlines],
+            (x, y, w, h),
+            self.categories[self.labels[i]],
+            [self.captions[k] for k in self.captions_of[picture]],
+        )
+
+
+def read_instances(root: Path, annotations: Path, captions: Path, min_share: float) -> InstanceList:
+    """The instances with polygons whose boxes cover at least `min_share` of their pictures.
+
+    Args:
+        root: the pictures' folder, e.g. train2017.
+        annotations: an instances JSON of MSCOCO's format.
+        captions: its captions JSON, of the same pictures.
+        min_share: below which an object is too small to learn to paint.
+
+    Raises:
+        UserError: a file is missing or another; a picture's name leads out of `root`, or it is
+            not there; no instance is left.
+    """
+    coco, told = open_coco(annotations), open_coco(captions)
+    numbers, labels, pictures = array("q"), array("q"), array("q")
+    boxes, coordinates = array("d"), array("d")
+    n_polygons, n_points = array("q"), array("q")
+    order: dict[Any, int] = {}  # a picture's id to its place
+    places = {number: place for place, number in enumerate(coco.cats)}
+    try:
+        for a in coco.anns.values():
+            image = coco.imgs[a["image_id"]]
+            x, y, w, h = (float(v) for v in a["bbox"])
+            if not has_polygons(a) or w * h < min_share * int(image["height"]) * int(
+                image["width"]
+            ):
+                continue
+            numbers.append(int(a["id"]))
+            boxes.extend((x, y, w, h))
+            labels.append(places[a["category_id"]])
+            pictures.append(order.setdefault(a["image_id"], len(order)))
+            n_polygons.append(len(a["segmentation"]))
+            for polygon in a["segmentation"]:
+                n_points.append(len(polygon))
+                coordinates.extend(polygon)
+        images = [coco.imgs[number] for number in order]
+        found = InstanceList(
+            root=root,
+            numbers=np.array(numbers),
+            boxes=np.array(boxes).reshape(-1, 4),
+            pictures=np.array(pictures),
+            labels=np.array(labels),
+            polygons=Groups.of(n_polygons),
+            points=Groups.of(n_points),
+            coordinates=np.array(coordinates),
+            names=Texts.of(str(image["file_name"]) for image in images),
+            sizes=np.array([(int(i["height"]), int(i["width"])) for i in images], np.int64),
+            captions_of=Groups.of(len(told.imgToAnns[number]) for number in order),
+            captions=Texts.of(
+                str(c["caption"]).strip() for number in order for c in told.imgToAnns[number]
+            ),
+            categories=[str(category["name"]) for category in coco.cats.values()],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{annotations} or {captions} is not MSCOCO's ({reason})") from error
+    if not len(found):
+        raise UserError(f"{annotations}: no instance covers {min_share:.2%} of its picture")
+    _check_there(root, annotations, found.names)
+    return found
+
+
+def _check_there(root: Path, annotations: Path, names: Texts) -> None:
+    """UserError unless every picture has a place in `root` and a file there (read or not)."""
+    there: dict[Path, frozenset[str]] = {}
+    missing = []
+    for name in (names[i] for i in range(len(names))):
+        path = path_within(root, name)
+        if path is None:
+            raise UserError(f"{annotations}: {name!r} leads out of {root}")
+        if path.parent not in there:
+            # One listing: to ask for each of 100,000 files takes minutes on a network's disk.
+            listed = path.parent.iterdir() if path.parent.is_dir() else ()
+            there[path.parent] = frozenset(item.name for item in listed)
+        if path.name not in there[path.parent]:
+            missing.append(path)
+    if missing:
+        raise UserError(
+            f"{missing[0]} does not exist ({len(missing)} of {len(names)} pictures of "
+            f"{annotations} do not): set root to the folder that belongs to it"
+        )
+
+
+def mask_of(instance: Instance) -> Tensor:
+    """The object's exact mask [H, W] bool, as MSCOCO fills polygons."""
+    encoded = rle.frPyObjects(list(instance.polygons), instance.height, instance.width)
+    return torch.from_numpy(rle.decode(rle.merge(encoded)).astype(np.bool_))
+
+
+def picture_of(instance: Instance) -> Tensor:
+    """Its picture [3, H, W] in [0, 1].
+
+    Raises:
+        UnreadableImageError: it is damaged.
+        UserError: it does not exist, or is of another size than the annotations say.
+    """
+    try:
+        pixels = read_stored(instance.path)
+    except FileNotFoundError as error:
+        remedy = "the pictures' folder is another or gone"
+        raise UserError(f"{instance.path} does not exist: {remedy}") from error
+    if pixels.shape[:2] != (instance.height, instance.width):
+        raise UserError(
+            f"{instance.path} is not {instance.width}x{instance.height} pixels as its "
+            "annotations say: give the pictures that belong to them"
+        )
+    return torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(2, 0, 1).contiguous()
+
+
+def crop_of(instance: Instance, image: Tensor) -> Image.Image:
+    """The object's box, cut out of its picture [3, H, W]: what a caption is asked of."""
+    x, y, w, h = instance.box
+    left, top = int(x), int(y)
+    crop = image[:, top : max(top + 1, round(y + h)), left : max(left + 1, round(x + w))]
+    return Image.fromarray((crop.permute(1, 2, 0) * 255).round().byte().numpy())
