@@ -1,4 +1,4 @@
-"""What a whole table costs in hours of a device, from rates that were measured.
+"""What painting a whole table costs in hours of a device, from rates that were measured.
 
     python scripts/cost.py [outputs/<run id> ...] [--rates FILE.csv] [--rows table1|measured]
                            [--triplets 10000] [--seeds 5]
@@ -7,6 +7,10 @@ A rate is the mean of a run's seconds per picture (a few hundred triplets on the
 meant are enough), or a line of a CSV with the columns model, ablation, seconds and device. The rows
 are those of the paper's Table 1, or with `--rows measured` what the rates are of. A row without a
 rate is "not measured" and in no sum; rates of different devices are not added up.
+
+Painting alone is counted: no loading of models, no scoring, no report. Runs of a row on one device
+must be of the same settings, but for the seed and which pictures; a rate of another number of steps
+than the table's is marked. What a line of the CSV was measured with is not known.
 """
 
 from __future__ import annotations
@@ -16,11 +20,13 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from profi.config import ModelConfig, SamplingConfig
 from profi.reports import paper_numbers
 from profi.reports.names import RowKey, row_labels
 from profi.stores.generations import read_generations
@@ -29,16 +35,23 @@ from profi.types import UserError
 
 COLUMNS = ("model", "ablation", "seconds", "device")
 NOT_MEASURED = "not measured"
+SAMPLING_STEPS, GLIDE_STEPS = "sampling.num_inference_steps", "model.glide."
+#: What of a model takes no time of its own: where it lies, what it is called and told.
+TIMELESS = (".path", ".sha256", ".id", ".unet", ".device", "_prompt")
 
 
 class Rate(NamedTuple):
-    """Seconds per picture of a row on a device, and how many pictures that is the mean of."""
+    """Seconds per picture of a row on a device.
+
+    `source` is where it is from; `settings` are those that take time, None where not known.
+    """
 
     model: str
     ablation: str
     seconds: float
     device: str
-    pictures: int | None = None
+    source: str = ""
+    settings: Mapping[str, Any] | None = None
 
 
 def rate_of(root: Path) -> Rate:
@@ -57,7 +70,62 @@ def rate_of(root: Path) -> Rate:
     if len(devices) > 1:
         raise UserError(f"{root} was painted on {', '.join(sorted(devices))}: measure on one")
     ablation = ablation_of(asked.get("method"))
-    return Rate(asked["model"]["id"], ablation, fmean(seconds), devices.pop(), len(seconds))
+    model, device = asked["model"]["id"], devices.pop()
+    return Rate(model, ablation, fmean(seconds), device, str(root), timed_settings(asked))
+
+
+def timed_settings(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings that its time may depend on, by their names on the command line.
+
+    What an older run's settings lack was not there to be chosen: the usual.
+    """
+    chosen = {part: asked.get(part) or {} for part in ("model", "sampling", "method")}
+    usual = {"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())}
+    settings = {**flat(usual), **flat(chosen)}
+    if settings["model.inpainter"] == "glide":
+        # Its own section says how it is sampled.
+        settings = {key: v for key, v in settings.items() if not key.startswith("sampling.")}
+    return {key: value for key, value in settings.items() if not key.endswith(TIMELESS)}
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested sections as one, `{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= (
+            flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        )
+    return found
+
+
+def check_alike(rates: Sequence[Rate]) -> None:
+    """UserError naming what differs between two rates of one row, which have no mean then."""
+    first = rates[0]
+    for other in rates[1:]:
+        both = f"{first.source} and {other.source} are both of {other.model} {other.ablation}"
+        if (first.settings is None) != (other.settings is None):
+            raise UserError(f"{both}, and of one the settings are not known: give one of them")
+        a, b = first.settings or {}, other.settings or {}
+        for key in sorted({*a, *b}):
+            if a.get(key) != b.get(key):
+                raise UserError(
+                    f"{both} but differ in {key} ({a.get(key)} and {b.get(key)}): "
+                    "give runs of the same settings"
+                )
+
+
+def unusual_steps(rate: Rate) -> str:
+    """` (num_inference_steps=2)` of a rate that is not of the table's steps, else nothing."""
+    settings = rate.settings or {}
+    own = settings.get("model.inpainter") == "glide"
+    keys = [f"{GLIDE_STEPS}{part}_steps" for part in ("base", "upsampler")]
+    usual = flat({"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())})
+    told = [
+        f"{key.rpartition('.')[2]}={settings[key]}"
+        for key in (keys if own else [SAMPLING_STEPS])
+        if key in settings and settings[key] != usual[key]
+    ]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def ablation_of(method: dict[str, object] | None) -> str:
@@ -84,7 +152,8 @@ def rates_in(path: Path) -> Iterator[Rate]:
                     seconds = math.nan
                 if not (seconds > 0 and math.isfinite(seconds)):
                     raise UserError(f"{path}, line {number}: seconds={line['seconds']} is no time")
-                yield Rate(line["model"], line["ablation"], seconds, line["device"])
+                source = f"{path}, line {number},"
+                yield Rate(line["model"], line["ablation"], seconds, line["device"], source)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -103,7 +172,8 @@ def cost_table(
 ) -> list[tuple[str, str, str, str]]:
     """Lines of (row, seconds per picture, device, hours), the sums per device last.
 
-    `rows` None: those that the rates are of. `pictures` is how many each row has.
+    `rows` None: those that the rates are of. `pictures` is how many each row has. Raises UserError
+    for rates of one row and device that are of different settings.
     """
     measured: dict[tuple[str, str], list[Rate]] = {}
     for rate in rates:
@@ -119,10 +189,13 @@ def cost_table(
         if not found:
             lines.append((label, NOT_MEASURED, "", ""))
         for device in sorted({rate.device for rate in found}):
-            seconds = fmean(rate.seconds for rate in found if rate.device == device)
+            alike = [rate for rate in found if rate.device == device]
+            check_alike(alike)
+            seconds = fmean(rate.seconds for rate in alike)
             hours = seconds * pictures / 3600
             sums.setdefault(device, []).append(hours)
-            lines.append((label, f"{seconds:.3f}", device, f"{hours:.1f}"))
+            marked = label + unusual_steps(alike[0])
+            lines.append((marked, f"{seconds:.3f}", device, f"{hours:.1f}"))
     for device, hours_of_rows in sorted(sums.items()):
         told = f"{len(hours_of_rows)} of {len(keys)} rows"
         lines.append((told, "", device, f"{sum(hours_of_rows):.1f}"))
@@ -131,21 +204,27 @@ def cost_table(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the rates and print the table."""
-    parser = argparse.ArgumentParser(description="hours of a whole table, from measured rates")
+    parser = argparse.ArgumentParser(description="hours of painting a whole table, from rates")
     parser.add_argument("runs", type=Path, nargs="*", help="outputs/<run id>")
     parser.add_argument("--rates", type=Path, help=f"a CSV with the columns {', '.join(COLUMNS)}")
     parser.add_argument("--rows", choices=("table1", "measured"), default="table1")
     parser.add_argument("--triplets", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(arguments)
+    for name in ("triplets", "seeds"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name}={getattr(options, name)}: at least 1")
     rates = [rate_of(run) for run in options.runs]
     rates += rates_in(options.rates) if options.rates is not None else []
     rows = None if options.rows == "measured" else papers_rows()
     wanted = f"{options.triplets} x {options.seeds}"
-    print(f"| row | seconds per picture | device | hours for {wanted} pictures |")
+    # Before anything is printed: it may refuse.
+    lines = cost_table(rates, rows, options.triplets * options.seeds)
+    print(f"| row | seconds per picture | device | hours of painting {wanted} pictures |")
     print("|---|---|---|---|")
-    for line in cost_table(rates, rows, options.triplets * options.seeds):
+    for line in lines:
         print("| " + " | ".join(line) + " |")
+    print("\nPainting alone, without loading the models and scoring.")
 
 
 if __name__ == "__main__":

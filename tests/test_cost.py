@@ -16,9 +16,21 @@ def cost(load_script):  # type: ignore[no-untyped-def]
     return load_script("cost")
 
 
-def make_run(root: Path, model: str, method: object, seconds: list[float], device: str) -> Path:
+def make_run(
+    root: Path,
+    name: str,
+    method: object,
+    seconds: list[float],
+    device: str,
+    **changed: dict[str, object],
+) -> Path:
     (root / "settings").mkdir(parents=True)
-    settings = {"model": {"id": model}, **({"method": method} if method else {})}
+    settings = {
+        "model": {"id": name, **changed.get("model", {})},
+        "sampling": {"num_inference_steps": 50, **changed.get("sampling", {})},
+        "seed": changed.get("seed", 0),
+        **({"method": method} if method else {}),
+    }
     (root / "settings" / "x.json").write_text(json.dumps(settings))
     for index, taken in enumerate(seconds):
         item = Generation(str(index), 0, b"png", taken, float("nan"))
@@ -27,7 +39,8 @@ def make_run(root: Path, model: str, method: object, seconds: list[float], devic
 
 
 def lines(text: str) -> dict[str, list[str]]:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     return {row[0]: row[1:] for row in rows}
 
 
@@ -52,7 +65,84 @@ def test_hours_are_seconds_times_pictures_and_the_rest_is_not_measured(
     assert len(shown) == 2 + 11 + 2
 
     cost.main([str(bld), "--rows", "measured"])
-    assert list(lines(capsys.readouterr().out))[2:] == ["BLD", "1 of 1 rows"]
+    text = capsys.readouterr().out
+    assert list(lines(text))[2:] == ["BLD", "1 of 1 rows"]
+    assert "hours of painting 10000 x 5 pictures" in text
+    assert text.splitlines()[-1] == "Painting alone, without loading the models and scoring."
+
+
+GLIDE = {"inpainter": "glide"}
+
+
+@pytest.mark.parametrize(
+    ("model", "one", "other", "named"),
+    [
+        ("bld", {}, {"sampling": {"num_inference_steps": 2}}, "num_inference_steps (50 and 2)"),
+        ("bld", {}, {"sampling": {"guidance_scale": 1.0}}, "sampling.guidance_scale (7.5 and 1.0)"),
+        ("bld", {"model": {"long_side": 256}}, {}, "model.long_side (256 and 512)"),
+        ("bld", {}, {"model": {"dtype": "float16"}}, "model.dtype (float32 and float16)"),
+        ("bld", {}, {"model": {"batch_size": 1}}, "model.batch_size (4 and 1)"),
+        (
+            "glide",
+            {"model": GLIDE},
+            {"model": {**GLIDE, "glide": {"base_steps": "50"}}},
+            "model.glide.base_steps (100 and 50)",
+        ),
+    ],
+)
+def test_runs_of_other_settings_have_no_mean(
+    cost, tmp_path: Path, capsys, model: str, one, other, named: str
+) -> None:  # type: ignore[no-untyped-def]
+    a = make_run(tmp_path / "a", model, None, [1.0], "cpu", **one)
+    b = make_run(tmp_path / "b", model, None, [3.0], "cpu", **other)
+    with pytest.raises(UserError) as caught:
+        cost.main([str(a), str(b)])
+    told = str(caught.value)
+    for word in (named, str(a), str(b)):
+        assert word in told
+    assert "\n" not in told
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_and_a_line_of_a_file_have_no_mean(cost, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(tmp_path / "a", "bld", None, [1.0], "cpu")
+    table = tmp_path / "rates.csv"
+    table.write_text("model,ablation,seconds,device\nbld,base,3,cpu\n")
+    with pytest.raises(UserError, match=r"rates\.csv, line 2, are both of bld base, and of one"):
+        cost.main([str(run), "--rates", str(table)])
+
+
+def test_seeds_places_and_another_device_may_differ(cost, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    one = make_run(tmp_path / "a", "bld", None, [1.0], "cpu", seed=1)
+    two = make_run(tmp_path / "b", "bld", None, [3.0], "cpu", seed=2, model={"path": "/there"})
+    old = make_run(tmp_path / "c", "bld", None, [8.0], "cuda", model={"dtype": "float16"})
+    cost.main([str(one), str(two), str(old), "--triplets", "1800", "--seeds", "1"])
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| BLD")]
+    assert shown == ["| BLD | 2.000 | cpu | 1.0 |", "| BLD | 8.000 | cuda | 4.0 |"]
+
+
+def test_a_rate_of_other_steps_than_the_table_s_is_marked(cost, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    two = {"num_inference_steps": 2}
+    runs = [
+        make_run(tmp_path / "a", "bld", None, [1.0], "cpu", sampling=two),
+        # Whose steps are its own.
+        make_run(tmp_path / "b", "glide", None, [1.0], "cpu", sampling=two, model=GLIDE),
+        make_run(tmp_path / "c", "sdxl-inpainting", None, [1.0], "cpu"),
+    ]
+    cost.main([*map(str, runs), "--rows", "measured"])
+    shown = lines(capsys.readouterr().out)
+    assert list(shown)[2:] == ["GLIDE", "BLD (num_inference_steps=2)", *list(shown)[4:]]
+    assert not any("(" in label for label in list(shown)[4:])
+    steps = {**GLIDE, "glide": {"base_steps": "25", "upsampler_steps": "fast27"}}
+    run = make_run(tmp_path / "d", "glide", None, [1.0], "cpu", model=steps)
+    cost.main([str(run), "--rows", "measured"])
+    assert "GLIDE (base_steps=25)" in lines(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("argument", ["--triplets=0", "--seeds=-1"])
+def test_no_pictures_cost_nothing_to_tell(cost, argument: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=f"^{argument}: at least 1$"):
+        cost.main([argument])
 
 
 @pytest.mark.parametrize(
