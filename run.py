@@ -22,11 +22,12 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from profi.config import Config
-from profi.types import UserError
+from profi.types import MissingRowError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -192,8 +193,22 @@ def signals_of(package: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def task(composed: DictConfig) -> None:
-    """One job: refuse in one line, or run."""
+def swept() -> str:
+    """What is a job's own in a sweep: what it sets and the command line does not say as it is."""
+    own = [text for text in overrides() if text not in sys.argv]
+    return " ".join(own or overrides())
+
+
+def sweeping() -> bool:
+    """Whether this is one of several jobs that run in this process one after the other."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def task(composed: DictConfig, left_out: list[str] | None = None) -> None:
+    """One job: refuse in one line, or run.
+
+    In a sweep a row that is missing is told and added to `left_out`, so that the next job follows.
+    """
     try:
         with signals_of("submitit"):
             carry_out(composed)
@@ -201,6 +216,10 @@ def task(composed: DictConfig) -> None:
         if QUEUED in os.environ:
             # The launcher carries it to the terminal; an exit would leave that one waiting.
             raise
+        if isinstance(error, MissingRowError) and left_out is not None and sweeping():
+            left_out.append(swept())
+            sys.stderr.write(f"left out: {left_out[-1]}: {error}\n")
+            return
         # Not an Exception, so that Hydra neither wraps nor decorates it.
         raise refuse(str(error)) from None
 
@@ -232,7 +251,12 @@ def main() -> None:
     # Hydra takes its flags before or after all settings only; between them is as natural.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     ConfigStore.instance().store(name="schema", node=Config)
-    entry = hydra.main(version_base="1.3", config_path="conf", config_name="config")(task)
+    left_out: list[str] = []
+
+    def job(composed: DictConfig) -> None:
+        task(composed, left_out)
+
+    entry = hydra.main(version_base="1.3", config_path="conf", config_name="config")(job)
     try:
         entry()
     except (HydraException, OmegaConfBaseException) as error:
@@ -249,6 +273,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted: {SAME_COMMAND}\n")
         raise SystemExit(INTERRUPTED) from None
+    if left_out:
+        count = "1 job" if len(left_out) == 1 else f"{len(left_out)} jobs"
+        raise refuse(f"{count} of the sweep left out: {'; '.join(left_out)} (told above)")
 
 
 if __name__ == "__main__":

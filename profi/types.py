@@ -24,6 +24,10 @@ class MachineError(UserError):
     """What the machine does not allow, whatever the sample: a run ends, and sets nothing aside."""
 
 
+class MissingRowError(UserError):
+    """Of one row only, such as weights that are not there: the others of a table or sweep go on."""
+
+
 # The rows of the ablation: command-line name -> the row's name; one has two spellings. Table 2 has
 # four, `vanilla_only` is what fig. 8 compares RASG with.
 ABLATIONS: Mapping[str, str] = MappingProxyType(

@@ -143,6 +143,27 @@ def test_a_sweep_stops_at_a_mistake(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_sweep_leaves_a_missing_row_out_and_goes_on(tmp_path: Path) -> None:
+    arguments = ["experiment=table1", "data=mini", "metric=mini", "data.limit=1", "seeds=[0]"]
+    arguments += ["sampling.num_inference_steps=2"]
+    models = "model=smartbrush,mini_bld"
+    done = call("-m", *arguments, models, "stage=generate", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    (told,) = [line for line in lines if line.startswith("left out: ")]
+    assert told.startswith("left out: model=smartbrush: smartbrush: nobody publishes")
+    assert lines[-1] == "error: 1 job of the sweep left out: model=smartbrush (told above)"
+    (run,) = (path.parent for path in tmp_path.glob("outputs/*/run.json"))
+    assert list((run / "generations").glob("part-*.parquet"))
+    assert "mini-bld" in next((run / "settings").glob("*.json")).read_text()
+    # The later stages leave out what is not painted the same way.
+    done = call("-m", *arguments, models, "stage=score", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("left out: model=smartbrush: nothing painted") == 1
+    assert done.stderr.splitlines()[-1].startswith("error: 1 job of the sweep left out: ")
+
+
 def test_a_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
     # As on a machine where no plugin of Hydra is installed.
     without = (

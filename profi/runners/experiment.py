@@ -33,7 +33,7 @@ from profi.runners.survey import Absent, Entry, latest_scores
 from profi.runners.telling import identity, run_logs, tell_results
 from profi.stores.parts import part_indices
 from profi.stores.scores import scores_folder_name
-from profi.types import Triplet, UserError
+from profi.types import MissingRowError, Triplet, UserError
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,9 @@ def run(command: Command, console: Console) -> Shown | None:
     that cannot be loaded is told and left out, and the others go on; what it painted before counts.
 
     Raises:
-        UserError: see the stages and `profi.runners.build`; nothing is painted. Without a report,
-            at the end, for models that were left out.
+        UserError: see the stages and `profi.runners.build`; nothing is painted.
+        MissingRowError: the one model cannot be loaded, or nothing is painted of what is asked for;
+            without a report, at the end, for models that were left out.
     """
     config = command.config
     check_writable(command.out)
@@ -69,7 +70,7 @@ def run(command: Command, console: Console) -> Shown | None:
                 inpainters = build.load_rows(one)
             except UserError as error:
                 if len(config.per_model) == 1:
-                    raise
+                    raise MissingRowError(str(error)) from error
                 log.error("%s is left out: %s", one.model.id, error)
                 refused.append(error)
         alone = replace(command, config=one)
@@ -79,9 +80,9 @@ def run(command: Command, console: Console) -> Shown | None:
             else:
                 absent.append(item)
     if refused and (not entries or not command.wants("report")):
-        raise UserError("; ".join(str(error) for error in refused))
+        raise MissingRowError("; ".join(str(error) for error in refused))
     if not entries:
-        raise UserError(
+        raise MissingRowError(
             f"nothing painted with these settings for ablation={absent[0].key.ablation} "
             f"seed={absent[0].seed} in {command.out}: run stage=generate with them first"
         )
