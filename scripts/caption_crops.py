@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
         target,
         batch,
         told=lambda done, total: console.print(f"{done:,} of {total:,}"),
-        unreadable=console.print,
+        unreadable=lambda line: console.print(line, markup=False),
     )
 
 
