@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from tiny_coco import write
 from tiny_model import text_to_image
 
 from profi.training.examples import TextToImage
+from profi.training.instance_list import InstanceList, read_instances
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,8 @@ def new_model(backbone, new_unet, scheduler_config) -> Callable[..., TextToImage
 @pytest.fixture(scope="session")
 def model(new_model) -> TextToImage:  # type: ignore[no-untyped-def]
     return new_model()
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> InstanceList:
+    return read_instances(*write(tmp_path), min_share=0.01)
