@@ -33,9 +33,10 @@ class Recipe:
         steps: updates of the weights, in all.
         batch: samples per process and forward pass.
         accumulate: forward passes per update.
-        rate: the learning rate, after `warmup` updates and before the last share `decay` of them,
-            in which it falls linearly to nothing.
-        weight_decay: of AdamW, whose betas are BETAS.
+        rate: the learning rate.
+        warmup: updates in which it rises linearly from nothing.
+        decay: the last share of the updates, in which it falls linearly to nothing.
+        weight_decay: of AdamW, whose betas are constants (BETAS).
         clip: largest norm of the gradient.
         ema: decay of the moving average of the weights, which is what is kept in the end.
         seed: of all that is drawn.

@@ -114,7 +114,7 @@ def test_what_is_not_finite_is_not_saved(new_unet, tmp_path: Path, part: str) ->
         "moment": optimizer.state[parameter]["exp_avg_sq"],
     }
     victims[part].data.view(-1)[0] = torch.inf
-    with pytest.raises(UserError, match="update 2: .*not finite.*checkpoint-1 is the last"):
+    with pytest.raises(UserError, match=r"update 2: .*not finite.*checkpoint-1 is the last"):
         checkpoints.save(Progress(2))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 

@@ -67,7 +67,7 @@ def test_too_many_in_a_row_end_the_training_and_leave_the_good_checkpoints(
 def test_a_rate_that_ruins_the_weights_is_told_and_nothing_not_finite_is_saved(
     model: TextToImage, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="not finite.*lower rate="):
+    with pytest.raises(UserError, match=r"not finite.*lower rate="):
         run(model, tmp_path, replace(LONG, rate=1e30), save_every=1)
     saved = list(tmp_path.glob("checkpoint-*/*.safetensors"))
     assert saved
@@ -79,7 +79,8 @@ def test_float16_s_search_for_a_scale_is_no_failure_and_moves_no_average(
 ) -> None:
     """A real scaler whose scale begins so high that more than PATIENCE updates overflow.
 
-    It is, up to float16's rounding, a float32 training where these updates had no gradient. (accelerate offers float16 on GPUs alone, so it is told of it after the fact.)
+    It is, up to float16's rounding, a float32 training where these updates had no gradient.
+    (accelerate offers float16 on GPUs alone, so it is told of it after the fact.)
     """
     monkeypatch.setattr("profi.training.loop.TOLD_SECONDS", -1.0)  # after every update
     recipe = replace(RECIPE, steps=20)
