@@ -132,9 +132,8 @@ class Checkpoints:
         """The error for a training that has left the finite numbers."""
         kept = self.found()
         last = f"; {kept[-1]} is the last checkpoint" if kept else ""
-        return UserError(
-            f"{what}: train with a lower rate=, or precision=bf16 or no, and another work={last}"
-        )
+        precision = " or precision=bf16" if self.accelerator.scaler is not None else ""
+        return UserError(f"{what}: train with a lower rate={precision} and another work={last}")
 
     def _tensors(self) -> Iterator[Tensor]:
         """All numbers that a checkpoint holds."""
