@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from profi.inpainters.devices import resolve_device
 from profi.mini.world import SPRITES, World, world
 from profi.types import UserError, digest
 
@@ -110,9 +111,9 @@ def main(arguments: list[str]) -> None:
     chosen = options(arguments)
     size = world(chosen["size"])
     name = chosen["device"]
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(resolve_device("device", name))
     if int(chosen["threads"]):
         torch.set_num_threads(int(chosen["threads"]))
     if device.type == "cuda":

@@ -1,25 +1,27 @@
 """Train SmartBrush (a row of Table 1) from a text-to-image model: docs/smartbrush.md.
 
-    accelerate launch scripts/train_smartbrush.py data=coco crop_captions=crops.jsonl
-        [model=Lykon/dreamshaper-8] [OPTION=VALUE ...] [SETTING=VALUE ...]
     python scripts/train_smartbrush.py data=scenes                  # the embedded world, on a CPU
+    python scripts/train_smartbrush.py data=coco precision=bf16 crop_captions=crops.jsonl
+        [model=Lykon/dreamshaper-8] [OPTION=VALUE ...] [SETTING=VALUE ...]
+    torchrun --nproc_per_node N scripts/train_smartbrush.py ...     # on N GPUs
 
-Options and their defaults are OPTIONS below, settings those of `profi.training.recipe.Recipe`.
-What was stopped goes on from its checkpoint in `work`; the result is `work`/model.
+`--help` lists options and settings. What was stopped goes on from its checkpoint in `work`; the
+result is `work`/model.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from diffusers import UNet2DConditionModel
 from rich.console import Console
 
 from profi.config import shipped_path
@@ -32,146 +34,65 @@ from profi.runners.progress import byte_meter
 from profi.training import loop
 from profi.training.coco_files import coco_files
 from profi.training.examples import Source, TextToImage
+from profi.training.identity import coco_identity, start_identity
 from profi.training.instances import CocoSource, Instances, read_captions, read_instances
+from profi.training.options import Options, help_text
 from profi.training.pictures import Pictures
 from profi.training.recipe import Recipe
-from profi.training.scenes import MINI, Scenes
+from profi.training.result import save_model, told
+from profi.training.scenes import Scenes
 from profi.training.smartbrush import from_text_to_image
-from profi.types import UserError
+from profi.training.wandb_run import open_run
+from profi.types import Triplet, UserError
 
-OPTIONS = {
-    "data": "scenes",  # or coco
-    "model": "",  # a folder in the diffusers layout or a Hub id
-    "parts": "",  # where the VAE and the text encoder lie, if not in `model`
-    "work": "outputs/smartbrush",
-    "precision": "no",  # bf16, fp16
-    "cpu": "no",  # yes: no GPU, if there is one
-    "save_every": "1000",
-    "show_every": "1000",
-    "pictures": "8",  # how many validation triplets are painted then; 0 for none
-    "val_root": "",
-    "val_annotations": "",
-    "wandb": "",  # a W&B project
-    # Of data=coco; train2017 is fetched into `cache` where these are empty:
-    "cache": "",
-    "root": "",
-    "annotations": "",
-    "image_captions": "",
-    "crop_captions": "",
-    "side": "512",
-    "min_share": "0.02",  # of a picture, that an object's box must cover
-    "workers": "4",
-}
-MINI_DEFAULTS = {
-    "model": "shipped:cpu/t2i",
-    "parts": "shipped:cpu/inpaint",
-    "val_root": "shipped:cpu/data/images",
-    "val_annotations": "shipped:cpu/data/instances_val.json",
-    "side": "64",
-}
-COCO_DEFAULTS = {"model": "Lykon/dreamshaper-8"}
-NUMBERS = {"save_every": int, "show_every": int, "pictures": int, "side": int, "workers": int}
-
-
-def options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The options over their defaults, and the recipe's settings; UserError for a bad one."""
-    given = {a.partition("=")[0]: a.partition("=")[2] for a in arguments}
-    data = given.get("data", OPTIONS["data"])
-    if data not in ("scenes", "coco"):
-        raise UserError(f"data={data}: choose scenes or coco")
-    chosen = OPTIONS | (MINI_DEFAULTS if data == "scenes" else COCO_DEFAULTS)
-    chosen |= {name: value for name, value in given.items() if name in OPTIONS}
-    for name, kind in {**NUMBERS, "min_share": float}.items():
-        try:
-            ok = kind(chosen[name]) >= (1 if name.endswith("_every") or name == "side" else 0)
-        except ValueError:
-            ok = False
-        if not ok:
-            raise UserError(f"{name}={chosen[name]}: must be a number that is not negative")
-    for name, allowed in {"precision": ("no", "bf16", "fp16"), "cpu": ("no", "yes")}.items():
-        if chosen[name] not in allowed:
-            raise UserError(f"{name}={chosen[name]}: choose {' or '.join(allowed)}")
-    if chosen["wandb"] and importlib.util.find_spec("wandb") is None:
-        raise UserError("wandb is not installed: pip install 'profi[wandb]'")
-    settings = [a for a in arguments if a.partition("=")[0] not in OPTIONS]
-    return chosen, settings
-
-
-def folder_of(text: str) -> Path:
-    """A model's folder: one that ships, a local one, or a snapshot of a Hub repository."""
-    return from_hub(text) if hub_id(text) else shipped_path(text)
-
-
-def source_of(
-    chosen: dict[str, str], model: TextToImage, recipe: Recipe, console: Console
-) -> Source:
-    """The samples."""
-    if chosen["data"] == "scenes":
-        return Scenes(world("cpu"), model, recipe)
-    files = coco_files(chosen, lambda name: byte_meter(name, console))
-    instances = read_instances(*files, float(chosen["min_share"]))
-    crops = chosen["crop_captions"]
-    captions = read_captions(shipped_path(crops)) if crops else {}
-    return CocoSource(
-        Instances(instances, captions, int(chosen["side"]), recipe), model, int(chosen["workers"])
-    )
-
-
-def pictures_of(chosen: dict[str, str], model: TextToImage, recipe: Recipe) -> Pictures | None:
-    """What paints the validation triplets, if there are any."""
-    count = int(chosen["pictures"])
-    if not count or not chosen["val_root"]:
-        return None
-    candidates = read_coco(shipped_path(chosen["val_annotations"]))
-    return Pictures(
-        model,
-        shipped_path(chosen["val_root"]),
-        sample_triplets(candidates.triplets, min(count, len(candidates.triplets)), seed=0),
-        Path(chosen["work"]) / "pictures",
-        int(chosen["side"]),
-        level=min(2, recipe.coarsest),
-    )
-
-
-def save(unet: Any, chosen: dict[str, str], target: Path) -> None:
-    """The whole model in the diffusers layout, the UNet in half precision."""
-    shutil.rmtree(target, ignore_errors=True)
-    unet.half().save_pretrained(target / "unet")
-    model = folder_of(chosen["model"])
-    parts = folder_of(chosen["parts"]) if chosen["parts"] else model
-    shutil.copytree(model / "scheduler", target / "scheduler")
-    for part in ("vae", "text_encoder", "tokenizer"):
-        shutil.copytree(parts / part, target / part)
+# The first process paints pictures and fetches files while the others wait.
+LONGEST_WAIT = timedelta(hours=6)
 
 
 def main(arguments: list[str]) -> None:
-    """Train, and write the model and `figures.json`."""
-    chosen, settings = options(arguments)
-    recipe = (MINI if chosen["data"] == "scenes" else Recipe()).changed(settings)
-    work, console = Path(chosen["work"]), Console(soft_wrap=True)
+    """Train, and write the model and `figures.json`; or print the help."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__ or ""))
+        return
+    options, recipe = Options.read(arguments)
+    work, console = Path(options.work), Console(soft_wrap=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"work={work}: {error.strerror}; name a folder") from error
+    # First what is cheap: a mistake shows before anything large is fetched.
+    crops = captions_of(options, recipe)
+    triplets = triplets_of(options)
     accelerator = Accelerator(
-        mixed_precision=chosen["precision"],
+        mixed_precision=options.precision or None,
         gradient_accumulation_steps=recipe.accumulate,
-        cpu=chosen["cpu"] == "yes",
-        log_with="wandb" if chosen["wandb"] else None,
+        cpu=options.cpu == "yes",
+        log_with="wandb" if options.wandb else None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
-    model_folder = folder_of(chosen["model"])
-    parts = folder_of(chosen["parts"]) if chosen["parts"] else model_folder
-    model = TextToImage.load(model_folder, parts).to(accelerator.device)
-    source, pictures = source_of(chosen, model, recipe, console), pictures_of(chosen, model, recipe)
-    if chosen["wandb"]:
-        accelerator.init_trackers(chosen["wandb"], config={**chosen, **asdict(recipe)})
+    if not accelerator.is_main_process:
+        console.quiet = True
+    if options.wandb:
+        open_run(accelerator, options.wandb, work, asdict(options) | asdict(recipe))
+    start = folder_of(options.model)
+    parts = folder_of(options.parts) if options.parts else start
+    model = TextToImage.load(start, parts).to(accelerator.device)
+    model.check_side(options.side)
+    source, of_data = source_of(options, model, recipe, crops, console)
+    pictures = pictures_of(options, model, recipe, triplets)
+    samples = recipe.batch * recipe.accumulate * accelerator.num_processes
+    console.print(
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
+        f"precision={accelerator.mixed_precision}, {samples} samples an update"
+    )
 
     def tell(step: int, seconds: float, losses: dict[str, float]) -> None:
-        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        console.print(f"{step}/{recipe.steps}  {text}  {seconds:.0f} s")
+        console.print(f"{told(step, recipe.steps, losses)}  {seconds:.0f} s")
         accelerator.log(losses, step=step)
 
-    def show(unet: Any, step: int) -> None:
-        if pictures is None:
-            return
+    def show(pictures: Pictures, unet: UNet2DConditionModel, step: int) -> None:
         sheet = pictures(unet, step)
-        if chosen["wandb"]:
+        if options.wandb:
             import wandb
 
             accelerator.log({"validation": wandb.Image(str(sheet))}, step=step)
@@ -183,23 +104,88 @@ def main(arguments: list[str]) -> None:
         recipe,
         work,
         accelerator,
-        save_every=int(chosen["save_every"]),
+        identity={**start_identity(start, parts), "data": options.data, **of_data},
+        save_every=options.save_every,
         tell=tell,
-        show=show,
-        show_every=int(chosen["show_every"]),
+        show=None if pictures is None else lambda unet, step: show(pictures, unet, step),
+        show_every=options.show_every,
     )
     if accelerator.is_main_process:
-        save(unet, chosen, work / "model")
+        parameters = unet.num_parameters()
+        save_model(unet, start, work / "model", parts)
         on = accelerator.device
         where = torch.cuda.get_device_name(on) if on.type == "cuda" else on.type.upper()
-        figures |= {
-            "parameters": unet.num_parameters(),
-            "device": where,
-            "torch": torch.__version__,
-        }
+        figures |= {"parameters": parameters, "device": where, "torch": torch.__version__}
         (work / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         console.print(f"{work / 'model'}")
+    accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def folder_of(text: str) -> Path:
+    """A model's folder: one that ships, a local one, or a snapshot of a Hub repository."""
+    return from_hub(text) if hub_id(text) else shipped_path(text)
+
+
+def captions_of(options: Options, recipe: Recipe) -> Mapping[int, str]:
+    """The captions of MSCOCO's crops; UserError where the recipe wants some and there are none."""
+    if options.data != "coco":
+        return {}
+    if options.crop_captions:
+        return read_captions(shipped_path(options.crop_captions))
+    if recipe.captions > 0:
+        raise UserError(
+            "crop_captions=... is missing: write them with scripts/caption_crops.py, or train on "
+            "labels with captions=0"
+        )
+    return {}
+
+
+def triplets_of(options: Options) -> list[Triplet]:
+    """The validation triplets that sheets are to show."""
+    if not options.pictures or not options.val_root:
+        return []
+    root = shipped_path(options.val_root)
+    if not root.is_dir():
+        raise UserError(f"val_root={root} is no folder: give that of the validation pictures")
+    found = read_coco(shipped_path(options.val_annotations)).triplets
+    return list(sample_triplets(found, min(options.pictures, len(found)), seed=0))
+
+
+def source_of(
+    options: Options,
+    model: TextToImage,
+    recipe: Recipe,
+    crops: Mapping[int, str],
+    console: Console,
+) -> tuple[Source, dict[str, object]]:
+    """The samples, and what they are of."""
+    if options.data == "scenes":
+        scenes = Scenes(world("cpu"), model, recipe, options.pool)
+        return scenes, scenes.identity
+    named = {name: str(value) for name, value in asdict(options).items()}
+    files = coco_files(named, lambda name: byte_meter(name, console))
+    instances = read_instances(*files, options.min_share)
+    data = Instances(instances, crops, options.side, recipe)
+    captions = shipped_path(options.crop_captions) if options.crop_captions else None
+    of = coco_identity(files, captions, len(instances), options.side, options.min_share)
+    return CocoSource(data, model, options.workers), of
+
+
+def pictures_of(
+    options: Options, model: TextToImage, recipe: Recipe, triplets: list[Triplet]
+) -> Pictures | None:
+    """What paints the validation triplets, if there are any."""
+    if not triplets:
+        return None
+    return Pictures(
+        model,
+        shipped_path(options.val_root),
+        triplets,
+        Path(options.work) / "pictures",
+        options.side,
+        level=min(2, recipe.coarsest),
+    )
 
 
 if __name__ == "__main__":

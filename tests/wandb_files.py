@@ -74,6 +74,8 @@ def read(path: Path) -> Session:
             session.run_id, session.name = run.run_id, run.display_name
             session.group, session.project = run.run_group, run.project
             update(session.config, run.config.update)
+        elif kind == "config":
+            update(session.config, record.config.update)
         elif kind == "history":
             session.history.append(update({}, record.history.item))
         elif kind == "summary":

@@ -13,8 +13,11 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from profi.diffusion.schedule import Schedule
 from profi.inpainters.model_folder import SCHEDULER_CONFIG, load_part, loading, read_json
 from profi.inpainters.smartbrush import to_latents
+from profi.inpainters.text import PromptEncoder, TextTower
+from profi.inpainters.unet_role import TEXT_TO_IMAGE
 from profi.training.precision import at_precision
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch
@@ -82,22 +85,25 @@ class TextToImage:
     def load(folder: Path, parts: Path) -> TextToImage:
         """UNet and scheduler from `folder`, the rest from `parts`, both in the diffusers layout.
 
-        Raises UserError for what is missing, and for a model that predicts neither eps nor v.
+        Raises UserError for what is missing, for a UNet that is no text-to-image one or not these
+        parts', and for a model that predicts neither eps nor v or whose schedule the inpainter
+        would refuse.
         """
         config = read_json(folder, SCHEDULER_CONFIG)
+        Schedule.from_config(config)
         scheduler = DDPMScheduler.from_config(config)
         if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
             raise UserError(
                 f"{folder} predicts {scheduler.config.prediction_type!r}; "
                 "training is for models that predict epsilon or v_prediction"
             )
-        return TextToImage(
-            load_part(folder, "unet", UNet2DConditionModel),
-            load_part(parts, "vae", AutoencoderKL).eval().requires_grad_(False),
-            load_part(parts, "text_encoder", CLIPTextModel).eval().requires_grad_(False),
-            loading(parts, "tokenizer/", CLIPTokenizer.from_pretrained),
-            scheduler,
-        )
+        unet = load_part(folder, "unet", UNet2DConditionModel)
+        vae = load_part(parts, "vae", AutoencoderKL).eval().requires_grad_(False)
+        TEXT_TO_IMAGE.check(unet, vae)
+        text = load_part(parts, "text_encoder", CLIPTextModel).eval().requires_grad_(False)
+        tokenizer = loading(parts, "tokenizer/", CLIPTokenizer.from_pretrained)
+        PromptEncoder(TextTower(text, tokenizer)).check_fits(unet)
+        return TextToImage(unet, vae, text, tokenizer, scheduler)
 
     def to(self, device: torch.device) -> TextToImage:
         """Move what encodes (in place); the UNet stays where it is."""
@@ -109,6 +115,14 @@ class TextToImage:
     def latent_factor(self) -> int:
         """Image pixels per latent, 8 in Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def check_side(self, side: int) -> None:
+        """UserError unless every level of the UNet halves pictures of side x side pixels evenly."""
+        multiple = self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if side % multiple:
+            lower = side // multiple * multiple
+            near = " or ".join(str(n) for n in (lower, lower + multiple) if n)
+            raise UserError(f"side={side}: must be a multiple of {multiple}, such as {near}")
 
     @torch.no_grad()
     def batch(self, examples: Examples, recipe: Recipe) -> Batch:

@@ -7,28 +7,32 @@ timesteps on the index of the forward pass's first sample. So a resumed run is t
 
 from __future__ import annotations
 
-import csv
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from profi.training.checkpoints import Checkpoints, Progress
 from profi.training.examples import Source, TextToImage
-from profi.training.recipe import Recipe
+from profi.training.losses_told import Means, cut_log, log_losses
+from profi.training.recipe import BETAS, Recipe
 from profi.training.smartbrush import Batch, losses
-from profi.types import UserError, digest
+from profi.types import digest
 
-EMA_FILE, STATE_FILE = "ema.safetensors", "state.json"
+#: Updates in a row without a finite gradient after which a training is given up.
+PATIENCE = 5
+#: Between two times that the losses are told.
+TOLD_SECONDS = 10.0
 #: Whether to end, with a checkpoint to go on from, after (updates, seconds of this call).
 Stop = Callable[[int, float], bool]
 #: Told (update, seconds so far, named losses) every so often.
@@ -71,6 +75,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     accelerator: Accelerator,
+    identity: Mapping[str, object] = MappingProxyType({}),
     save_every: int = 1000,
     stop: Stop = lambda *_: False,
     tell: Tell = lambda *_: None,
@@ -83,24 +88,29 @@ def train(
         unet: as `from_text_to_image` gives it.
         model: what the samples are encoded by, on the accelerator's device.
         source: of the samples.
-        recipe: the settings; those of an earlier run in `folder` must be the same.
-        folder: gets `checkpoint-<update>` (the last one only) and `loss.csv`.
+        recipe: the settings.
+        folder: gets `checkpoint-<update>` (the last two) and `loss.csv`.
         accelerator: made with the recipe's `accumulate`.
+        identity: what decides the result beside recipe, precision and number of processes: the
+            start model and the data, as JSON values. An earlier run in `folder` must be of the
+            same.
         save_every: updates between two checkpoints.
-        stop: asked after every update, in every process, whether to end early.
-        tell: told the losses, about every ten seconds, in the first process.
-        show: handed the average every `show_every` updates, in the first process.
+        stop: asked after every update, in the first process, whether to end early.
+        tell: told the losses of all processes, about every ten seconds, in the first one.
+        show: handed the average every `show_every` updates, in the first process; the others
+            wait. Given in all processes or in none.
         show_every: see `show`.
 
     Returns:
         The UNet holding its moving average, and the figures steps, seconds and samples.
 
     Raises:
-        UserError: `folder` belongs to another recipe or to another number of processes.
+        UserError: `folder` belongs to something else or is damaged; the gradient was not finite
+            in PATIENCE updates in a row, or a weight is not (no checkpoint is then written).
     """
     device, main = accelerator.device, accelerator.is_main_process
     optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+        unet.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=recipe.weight_decay
     )
     unet.to(device).train()
     if device.type == "cpu":
@@ -110,19 +120,23 @@ def train(
     average = EMAModel(unet.parameters(), decay=recipe.ema)
     average.to(device)
     processes = accelerator.num_processes
-    belongs = {"recipe": asdict(recipe), "processes": processes}
-    step, before = 0, 0.0
-    last = _checkpoint(folder)
-    if last is not None:
-        step, before = _resume(accelerator, average, last, belongs)
+    belongs = {
+        **asdict(recipe),
+        "betas": BETAS,
+        "processes": processes,
+        "precision": accelerator.mixed_precision,
+        **identity,
+    }
+    checkpoints = Checkpoints(folder, accelerator, unet, optimizer, average, belongs)
+    begun = checkpoints.resume()
+    step, not_finite = begun.step, begun.not_finite
     if main:
         folder.mkdir(parents=True, exist_ok=True)
-        _cut_log(folder / "loss.csv", step)
+        cut_log(folder / "loss.csv", step)
     plan = batches_of(recipe, step, accelerator.process_index, processes)
     firsts = batches_of(recipe, step, accelerator.process_index, processes)
     started = told = time.monotonic()
-    sums: dict[str, Tensor] = {}
-    passes = 0
+    means = Means()
     timesteps = model.scheduler.config.num_train_timesteps
     # (the source may read ahead, so the indices of the pass at hand are counted a second time)
     for batch, indices in zip(source.batches(plan), firsts, strict=False):
@@ -131,108 +145,83 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step)
         # What layers draw (dropout) starts anew too.
-        torch.manual_seed(indices[0])
+        torch.manual_seed(int(digest(["layers", recipe.seed, indices[0]]), 16) >> 1)
         with accelerator.accumulate(prepared):
             with accelerator.autocast():
                 context = model.context(batch.ids)
             terms = losses(prepared, batch, context, model.scheduler, noise, t, recipe.dice_weight)
             accelerator.backward(torch.stack(list(terms.values())).sum())
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(unet.parameters(), recipe.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-        passes += 1
-        for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + term.detach()
-        if not accelerator.sync_gradients:
-            continue
+            means.add(terms)
+            if not accelerator.sync_gradients:
+                continue
+            stepped = _update(accelerator, optimizer, unet, recipe.clip)
         step += 1
-        average.step(unet.parameters())
+        means.end_update(stepped)
+        if stepped:
+            average.step(unet.parameters())
+            not_finite = 0
+        elif not _seeks_scale(accelerator):
+            not_finite += 1
+            if not_finite == PATIENCE:
+                raise checkpoints.no_good(
+                    f"update {step}: the gradient was not finite in {PATIENCE} updates in a row"
+                )
+        # Clocks differ between processes: the first one's counts.
         now = time.monotonic()
-        ends = step == recipe.steps or stop(step, now - started)
-        if main and (now - told > 10 or ends):
-            means = {name: value.item() / passes for name, value in sums.items()}
-            _log(folder / "loss.csv", step, before + now - started, means)
-            tell(step, before + now - started, means)
-            sums, passes, told = {}, 0, now
-        if step % save_every == 0 or ends:
-            _save(accelerator, average, folder, step, before + now - started, belongs)
-        if show is not None and main and step % show_every == 0:
-            # A second UNet: to show one takes its gradients off.
-            shown = UNet2DConditionModel.from_config(unet.config).to(device)
-            average.copy_to(shown.parameters())
-            show(shown, step)
+        ends, tells = _first_process_says(
+            accelerator,
+            step == recipe.steps or stop(step, now - started) if main else False,
+            now - told > TOLD_SECONDS,
+        )
+        seconds = begun.seconds + now - started
+        if ends or tells:
+            values = means.over_processes(accelerator)
+            means, told = Means(), now
+            if main:
+                log_losses(folder / "loss.csv", step, seconds, values)
+                tell(step, seconds, values)
+        # (not among bad updates, where the kept ones could be the last good ones)
+        if ends or (step % save_every == 0 and not not_finite):
+            checkpoints.save(Progress(step, average.optimization_step, seconds, not_finite))
+        if show is not None and step % show_every == 0:
+            if main:
+                # A second UNet: to show one takes its gradients off.
+                shown = UNet2DConditionModel.from_config(unet.config).to(device)
+                average.copy_to(shown.parameters())
+                show(shown, step)
+            accelerator.wait_for_everyone()
         if ends:
             break
     average.copy_to(unet.parameters())
-    seconds = before + time.monotonic() - started
+    seconds = begun.seconds + time.monotonic() - started
     samples = step * recipe.batch * recipe.accumulate * processes
     return unet.eval(), {"steps": step, "seconds": seconds, "samples": samples}
 
 
-def _checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint."""
-    found = [p for p in folder.glob("checkpoint-*") if p.suffix != ".tmp"]
-    return max(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), default=None)
+def _update(accelerator: Accelerator, optimizer: Any, unet: torch.nn.Module, clip: float) -> bool:
+    """Step the optimizer unless the gradient is not finite; returns whether it did.
+
+    It does so in all processes alike: the gradient is their mean.
+    """
+    norm = accelerator.clip_grad_norm_(unet.parameters(), clip)
+    finite = bool(torch.isfinite(norm))
+    if finite:
+        optimizer.step()
+    elif accelerator.scaler is not None:
+        accelerator.scaler.update()  # to a smaller scale
+    optimizer.zero_grad()
+    return finite and not accelerator.optimizer_step_was_skipped
 
 
-def _resume(
-    accelerator: Accelerator, average: EMAModel, last: Path, belongs: dict[str, object]
-) -> tuple[int, float]:
-    """Load a checkpoint; returns its update and the seconds trained until then."""
-    state = json.loads((last / STATE_FILE).read_text())
-    if state["belongs"] != json.loads(json.dumps(belongs)):
-        raise UserError(
-            f"{last.parent} was trained with other settings or another number of processes: "
-            "give those, or another work="
-        )
-    accelerator.load_state(str(last))
-    weights = load_file(last / EMA_FILE)
-    for i, shadow in enumerate(average.shadow_params):
-        shadow.copy_(weights[str(i)])
-    average.optimization_step = state["step"]
-    return state["step"], state["seconds"]
+def _seeks_scale(accelerator: Accelerator) -> bool:
+    """Whether float16's losses are still scaled up, so that an overflow is no bad sign.
+
+    The scale begins high and is halved by every overflow.
+    """
+    return accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1.0
 
 
-def _save(
-    accelerator: Accelerator,
-    average: EMAModel,
-    folder: Path,
-    step: int,
-    seconds: float,
-    belongs: dict[str, object],
-) -> None:
-    """Write `checkpoint-<step>` beside and rename it, so that one is whole or not there."""
-    target = folder / f"checkpoint-{step}"
-    temporary = target.with_suffix(".tmp")
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shadows = {str(i): p.contiguous().cpu() for i, p in enumerate(average.shadow_params)}
-        save_file(shadows, temporary / EMA_FILE)
-        state = {"step": step, "seconds": seconds, "belongs": belongs}
-        (temporary / STATE_FILE).write_text(json.dumps(state))
-        older = _checkpoint(folder)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-        if older is not None and older != target:
-            shutil.rmtree(older)
-    accelerator.wait_for_everyone()
-
-
-def _log(path: Path, step: int, seconds: float, means: dict[str, float]) -> None:
-    with path.open("a", newline="") as file:
-        row = [step, round(seconds, 1), *(f"{name}={value:.5f}" for name, value in means.items())]
-        csv.writer(file).writerow(row)
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop what a killed run logged after its last checkpoint."""
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if int(row[0]) <= step]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
+def _first_process_says(accelerator: Accelerator, *decisions: bool) -> list[bool]:
+    """The first process's decisions, in all processes."""
+    told = torch.tensor(decisions, dtype=torch.int32, device=accelerator.device)
+    return [bool(one) for one in broadcast(told).tolist()]

@@ -8,6 +8,12 @@ from dataclasses import dataclass, fields, replace
 
 from profi.types import UserError
 
+#: AdamW's. The second is less than the usual 0.999: it forgets a gradient's size after 100
+#: updates, so that the embedded world's short training is not ruled by its first, largest ones.
+BETAS = (0.9, 0.99)
+#: Of a setting: beyond, the optimizer's own arithmetic leaves float32.
+LARGEST = 1e30
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -27,9 +33,10 @@ class Recipe:
         steps: updates of the weights, in all.
         batch: samples per process and forward pass.
         accumulate: forward passes per update.
-        rate: the learning rate, after `warmup` updates and before the last share `decay` of them,
-            in which it falls linearly to nothing.
-        weight_decay: of AdamW, whose betas are (0.9, 0.99).
+        rate: the learning rate.
+        warmup: updates in which it rises linearly from nothing.
+        decay: the last share of the updates, in which it falls linearly to nothing.
+        weight_decay: of AdamW, whose betas are constants (BETAS).
         clip: largest norm of the gradient.
         ema: decay of the moving average of the weights, which is what is kept in the end.
         seed: of all that is drawn.
@@ -61,8 +68,8 @@ class Recipe:
                 raise UserError(f"{name}={getattr(self, name)}: at least 1")
         for name in ("dice_weight", "rate", "warmup", "weight_decay", "clip", "seed"):
             value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise UserError(f"{name}={value}: a finite number, not negative")
+            if not 0 <= value <= LARGEST:
+                raise UserError(f"{name}={value}: a number from 0 to {LARGEST:g}")
         if not 0.0 < self.threshold < 1.0:
             raise UserError(f"threshold={self.threshold}: between 0 and 1")
         if not 0.0 <= self.ema < 1.0:

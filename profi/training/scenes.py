@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -16,6 +16,7 @@ from profi.mini.world import World
 from profi.training.examples import Draw, Examples, TextToImage
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch
+from profi.types import digest
 
 CHUNK = 512  # scenes that are composed and encoded at once
 # Half an hour on one core of a CPU; a model of 7 M parameters takes a larger rate than SD's.
@@ -46,6 +47,11 @@ class Scenes:
                 places = torch.tensor([index % self.size for index in run])
                 parts.append(pool(use // self.uses).rows(order(use)[places]))
             yield Batch.joined(parts)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the samples beside the recipe."""
+        return {"world": digest(asdict(self.world)), "pool": self.size, "uses": self.uses}
 
     def _order(self, use: int) -> torch.Tensor:
         g = make_generator(torch.device("cpu"), self.recipe.seed, 71, use)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from profi.mini.training import controlnet, smartbrush
 from profi.mini.training.diffusion import PoolPlan
 from profi.mini.training.loop import Plan
 from profi.mini.world import World, world
+from profi.types import UserError
 
 CPU = torch.device("cpu")
 
@@ -80,11 +83,23 @@ def test_smartbrush_s_stage_leaves_a_model_and_its_figures(
     recipe = replace(smartbrush.MINI, steps=2, batch=4)
     monkeypatch.setattr(smartbrush, "RECIPES", {"cpu": recipe})
     monkeypatch.setattr(smartbrush, "POOLS", {"cpu": 8})
+    folder = work / "models" / "smartbrush"
+    # Stopped early, it leaves nothing that could be taken for the model.
+    assert smartbrush.run(size, CPU, work, 0, 0.0)["steps"] == 1
+    assert not folder.exists()
+    AcceleratorState._reset_state(reset_partial_state=True)
     figures = smartbrush.run(size, CPU, work, 0, float("inf"))
     assert (figures["steps"], figures["samples"]) == (2, 8)
-    folder = work / "models" / "smartbrush"
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     assert figures["parameters"] == unet.num_parameters()
     assert unet.config.num_class_embeds == recipe.coarsest + 1
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "v_prediction"
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:99"])
+def test_a_device_that_is_none_is_refused(
+    load_script: Callable[[str], ModuleType], tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(UserError, match=f"device={device}"):
+        load_script("train_mini").main(["stage=vae", f"device={device}", f"work={tmp_path}"])

@@ -1,0 +1,72 @@
+"""The losses that are told: their means since the last time, over all processes, and loss.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from profi.atomic import write_text
+
+
+class Means:
+    """Means of named losses over the forward passes of updates.
+
+    An update that was skipped counts as `skipped` and not into the means: its losses are often no
+    numbers.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._of_update: list[dict[str, Tensor]] = []
+        self._passes = self._skipped = 0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """The losses of one forward pass."""
+        self._of_update.append({name: term.detach() for name, term in terms.items()})
+
+    def end_update(self, stepped: bool) -> None:
+        """The passes so far were an update, which changed the weights or was skipped."""
+        if stepped:
+            for terms in self._of_update:
+                for name, term in terms.items():
+                    self._sums[name] = self._sums.get(name, torch.zeros_like(term)) + term
+            self._passes += len(self._of_update)
+        self._skipped += not stepped
+        self._of_update = []
+
+    def over_processes(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all processes, which must all ask."""
+        told = {}
+        if self._sums:
+            means = torch.stack(list(self._sums.values())) / self._passes
+            values = accelerator.reduce(means, "mean").tolist()
+            told = dict(zip(self._sums, values, strict=True))
+        if self._skipped:
+            told["skipped"] = float(self._skipped)
+        return told
+
+
+def log_losses(path: Path, step: int, seconds: float, means: Mapping[str, float]) -> None:
+    """Add a line: update, seconds, name=value of each loss."""
+    fields = [str(step), f"{seconds:.1f}", *(f"{name}={means[name]:.5f}" for name in means)]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(",".join(fields) + "\n")
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop what a killed run logged after update `step`, and a line that it did not finish.
+
+    Lines that begin with no update's number are somebody's notes and stay.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().decode(errors="replace").splitlines(keepends=True):
+        number = line.partition(",")[0].strip()
+        if line.endswith("\n") and not (number.isdecimal() and int(number) > step):
+            kept.append(line)
+    write_text(path, "".join(kept))
