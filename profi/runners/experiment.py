@@ -62,7 +62,7 @@ def run(command: Command, console: Console) -> Shown | None:
     samples = _samples(config, console) if command.wants("generate") else None
     entries: list[Entry] = []
     absent: list[Absent] = []
-    refused: list[UserError] = []
+    left_out: list[str] = []
     for one in config.per_model:
         inpainters: dict[str, Row] = {}
         if samples is not None:
@@ -72,15 +72,18 @@ def run(command: Command, console: Console) -> Shown | None:
                 if len(config.per_model) == 1:
                     raise MissingRowError(str(error)) from error
                 log.error("%s is left out: %s", one.model.id, error)
-                refused.append(error)
+                left_out.append(one.model.id)
         alone = replace(command, config=one)
         for item in _run_model(alone, samples, inpainters, metrics, logs, console):
             if isinstance(item, Entry):
                 entries.append(item)
             else:
                 absent.append(item)
-    if refused and (not entries or not command.wants("report")):
-        raise MissingRowError("; ".join(str(error) for error in refused))
+    if left_out and (not entries or not command.wants("report")):
+        raise MissingRowError(
+            f"{len(left_out)} of {len(config.per_model)} models cannot be loaded (told above): "
+            f"{', '.join(left_out)}"
+        )
     if not entries:
         raise MissingRowError(
             f"nothing painted with these settings for ablation={absent[0].key.ablation} "
