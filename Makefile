@@ -16,7 +16,7 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install test test-slurm check mmdet test-mmdet vision test-vision
+.PHONY: run install test test-slow test-slurm check mmdet test-mmdet vision test-vision
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -63,6 +63,9 @@ test-vision: $(VENV_VISION)/.installed
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 test-slurm: $(STAMP)
 	scripts/cluster/install_slurm.sh
