@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, Size, Step
 from profi.diffusion.schedule import Schedule
-from profi.inpainters.backbone import DTYPES
+from profi.inpainters.backbone import DTYPES, Backbone
 from profi.inpainters.readings import READINGS, Reading
 
 
@@ -81,18 +81,27 @@ class RealSchedule(Schedule):
             return super().alpha(t)
 
 
+def peak_bytes(fake: FakeTensorMode, call: Callable[[], object]) -> int:
+    """The most that a call allocates at once, in the mode in which its models were made."""
+    live = LiveBytes()
+    with fake, live:
+        call()
+    return live.peak
+
+
+def readable(backbone: Backbone) -> Backbone:
+    """A backbone of fake tensors whose schedule has real numbers."""
+    return replace(backbone, schedule=RealSchedule.from_config(SCHEDULER))
+
+
 def step_bytes(row: str, reading: Reading, size: Size, dtype: torch.dtype) -> tuple[int, int]:
     """(peak of what a step allocates, weights) in bytes."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         backbone = make_backbone(SD15, "cpu", dtype, channels_last=False)
-    backbone = replace(backbone, schedule=RealSchedule.from_config(SCHEDULER))
+    backbone = readable(backbone)
     weights = sum(p.nbytes for p in backbone.unet.parameters())
-    step = Step(row, reading, backbone, size)
-    live = LiveBytes()
-    with fake, live:
-        step()
-    return live.peak, weights
+    return peak_bytes(fake, Step(row, reading, backbone, size)), weights
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import (
-    SCHEDULER,
     SD2,
     SD15,
     SDXL,
@@ -33,7 +32,7 @@ from benchmarks.architectures import (
     make_controlnet,
     some_text,
 )
-from benchmarks.memory import LiveBytes, RealSchedule
+from benchmarks.memory import peak_bytes, readable
 from benchmarks.steps import Size, Step
 from profi.inpainters.backbone import DTYPES, Backbone, auto_vae_dtype
 from profi.inpainters.readings import RELEASED
@@ -177,15 +176,9 @@ def picture_bytes(row: Row, batch: int, dtype: torch.dtype) -> tuple[int, int]:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         models = Models.make(row, "cpu", dtype, usual_vae_dtype(row, "cuda", dtype))
-    schedule = RealSchedule.from_config(SCHEDULER)
-    models = replace(models, backbone=replace(models.backbone, schedule=schedule))
-    peaks = []
-    for _, call in models.parts(row, row.of.pixels, batch).values():
-        live = LiveBytes()
-        with fake, live:
-            call()
-        peaks.append(live.peak)
-    return max(peaks), models.weights
+    models = replace(models, backbone=readable(models.backbone))
+    calls = [call for _, call in models.parts(row, row.of.pixels, batch).values()]
+    return max(peak_bytes(fake, call) for call in calls), models.weights
 
 
 def usual_vae_dtype(row: Row, device: str, dtype: torch.dtype) -> torch.dtype:

@@ -80,12 +80,16 @@ def timed_settings(asked: Mapping[str, Any]) -> dict[str, Any]:
     What an older run's settings lack was not there to be chosen: the usual.
     """
     chosen = {part: asked.get(part) or {} for part in ("model", "sampling", "method")}
-    usual = {"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())}
-    settings = {**flat(usual), **flat(chosen)}
+    settings = {**usual_settings(), **flat(chosen)}
     if settings["model.inpainter"] == "glide":
         # Its own section says how it is sampled.
         settings = {key: v for key, v in settings.items() if not key.startswith("sampling.")}
     return {key: value for key, value in settings.items() if not key.endswith(TIMELESS)}
+
+
+def usual_settings() -> dict[str, Any]:
+    """The defaults of a model's settings and of the sampling's."""
+    return flat({"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())})
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -119,7 +123,7 @@ def unusual_steps(rate: Rate) -> str:
     settings = rate.settings or {}
     own = settings.get("model.inpainter") == "glide"
     keys = [f"{GLIDE_STEPS}{part}_steps" for part in ("base", "upsampler")]
-    usual = flat({"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())})
+    usual = usual_settings()
     told = [
         f"{key.rpartition('.')[2]}={settings[key]}"
         for key in (keys if own else [SAMPLING_STEPS])
