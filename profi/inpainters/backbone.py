@@ -86,12 +86,12 @@ class Backbone:
     @property
     def latent_factor(self) -> int:
         """Image pixels per latent, 8 in Stable Diffusion."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return latent_factor(self.vae)
 
     @property
     def pixel_multiple(self) -> int:
         """The images' sides must be multiples of this, so that every UNet level halves evenly."""
-        return self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        return pixel_multiple(self.unet, self.vae)
 
     @property
     def digest(self) -> str:
@@ -138,6 +138,16 @@ class Backbone:
         latents = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
         images: Tensor = self.vae.decode(latents).sample.float()
         return (images / 2 + 0.5).clamp(0.0, 1.0)
+
+
+def latent_factor(vae: AutoencoderKL) -> int:
+    """Image pixels per latent, 8 in Stable Diffusion."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def pixel_multiple(unet: UNet2DConditionModel, vae: AutoencoderKL) -> int:
+    """What images' sides must be multiples of, so that every level of the UNet halves evenly."""
+    return int(latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1))
 
 
 def load_backbone(

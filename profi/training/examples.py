@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.schedule import Schedule
+from profi.inpainters.backbone import latent_factor, pixel_multiple
 from profi.inpainters.model_folder import SCHEDULER_CONFIG, load_part, loading, read_json
 from profi.inpainters.smartbrush import to_latents
 from profi.inpainters.text import PromptEncoder, TextTower
@@ -114,11 +115,11 @@ class TextToImage:
     @property
     def latent_factor(self) -> int:
         """Image pixels per latent, 8 in Stable Diffusion."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return latent_factor(self.vae)
 
     def check_side(self, side: int) -> None:
         """UserError unless every level of the UNet halves pictures of side x side pixels evenly."""
-        multiple = self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        multiple = pixel_multiple(self.unet, self.vae)
         if side % multiple:
             lower = side // multiple * multiple
             near = " or ".join(str(n) for n in (lower, lower + multiple) if n)
