@@ -35,7 +35,8 @@ from profi.training import loop
 from profi.training.coco_files import coco_files
 from profi.training.examples import Source, TextToImage
 from profi.training.identity import coco_identity, start_identity
-from profi.training.instances import CocoSource, Instances, read_captions, read_instances
+from profi.training.instance_list import read_instances
+from profi.training.instances import CocoSource, Instances, read_captions
 from profi.training.options import Options, help_text
 from profi.training.pictures import Pictures
 from profi.training.recipe import Recipe

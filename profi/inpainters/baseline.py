@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from profi.attention.tokens import with_suffix
 from profi.inpainters.base import Progress, Sampling, blended, check_inputs
 
 
@@ -29,10 +28,6 @@ class Inputs(NamedTuple):
     def signed(self, device: torch.device) -> Tensor:
         """The images in [-1, 1], float32, on a device."""
         return 2.0 * self.images.to(device, torch.float32) - 1.0
-
-    def full_prompts(self, sampling: Sampling) -> list[str]:
-        """The prompts with what the sampling appends to all of them."""
-        return [with_suffix(prompt, sampling.positive) for prompt in self.prompts]
 
 
 class Baseline(ABC):

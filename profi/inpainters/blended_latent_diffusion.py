@@ -19,7 +19,7 @@ from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import mask_pyramid
-from profi.inpainters.on_backbone import OnBackbone
+from profi.inpainters.on_backbone import OnBackbone, both_texts
 from profi.types import UserError
 
 
@@ -115,8 +115,7 @@ class BlendedLatentDiffusion(OnBackbone, Baseline):
             z_k = noised(z_init, z_k, schedule.alpha(timesteps[0]))
         denoise = TextToImageDenoiser(
             self.backbone,
-            self.backbone.condition(inputs.full_prompts(self.sampling), inputs.size),
-            self.backbone.unconditional(self.sampling.negative, inputs.size, len(inputs.prompts)),
+            *both_texts(self.backbone, self.sampling, inputs.prompts, inputs.size),
             self.sampling.guidance_scale,
         )
         z_0 = blend_latents(denoise, z_k, z_init, m[:, None], noise, timesteps, schedule, report)

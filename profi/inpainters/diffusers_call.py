@@ -13,6 +13,7 @@ from profi.diffusion.schedule import Schedule
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, Sampling
 from profi.inpainters.baseline import Inputs
+from profi.inpainters.on_backbone import both_texts
 
 
 def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
@@ -32,9 +33,7 @@ def text_embeddings(backbone: Backbone, sampling: Sampling, inputs: Inputs) -> d
 
     So a prompt that does not fit is refused, and not cut off as the pipelines do.
     """
-    full = inputs.full_prompts(sampling)
-    conditional = backbone.condition(full, inputs.size)
-    unconditional = backbone.unconditional(sampling.negative, inputs.size, len(full))
+    conditional, unconditional = both_texts(backbone, sampling, inputs.prompts, inputs.size)
     embeddings = {
         "prompt_embeds": conditional.context,
         "negative_prompt_embeds": unconditional.context,

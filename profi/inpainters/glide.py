@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from profi.attention.tokens import with_suffix
 from profi.diffusion.ddim import classifier_free
 from profi.inpainters.base import Progress, Sampling, noise_of
 from profi.inpainters.baseline import Baseline, Inputs
@@ -79,7 +80,7 @@ class GLIDE(Baseline):
         holes = mask_pyramid(inputs.masks.to(self.device), LARGE // SMALL, (), "nearest").latent
         keep = (~holes[:, None]).float()
         draw = noise_of(inputs.seeds, self.device)
-        full = inputs.full_prompts(self.sampling)
+        full = [with_suffix(prompt, self.sampling.positive) for prompt in inputs.prompts]
         painted = self._paint_small(full, small, keep, draw, lambda done: progress(done, total))
         painted = self._enlarge(
             full,

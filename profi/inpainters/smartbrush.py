@@ -21,7 +21,7 @@ from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Progress, Sampling, start_noise
 from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.identity import backbone_identity
-from profi.inpainters.on_backbone import OnBackbone
+from profi.inpainters.on_backbone import OnBackbone, both_texts
 from profi.inpainters.text import Conditioning
 from profi.inpainters.unet_role import UNetRole
 from profi.types import UserError
@@ -155,8 +155,7 @@ class SmartBrush(OnBackbone, Baseline):
             known,
             mask,
             self.level,
-            self.backbone.condition(inputs.full_prompts(self.sampling), inputs.size),
-            self.backbone.unconditional(self.sampling.negative, inputs.size, len(inputs.prompts)),
+            *both_texts(self.backbone, self.sampling, inputs.prompts, inputs.size),
             self.sampling.guidance_scale,
         )
         timesteps = self._timesteps()

@@ -14,7 +14,6 @@ from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
 from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
-from profi.attention.tokens import with_suffix
 from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
@@ -25,7 +24,7 @@ from profi.inpainters.base import Progress, Sampling, blended, check_inputs, sta
 from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import MaskPyramid, mask_pyramid
-from profi.inpainters.on_backbone import OnBackbone
+from profi.inpainters.on_backbone import OnBackbone, both_texts
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,12 @@ class StableInpainting(OnBackbone):
         sigmas = self._sigmas()
         control, capture, objective = self._modules(pyramid, prompts, observer)
         size = (given.shape[2], given.shape[3])
-        full_prompts = [with_suffix(prompt, self.sampling.positive) for prompt in prompts]
+        conditional, unconditional = both_texts(self.backbone, self.sampling, prompts, size)
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
-            conditional=self.backbone.condition(full_prompts, size),
-            unconditional=self.backbone.unconditional(self.sampling.negative, size, len(images)),
+            conditional=conditional,
+            unconditional=unconditional,
             guidance_scale=self.sampling.guidance_scale,
             guided=tuple(sigma > 0.0 or self.method.vanilla is not None for sigma in sigmas),
             capture=capture,

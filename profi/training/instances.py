@@ -16,13 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from profi.data.images import UnreadableImageError
 from profi.inpainters.images import nearest, scaled
 from profi.training.examples import Draw, Examples, TextToImage
-from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of, read_instances
+from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of
 from profi.training.packed import NumberedTexts
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch
 from profi.types import UserError
-
-__all__ = ["CocoSource", "Instances", "Sample", "Unreadable", "read_captions", "read_instances"]
 
 log = logging.getLogger(__name__)
 
