@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -225,7 +226,25 @@ def test_every_option_composes(option: str) -> None:
     }
     # Which every model has.
     base = ["ablation=base"] if option.startswith("model=") else []
-    composed(option, *base, *missing.get(option, []))
+    config = composed(option, *base, *missing.get(option, []))
+    # What the file itself says is what the run gets.
+    group, name = option.split("=")
+    said = yaml.safe_load((REPOSITORY / "conf" / group / f"{name}.yaml").read_text()) or {}
+    got = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(got, dict)
+    if group != "experiment":
+        got = got[group]
+    asked = {key.split("=")[0] for key in missing.get(option, [])}
+    for key, value in said.items():
+        if key != "defaults" and f"{group}.{key}" not in asked and "${" not in str(value):
+            assert contains(got[key], value), key
+
+
+def contains(got: object, said: object) -> bool:
+    """Whether a composed value holds all that a file says of it."""
+    if isinstance(said, dict):
+        return isinstance(got, dict) and all(contains(got[key], said[key]) for key in said)
+    return got == said
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])

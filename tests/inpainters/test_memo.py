@@ -53,3 +53,27 @@ def test_a_picture_painted_again_is_encoded_once_and_equal(new_backbone, batch) 
     backbone.forget()
     assert torch.equal(paint(*batch.args()), first)
     assert calls == {"vae": 3, "text": 5}
+
+
+def test_a_model_that_moves_to_another_dtype_is_not_given_the_first_one_s_texts(  # type: ignore[no-untyped-def]
+    new_backbone,
+) -> None:
+    backbone: Backbone = new_backbone(2)
+    prompts, size = ["bird"], (64, 64)
+    backbone.condition(prompts, size)
+    backbone.unconditional("", size, 1)
+    backbone.unet.to(torch.bfloat16)
+    assert backbone.condition(prompts, size).context.dtype == torch.bfloat16
+    assert backbone.unconditional("", size, 1).context.dtype == torch.bfloat16
+
+
+def test_a_model_that_moves_to_another_device_is_not_given_the_first_one_s_texts(  # type: ignore[no-untyped-def]
+    new_backbone,
+) -> None:
+    backbone: Backbone = new_backbone(2)
+    prompts, size = ["bird"], (64, 64)
+    backbone.condition(prompts, size)
+    # A device that every machine has; its tensors hold no values.
+    for part in (backbone.unet, *(tower.encoder for tower in backbone.text.towers)):
+        part.to("meta")
+    assert backbone.condition(prompts, size).context.device.type == "meta"

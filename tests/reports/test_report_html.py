@@ -337,6 +337,8 @@ def test_scores_come_back_from_a_csv(scores, tmp_path):
     scores.to_csv(tmp_path / "scores.csv", index=False)
     again = pd.read_csv(tmp_path / "scores.csv", dtype={"triplet_id": str})
     write_report(tmp_path / "r.html", page_of(again, highlights=[]))
+    write_report(tmp_path / "direct.html", page_of(scores, highlights=[]))
+    assert (tmp_path / "r.html").read_text() == (tmp_path / "direct.html").read_text()
 
 
 def test_scores_without_a_metric_to_rank_by_give_a_random_gallery(make_scores):
