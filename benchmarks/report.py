@@ -83,7 +83,8 @@ def main() -> None:
         gallery = Path(folder) / "gallery"
         count = reports.write_gallery(gallery, items(scores, shown), labels, METRICS)
         summary, differences = reports.summarise(scores), reports.paired_difference(scores)
-        tables = [reports.score_table(summary), reports.difference_table(differences, labels)]
+        best = reports.clear_best(scores, summary)
+        tables = [reports.difference_table(differences, labels), reports.score_table(summary, best)]
         highlights = list(itertools.islice(items(scores, shown), SCREENFUL))
         page = reports.Page(scores, [t for t in tables if t], {}, highlights, count)
         reports.write_report(Path(folder) / "report.html", page)

@@ -21,7 +21,7 @@ from profi.attention.sites import Site
 from profi.types import UserError
 
 Query = Literal["block_input", "after_self_attention"]
-Smoothing = Literal["none", "gaussian"]
+Smoothing = Literal["none", "zero_padded_3x3"]
 Active = Literal["first_half", "t_above_500"]
 CGradient = Literal["flows", "stops"]
 
@@ -32,7 +32,7 @@ class PAIntASettings:
 
     `query`: from what the cross-attention's query for c is made: the block input X, or
     X + the vanilla self-attention's output. `smoothing` of c before its normalisation: none, or
-    a 3x3 Gaussian of sigma 0.5. `active`: in the first half of the steps, or while t > 500.
+    the 3x3 filter of `smoothed`. `active`: in the first half of the steps, or while t > 500.
     `c_gradient`: whether RASG's gradient flows through c too.
     `down_factors` of the latents: 2 and 4 are the paper's H/16 and H/32.
     """
@@ -129,9 +129,10 @@ def normalised(similarity: Tensor) -> Tensor:
 
 
 def smoothed(similarity: Tensor, height: int, width: int) -> Tensor:
-    """A 3x3 Gaussian of sigma 0.5, edges reflected; [B, N] -> [B, N], N = height * width.
+    """The 3x3 filter of the released code; [B, N] -> [B, N], N = height * width.
 
-    A side of one pixel has nothing to reflect and is continued.
+    Separable: along each axis the weights (1/e, 1, 1/e) over their sum. Beyond the edges are
+    zeros and the weights stay the same there, so a constant map comes out darker at its edges.
     """
     image = similarity.view(-1, height, width)
     return _smoothed_along(_smoothed_along(image, 1), 2).flatten(1)
@@ -140,10 +141,11 @@ def smoothed(similarity: Tensor, height: int, width: int) -> Tensor:
 def _smoothed_along(x: Tensor, dim: int) -> Tensor:
     """One axis of the separable filter, by slices: no reduced-precision convolution and no
     padding whose backward is not deterministic on a GPU."""
-    side = math.exp(-1.0 / (2.0 * 0.5**2))
+    side = math.exp(-1.0)
+    beyond = torch.zeros_like(x.narrow(dim, 0, 1))
     last = x.shape[dim] - 1
-    before = torch.cat([x.narrow(dim, min(1, last), 1), x.narrow(dim, 0, last)], dim)
-    after = torch.cat([x.narrow(dim, 1, last), x.narrow(dim, max(0, last - 1), 1)], dim)
+    before = torch.cat([beyond, x.narrow(dim, 0, last)], dim)
+    after = torch.cat([x.narrow(dim, 1, last), beyond], dim)
     return (x + side * (before + after)) / (1.0 + 2.0 * side)
 
 
@@ -216,7 +218,7 @@ class PAIntA:
         X = call.block_input
         query = X if self.settings.query == "block_input" else X + projected
         c = prompt_similarity(call.cross_logits(query), self.tokens)
-        if self.settings.smoothing == "gaussian":
+        if self.settings.smoothing == "zero_padded_3x3":
             height, width = self.masks[site.down_factor].shape[-2:]
             c = smoothed(c, height, width)
         c = normalised(c)

@@ -37,7 +37,7 @@ class ReadingConfig:
     mask_resizing: str = choice("nearest", "pil_bicubic")
     masked_image: str = choice("given", "as_resized")
     query: str = choice("block_input", "after_self_attention")
-    smoothing: str = choice("none", "gaussian")
+    smoothing: str = choice("none", "zero_padded_3x3")
     active: str = choice("first_half", "t_above_500")
     c_gradient: str = choice("flows", "stops")
     offset: float = 0.0

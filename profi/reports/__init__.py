@@ -4,6 +4,7 @@ Everything here reads one long DataFrame with a row per score (`statistics.COLUM
 """
 
 from profi.reports.agreement import Agreement, agreement, agreement_facts
+from profi.reports.best import clear_best
 from profi.reports.browse import write_gallery
 from profi.reports.differences import mcnemar, paired_difference
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
@@ -31,6 +32,7 @@ __all__ = [
     "agreement_facts",
     "beside_paper",
     "choose_gallery",
+    "clear_best",
     "difference_table",
     "mcnemar",
     "paired_difference",

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from profi.reports.bootstrap import N_RESAMPLES, Sample, cluster_intervals
 from profi.reports.names import RowKey, base_of, metric_style, ordered_rows
-from profi.reports.statistics import ROW, cluster_bootstrap, row_keys, validate
+from profi.reports.statistics import ROW, row_keys, validate
 
 EXACT = "McNemar, exact"
 CLUSTERED = "McNemar, clustered by image"
@@ -97,7 +98,7 @@ def paired_difference(
     base: str = "base",
     *,
     confidence: float = 0.95,
-    n_resamples: int = 2000,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How much each ablation differs from its base (`names.base_of`) on the same (triplet, seed).
@@ -112,15 +113,13 @@ def paired_difference(
         UserError: see `statistics.validate`.
     """
     validate(scores)
-    lines = []
+    lines, samples = [], []
     for metric in sorted(set(scores["metric"].astype(str))):
         for key, pairs in pairs_with_base(scores, metric, base):
             difference = (pairs["value"] - pairs["value_base"]).to_numpy(dtype=float)
             known = ~np.isnan(difference)
             difference, images = difference[known], pairs["image_id"].to_numpy()[known]
-            interval = cluster_bootstrap(
-                difference, images, confidence=confidence, n_resamples=n_resamples, seed=seed
-            )
+            samples.append(Sample(difference, images))
             test = McNemar(0, 0, math.nan, NO_TEST)
             if metric_style(metric).hit_or_miss:
                 test = mcnemar(difference, images)
@@ -129,12 +128,16 @@ def paired_difference(
                     **key._asdict(),
                     "metric": metric,
                     "difference": float(difference.mean()) if known.any() else math.nan,
-                    "low": interval.low,
-                    "high": interval.high,
                     "n_pairs": int(known.sum()),
                     "n_unpaired": int((~known).sum()),
                     **test._asdict(),
                 }
             )
+    intervals = cluster_intervals(
+        samples, confidence=confidence, n_resamples=n_resamples, seed=seed
+    )
     columns = [*ROW, "metric", "difference", "low", "high", "n_pairs", "n_unpaired"]
-    return pd.DataFrame(lines, columns=[*columns, *McNemar._fields])
+    return pd.DataFrame(
+        [line | interval._asdict() for line, interval in zip(lines, intervals, strict=True)],
+        columns=[*columns, *McNemar._fields],
+    )

@@ -85,7 +85,7 @@ def paper_table(summary: pd.DataFrame, reference: pd.DataFrame) -> Table | None:
         cells: list[Cell] = []
         for metric in metrics:
             line = lines.get((*key, metric))
-            cells += [measured(line, metric, math.nan), *_compared(line, metric)]
+            cells += [measured(line, metric), *_compared(line, metric)]
         rows[label] = tuple(cells)
     if summary["model"].nunique() > 1:
         rows |= _rest_of_the_paper(reference[~reference["model"].isin(summary["model"])], metrics)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from profi.reports.bootstrap import N_RESAMPLES, Sample, cluster_intervals
 from profi.reports.differences import pairs_with_base
 from profi.reports.names import row_labels
-from profi.reports.statistics import ROW, cluster_bootstrap, row_keys, validate
+from profi.reports.statistics import ROW, row_keys, validate
 
 
 def preference_probability(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -29,7 +30,7 @@ def preference_over_base(
     base: str = "base",
     *,
     metric: str = "pick_score",
-    n_resamples: int = 2000,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How often a row's picture is preferred to that of `base` for the same triplet and seed.
@@ -51,30 +52,26 @@ def preference_over_base(
         UserError: see `profi.reports.statistics.validate`.
     """
     validate(scores)
-    lines = []
+    lines, samples = [], []
     for key, pairs in pairs_with_base(scores, metric, base):
         chance = preference_probability(
             pairs["value"].to_numpy(dtype=float), pairs["value_base"].to_numpy(dtype=float)
         )
         known = ~np.isnan(chance)
-        interval = cluster_bootstrap(
-            chance[known],
-            pairs["image_id"].to_numpy()[known],
-            n_resamples=n_resamples,
-            seed=seed,
-        )
+        samples.append(Sample(chance, pairs["image_id"].to_numpy()))
         lines.append(
             {
                 **key._asdict(),
                 "probability": float(chance[known].mean()) if known.any() else np.nan,
-                "low": interval.low,
-                "high": interval.high,
                 "n_pairs": int(known.sum()),
                 "n_unpaired": int((~known).sum()),
             }
         )
-    columns = [*ROW, "probability", "low", "high", "n_pairs", "n_unpaired"]
-    return pd.DataFrame(lines, columns=columns)
+    intervals = cluster_intervals(samples, n_resamples=n_resamples, seed=seed)
+    return pd.DataFrame(
+        [line | interval._asdict() for line, interval in zip(lines, intervals, strict=True)],
+        columns=[*ROW, "probability", "low", "high", "n_pairs", "n_unpaired"],
+    )
 
 
 def preference_facts(scores: pd.DataFrame) -> dict[str, str]:

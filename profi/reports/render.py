@@ -34,7 +34,7 @@ def _rich(cell: Cell) -> Text:
 
 
 def render_markdown(table: Table) -> str:
-    """A GitHub table under its title, the best entries bold, the notes below."""
+    """A GitHub table under its title, the notes below."""
     lines = [
         f"### {table.title}",
         "",
@@ -57,7 +57,7 @@ def _marked(cell: Cell, bold: str, escape: Callable[[str], str] = _markdown_text
 
 
 def render_latex(table: Table) -> str:
-    """A booktabs `tabular`, the best entries bold, title and notes as comments above."""
+    """A booktabs `tabular`, title and notes as comments above."""
     lines = [f"% {line}" for line in (table.title, *table.notes)]
     lines.append(r"\begin{tabular}{l" + "r" * len(table.columns) + "}")
     lines.append(r"\toprule")

@@ -1,9 +1,9 @@
 """Means and intervals of scores, with what is missing counted.
 
-Two sources of chance are kept apart, as in the paper's tables: over several seeds an interval
-is the t-interval of the run means (what another run would give on the same images); with one
-seed it is a bootstrap over images (what another sample of images would give), and it says so.
-Images, not triplets, are resampled: triplets of one image are not independent.
+Two sources of chance are kept apart, and every line says which its interval is of. Over five
+seeds and more it is the t-interval of the run means: what other seeds would give on the same
+images. Of fewer means that interval says nothing (of two it is 12.7 standard errors wide); there
+it is the bootstrap over images: what other images would give.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from profi.reports.bootstrap import (
+    N_RESAMPLES,
+    UNKNOWN,
+    Interval,
+    Sample,
+    cluster_intervals,
+)
 from profi.reports.names import RowKey
 from profi.types import UserError
 
@@ -34,16 +41,21 @@ ROW = ["model", "ablation", "reading"]
 T_INTERVAL = "t over seeds"
 BOOTSTRAP = "bootstrap over images"
 NO_INTERVAL = "none"
-
-
-class Interval(NamedTuple):
-    """A two-sided interval; NaN where there is too little to compute it from."""
-
-    low: float
-    high: float
-
-
-_UNKNOWN = Interval(math.nan, math.nan)
+_SUMMARY = (
+    "mean",
+    "low",
+    "high",
+    "half_width",
+    "interval",
+    "n_seeds",
+    "n_triplets",
+    "n_nan",
+    "n_missing",
+    "incomplete",
+    "run_ids",
+)
+#: From so many seeds on an interval is over seeds.
+SEEDS_FOR_T = 5
 
 
 class Expected(NamedTuple):
@@ -88,48 +100,10 @@ def t_interval(run_means: np.ndarray, confidence: float = 0.95) -> Interval:
     """mean +- t(n-1) s/sqrt(n) of `run_means` ([n]); NaN for n < 2."""
     n = run_means.size
     if n < 2:
-        return _UNKNOWN
+        return UNKNOWN
     mean = float(run_means.mean())
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * run_means.std(ddof=1) / math.sqrt(n))
     return Interval(mean - half, mean + half)
-
-
-def cluster_bootstrap(
-    values: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of the mean of `values` when whole clusters are drawn anew.
-
-    Args:
-        values: float [n]; NaN are left out.
-        clusters: [n] labels of what is drawn together (image ids).
-        confidence: of the interval.
-        n_resamples: number of draws.
-        seed: of the draws; equal arguments give equal intervals.
-
-    Returns:
-        NaN for fewer than two clusters.
-    """
-    known = ~np.isnan(values)
-    _, index = np.unique(clusters[known], return_inverse=True)
-    counts = np.bincount(index)
-    n = counts.size
-    if n < 2:
-        return _UNKNOWN
-    sums = np.bincount(index, weights=values[known])
-    rng = np.random.default_rng(seed)
-    means = np.empty(n_resamples)
-    # One draw at a time: n_resamples x n indices of a full benchmark would not be small.
-    for draw in range(n_resamples):
-        chosen = rng.integers(0, n, n)
-        means[draw] = sums[chosen].sum() / counts[chosen].sum()
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(low), float(high))
 
 
 def summarise(
@@ -137,14 +111,14 @@ def summarise(
     expected: Expected | None = None,
     *,
     confidence: float = 0.95,
-    n_resamples: int = 2000,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One line per (model, ablation, reading) and metric, lines of nothing included.
 
-    A run mean is over the values that are not NaN; how many are NaN is `n_nan`, and a seed of
-    nothing but NaN is not among `n_seeds`. A line that lacks some of what it should hold has
-    `n_missing` > 0 and is `incomplete`, hence not comparable.
+    The mean is that of the run means, and a run mean is over the values that are not NaN; how many
+    are NaN is `n_nan`, and a seed of nothing but NaN is not among `n_seeds`. A line that lacks some
+    of what it should hold has `n_missing` > 0 and is `incomplete`, hence not comparable.
 
     Args:
         scores: the long table.
@@ -155,8 +129,8 @@ def summarise(
         seed: of the bootstrap.
 
     Returns:
-        Columns model, ablation, reading, metric, mean, low, high, half_width, interval ("t over
-        seeds", "bootstrap over images" or "none"), n_seeds, n_triplets, n_nan, n_missing,
+        Columns model, ablation, reading, metric, mean, low, high, half_width, interval (T_INTERVAL,
+        BOOTSTRAP or NO_INTERVAL), n_seeds, n_triplets, n_nan, n_missing,
         incomplete, run_ids (joined by spaces).
 
     Raises:
@@ -168,31 +142,25 @@ def summarise(
     n_expected = len(expected.triplets) * len(expected.seeds)
     groups = dict(iter(scores.groupby([*ROW, "metric"])))
     rows = expected.rows | set(row_keys(scores))
-    lines = []
-    for key in sorted((*row, metric) for row in rows for metric in set(scores["metric"])):
+    lines: list[dict[str, object]] = []
+    # Per line either its interval over seeds, or what to draw images of.
+    known: dict[int, Interval] = {}
+    samples: dict[int, Sample] = {}
+    for place, key in enumerate(
+        sorted((*row, metric) for row in rows for metric in set(scores["metric"]))
+    ):
         group = groups.get(key, scores.iloc[:0])
         wanted = group["triplet_id"].isin(expected.triplets) & group["seed"].isin(expected.seeds)
         run_means = group.groupby("seed")["value"].mean().dropna().to_numpy()
-        if run_means.size > 1:
-            kind, interval = T_INTERVAL, t_interval(run_means, confidence)
+        if run_means.size >= SEEDS_FOR_T:
+            known[place] = t_interval(run_means, confidence)
         else:
-            kind = BOOTSTRAP
-            interval = cluster_bootstrap(
-                group["value"].to_numpy(dtype=float),
-                group["image_id"].to_numpy(),
-                confidence=confidence,
-                n_resamples=n_resamples,
-                seed=seed,
-            )
+            samples[place] = _run_means_sample(group)
         n_missing = n_expected - int(wanted.sum())
         lines.append(
             {
                 **dict(zip([*ROW, "metric"], key, strict=True)),
                 "mean": float(run_means.mean()) if run_means.size else math.nan,
-                "low": interval.low,
-                "high": interval.high,
-                "half_width": (interval.high - interval.low) / 2,
-                "interval": NO_INTERVAL if math.isnan(interval.low) else kind,
                 "n_seeds": run_means.size,
                 "n_triplets": group["triplet_id"].nunique(),
                 "n_nan": int(group["value"].isna().sum()),
@@ -201,4 +169,22 @@ def summarise(
                 "run_ids": " ".join(sorted(set(group["run_id"].astype(str)))),
             }
         )
-    return pd.DataFrame(lines)
+    drawn = cluster_intervals(
+        list(samples.values()), confidence=confidence, n_resamples=n_resamples, seed=seed
+    )
+    for place, interval in (known | dict(zip(samples, drawn, strict=True))).items():
+        kind = T_INTERVAL if place in known else BOOTSTRAP
+        lines[place] |= {
+            **interval._asdict(),
+            "half_width": (interval.high - interval.low) / 2,
+            "interval": NO_INTERVAL if math.isnan(interval.low) else kind,
+        }
+    return pd.DataFrame(lines)[[*ROW, "metric", *_SUMMARY]]
+
+
+def _run_means_sample(group: pd.DataFrame) -> Sample:
+    """The values of one line, weighted so that their mean is that of the run means."""
+    per_run = group.groupby("seed")["value"].transform("count").to_numpy(dtype=float)
+    # Ones where all runs have equally many, and no division by zero where a run has only NaN.
+    weights = per_run.max(initial=1.0) / np.maximum(per_run, 1.0)
+    return Sample(group["value"].to_numpy(dtype=float), group["image_id"].to_numpy(), weights)

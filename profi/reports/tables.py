@@ -13,20 +13,23 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from profi.reports.bootstrap import Interval
 from profi.reports.differences import CLUSTERED, EXACT
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
-from profi.reports.statistics import BOOTSTRAP, row_keys
+from profi.reports.statistics import BOOTSTRAP, SEEDS_FOR_T, T_INTERVAL, row_keys
 
 NOTHING = "–"
 INCOMPLETE_MARK, BOOTSTRAP_MARK, NAN_MARK = "*", "†", "‡"
+_BETTER = "better than every other row, paired by triplet and seed (95 %, bootstrap over images)"
+_BOLD_NOTE, _NO_BOLD_NOTE = f"bold: {_BETTER}", f"nothing is bold: no row is {_BETTER}"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One printed entry.
 
-    `text` is NOTHING where there is no number; `published` is not ours; `tone` is "up" or "down"
-    where an interval says so.
+    `text` is NOTHING where there is no number; `best` is printed bold; `published` is not ours;
+    `tone` is "up" or "down" where an interval says so.
     """
 
     text: str
@@ -49,23 +52,30 @@ class Table:
     notes: tuple[str, ...]
 
 
-def score_table(summary: pd.DataFrame) -> Table:
+def score_table(summary: pd.DataFrame, best: Mapping[str, RowKey]) -> Table:
     """Our scores: a row per (model, ablation, reading), a column per metric, in the paper's order.
 
-    The best complete entry of a column is marked, and what is incomplete, of one seed, or without
-    some scores that could not be computed.
+    Marked are what is incomplete, whose interval is over images, and what lacks some scores that
+    could not be computed.
+
+    Args:
+        summary: what `statistics.summarise` returned.
+        best: the entries to print bold, by metric (`best.clear_best`).
     """
     metrics = ordered_metrics(summary["metric"])
     lines = lines_of(summary)
-    best = {metric: _best(summary, metric) for metric in metrics}
     rows = {
         label: tuple(
-            measured(lines.get((*key, metric)), metric, best[metric]) for metric in metrics
+            measured(lines.get((*key, metric)), metric, best.get(metric) == key)
+            for metric in metrics
         )
         for key, label in row_labels(row_keys(summary)).items()
     }
     columns = tuple(metric_style(metric).label for metric in metrics)
-    return Table("Scores", columns, rows, notes_of(summary))
+    notes = notes_of(summary)
+    if len(rows) > 1:
+        notes += (_BOLD_NOTE if best else _NO_BOLD_NOTE,)
+    return Table("Scores", columns, rows, notes)
 
 
 def difference_table(
@@ -109,16 +119,6 @@ def lines_of(frame: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
     }
 
 
-def _best(summary: pd.DataFrame, metric: str) -> float:
-    """The best rounded mean among complete lines; NaN where there are fewer than two."""
-    style = metric_style(metric)
-    chosen = summary[(summary["metric"] == metric) & ~summary["incomplete"]]["mean"].dropna()
-    if len(chosen) < 2:
-        return math.nan
-    value = chosen.max() if style.higher_is_better else chosen.min()
-    return round(float(value), style.decimals)
-
-
 def number(mean: float, half_width: float, decimals: int) -> str:
     """`25.61 ± 0.02`, without what is NaN."""
     if math.isnan(mean):
@@ -133,7 +133,7 @@ def signed(value: float, decimals: int) -> str:
     return NOTHING if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
 
 
-def measured(line: pd.Series | None, metric: str, best: float) -> Cell:
+def measured(line: pd.Series | None, metric: str, best: bool = False) -> Cell:
     """The cell of a line of the summary, with its marks."""
     if line is None:
         return Cell(NOTHING)
@@ -146,7 +146,7 @@ def measured(line: pd.Series | None, metric: str, best: float) -> Cell:
     mean = float(line["mean"])
     return Cell(
         number(mean, float(line["half_width"]), decimals),
-        best=not bool(line["incomplete"]) and round(mean, decimals) == best,
+        best=best,
         marks="".join(mark for present, mark in marks if present),
     )
 
@@ -159,7 +159,7 @@ def _gain(line: pd.Series | None, metric: str) -> list[Cell]:
     text, tone = signed(float(line["difference"]), style.decimals), ""
     if not math.isnan(low):
         text += f" [{signed(low, style.decimals)}, {signed(high, style.decimals)}]"
-    if low > 0 or high < 0:
+    if Interval(low, high).is_clear:
         tone = "up" if (low > 0) == style.higher_is_better else "down"
     cells = [Cell(text, marks=INCOMPLETE_MARK if line["n_unpaired"] else "", tone=tone)]
     if style.hit_or_miss:
@@ -178,13 +178,19 @@ def notes_of(summary: pd.DataFrame) -> tuple[str, ...]:
             f"{INCOMPLETE_MARK} incomplete: {n_missing} scores of the wanted triplets and seeds "
             "are missing; not comparable"
         )
-    if (summary["interval"] == BOOTSTRAP).any():
-        notes.append(f"{BOOTSTRAP_MARK} one seed: 95 % interval by bootstrap over images")
     if (summary["n_nan"] > 0).any():
         n_nan = int(summary["n_nan"].sum())
         notes.append(f"{NAN_MARK} without {n_nan} scores that could not be computed (NaN)")
     seeds, triplets = _span(summary["n_seeds"]), _span(summary["n_triplets"])
-    notes.append(f"{seeds} seed(s), {triplets} triplet(s); mean ± 95 % interval")
+    notes.append(f"{seeds} seed(s), {triplets} triplet(s); mean ± half of the 95 % interval")
+    kinds = set(summary["interval"])
+    if T_INTERVAL in kinds:
+        others = f"without {BOOTSTRAP_MARK}: " if BOOTSTRAP in kinds else ""
+        notes.append(f"{others}t-interval of the seeds' means (other seeds on the same images)")
+    if BOOTSTRAP in kinds:
+        notes.append(
+            f"{BOOTSTRAP_MARK} fewer than {SEEDS_FOR_T} seeds: bootstrap over images (other images)"
+        )
     return tuple(notes)
 
 

@@ -119,15 +119,15 @@ def report(folder: Path, request: Request) -> Shown:
 def _tables(
     folder: Path, request: Request, scores: pd.DataFrame, summary: pd.DataFrame
 ) -> list[reports.Table]:
-    """The tables, and their files."""
-    tables = [reports.score_table(summary)]
+    """The tables, and their files: first the gain over the base, which is the question."""
+    differences = reports.paired_difference(scores)
+    tables = [*filter(None, [reports.difference_table(differences, request.labels)])]
+    tables.append(reports.score_table(summary, reports.clear_best(scores, summary)))
     printed = summary
     if request.beside_paper:
         numbers = reports.paper_numbers()
         printed = reports.beside_paper(summary, numbers)
         tables += filter(None, [reports.paper_table(summary, numbers)])
-    differences = reports.paired_difference(scores)
-    tables += filter(None, [reports.difference_table(differences, request.labels)])
     reports.write_csv(printed, folder / "table.csv")
     reports.write_csv(differences, folder / "differences.csv")
     write_text(folder / "table.md", "\n".join(map(reports.render_markdown, tables)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -105,14 +106,59 @@ def test_normalisation_of_nothing_is_nothing() -> None:
     assert torch.equal(normalised(torch.zeros(2, 4)), torch.zeros(2, 4))
 
 
+# Along one axis: a pixel keeps e / (e + 2) of itself and gives 1 / (e + 2) to each neighbour.
+KEEPS, GIVES = math.e / (math.e + 2), 1 / (math.e + 2)
+
+
+def smoothed_impulse(height: int, width: int, at: tuple[int, int]) -> Tensor:
+    """The response to a one at `at`, [height, width]."""
+    c = torch.zeros(1, height, width)
+    c[0, *at] = 1.0
+    return smoothed(c.flatten(1), height, width).view(height, width)
+
+
+@pytest.mark.parametrize(
+    ("at", "rows", "columns"),
+    [
+        pytest.param((2, 3), [0, GIVES, KEEPS, GIVES, 0], [0, 0, GIVES, KEEPS, GIVES, 0], id="mid"),
+        pytest.param((0, 3), [KEEPS, GIVES, 0, 0, 0], [0, 0, GIVES, KEEPS, GIVES, 0], id="edge"),
+        pytest.param((4, 5), [0, 0, 0, GIVES, KEEPS], [0, 0, 0, 0, GIVES, KEEPS], id="corner"),
+    ],
+)
+def test_smoothing_of_an_impulse(
+    at: tuple[int, int], rows: list[float], columns: list[float]
+) -> None:
+    """What an impulse loses beyond an edge is lost: the weights do not grow there."""
+    expected = torch.outer(torch.tensor(rows), torch.tensor(columns))
+    torch.testing.assert_close(smoothed_impulse(5, 6, at), expected)
+
+
+def test_smoothing_of_a_side_of_one_pixel() -> None:
+    """Its neighbours on both sides are zeros."""
+    line = KEEPS * torch.tensor([[GIVES, KEEPS, GIVES, 0.0]])
+    torch.testing.assert_close(smoothed_impulse(1, 4, (0, 1)), line)
+    torch.testing.assert_close(smoothed_impulse(4, 1, (1, 0)), line.T)
+    torch.testing.assert_close(smoothed_impulse(1, 1, (0, 0)), torch.tensor([[KEEPS**2]]))
+
+
+def test_smoothing_darkens_the_edges_of_a_constant_map() -> None:
+    got = smoothed(torch.ones(1, 20), 4, 5).view(4, 5)
+    down = torch.tensor([1 - GIVES, 1, 1, 1 - GIVES])
+    across = torch.tensor([1 - GIVES, 1, 1, 1, 1 - GIVES])
+    torch.testing.assert_close(got, torch.outer(down, across))
+
+
+def by_scipy(c: Tensor, height: int, width: int) -> Tensor:
+    """exp(-d^2) is a Gaussian of standard deviation sqrt(1/2); radius 1 makes the kernel 3x3."""
+    image = c.view(height, width).double().numpy()
+    peer = ndimage.gaussian_filter(image, sigma=math.sqrt(0.5), mode="constant", radius=1)
+    return torch.from_numpy(peer).float().flatten()
+
+
 def test_smoothing_equals_scipy() -> None:
     c = torch.rand(2, 6 * 5, generator=torch.Generator().manual_seed(0))
-    got = smoothed(c, 6, 5).view(2, 6, 5)
-    for image, out in zip(c.view(2, 6, 5).double().numpy(), got, strict=True):
-        # scipy's "mirror" is torch's "reflect"; radius 1 makes the 3x3 kernel.
-        peer = ndimage.gaussian_filter(image, sigma=0.5, mode="mirror", radius=1)
-        torch.testing.assert_close(out, torch.from_numpy(peer).float())
-    assert smoothed(torch.ones(1, 3), 1, 3) == pytest.approx(torch.ones(1, 3))
+    expected = torch.stack([by_scipy(row, 6, 5) for row in c])
+    torch.testing.assert_close(smoothed(c, 6, 5), expected)
 
 
 def test_active_window() -> None:
@@ -164,7 +210,7 @@ def run(backbone: Backbone, control: object, unet_pass: UNetPass, text: float = 
 
 
 @pytest.mark.parametrize("query", ["block_input", "after_self_attention"])
-@pytest.mark.parametrize("smoothing", ["none", "gaussian"])
+@pytest.mark.parametrize("smoothing", ["none", "zero_padded_3x3"])
 def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
     backbone: Backbone, query: str, smoothing: str
 ) -> None:
@@ -187,17 +233,8 @@ def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
         )
         c = (probs.view(2, attn2.heads, -1, 24).mean(1) * TOKENS[:, None]).sum(-1)
         side = 16 // factor
-        if smoothing == "gaussian":
-            c = torch.stack(
-                [
-                    torch.from_numpy(
-                        ndimage.gaussian_filter(
-                            row.view(side, side).numpy(), 0.5, mode="mirror", radius=1
-                        )
-                    ).flatten()
-                    for row in c
-                ]
-            )
+        if smoothing == "zero_padded_3x3":
+            c = torch.stack([by_scipy(row, side, side) for row in c])
         median = c.sort(dim=1).values[:, (side**2 - 1) // 2]
         c = ((c - median[:, None]) / c.max(1, keepdim=True).values).clamp(0, 1)
         masked = LEVEL_MASKS[factor].flatten(1)

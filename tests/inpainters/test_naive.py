@@ -65,7 +65,7 @@ def test_fifty_steps_of_the_full_method_not_square(
     [
         {"c_gradient": "stops"},
         {"query": "after_self_attention"},
-        {"smoothing": "gaussian"},
+        {"smoothing": "zero_padded_3x3"},
         {"sigma": "per_step", "eta": 0.25},
         {"mask_resizing": "pil_bicubic", "masked_image": "as_resized"},
         {"offset": 1.0},

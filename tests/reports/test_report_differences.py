@@ -35,6 +35,19 @@ def test_pairs_of_one_image_are_one_observation():
     assert p_value > 3 * mcnemar(values, np.arange(16)).p_value
 
 
+def test_images_of_unequally_many_pairs_by_hand():
+    """Five images change by +3, +1, -2, 0 and 0 pairs: (3 + 1 - 2)^2 / (9 + 1 + 4)."""
+    changed = [[HIT, HIT, HIT, 0.0], [HIT], [MISS, MISS], [HIT, MISS, 0.0], [0.0]]
+    values = np.concatenate([np.array(pairs) for pairs in changed])
+    images = np.repeat(list("badec"), [len(pairs) for pairs in changed])
+    p_value = math.erfc(math.sqrt(4 / 14) / math.sqrt(2))
+    assert mcnemar(values, images) == (5, 3, pytest.approx(p_value), CLUSTERED)
+    order = [5, 0, 10, 3, 7, 1, 9, 2, 8, 4, 6]
+    assert mcnemar(values[order], images[order]).p_value == pytest.approx(p_value)
+    # As if they were eight observations: 5 to 3.
+    assert mcnemar(values, np.arange(11)).p_value == pytest.approx(186 / 256)
+
+
 def test_clusters_with_one_change_each_are_mcnemar_s_chi_squared():
     values = np.stack([changes(30, 14, 20), np.zeros(64)], axis=1).ravel()
     result = mcnemar(values, np.repeat(np.arange(64), 2))
@@ -62,6 +75,33 @@ def test_dependent_pairs_are_rejected_as_seldom_as_promised():
     # Three standard deviations of a binomial with p = 0.05 are 0.033.
     assert rejected / 400 == pytest.approx(0.05, abs=0.033)
     assert naive / 400 > 0.3
+
+
+def test_images_of_unequally_many_pairs_are_rejected_as_seldom_as_promised():
+    """No effect; one image in five has nine pairs, which mostly agree."""
+    rng = np.random.default_rng(1)
+    rejected = naive = 0
+    for _ in range(400):
+        sizes = rng.choice([1, 2, 9], 120, p=[0.5, 0.3, 0.2])
+        images = np.repeat(np.arange(120), sizes)
+        shared = rng.choice([HIT, 0.0, MISS], 120)[images]
+        own = rng.choice([HIT, 0.0, MISS], images.size)
+        values = np.where(rng.random(images.size) < 0.7, shared, own)
+        rejected += mcnemar(values, images).p_value < 0.05
+        naive += mcnemar(values, np.arange(images.size)).p_value < 0.05
+    assert rejected / 400 == pytest.approx(0.05, abs=0.033)
+    assert naive / 400 > 0.2
+
+
+def test_the_table_s_p_value_takes_the_pairs_of_an_image_together(make_scores):
+    """Two triplets per image and five seeds: ten pairs are one observation."""
+    scores = make_scores(ablations=("base", "profi"), metrics=("accuracy",))
+    (line,) = paired_difference(scores).to_dict("records")
+    wide = scores.pivot(index=["image_id", "triplet_id", "seed"], columns="ablation")["value"]
+    per_image = np.sign(wide["profi"] - wide["base"]).groupby("image_id").sum()
+    statistic = per_image.sum() ** 2 / (per_image**2).sum()
+    assert line["p_value"] == pytest.approx(math.erfc(math.sqrt(statistic / 2)))
+    assert line["test"] == CLUSTERED
 
 
 def test_mcnemar_without_a_change_or_a_pair():

@@ -74,13 +74,14 @@ FACTS = {
 
 def page_of(scores: pd.DataFrame, **changes) -> reports.Page:
     """What a run's report has."""
-    table = reports.score_table(reports.summarise(scores))
+    summary = reports.summarise(scores)
+    table = reports.score_table(summary, reports.clear_best(scores, summary))
     differences = reports.difference_table(
         reports.paired_difference(scores), row_labels(row_keys(scores))
     )
     values = {
         "scores": scores,
-        "tables": [table, *([differences] if differences else [])],
+        "tables": [*([differences] if differences else []), table],
         "facts": FACTS,
         "highlights": [item()],
     }

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from profi.reports.best import clear_best
+from profi.reports.bootstrap import cluster_bootstrap
 from profi.reports.names import RowKey
 from profi.reports.render import render_latex, render_markdown
 from profi.reports.statistics import (
@@ -14,7 +16,6 @@ from profi.reports.statistics import (
     NO_INTERVAL,
     T_INTERVAL,
     Expected,
-    cluster_bootstrap,
     summarise,
     t_interval,
 )
@@ -60,38 +61,41 @@ def test_one_seed_is_bootstrapped_and_says_so(make_scores):
     pd.testing.assert_frame_equal(summarise(scores), summarise(scores))
 
 
-def test_bootstrap_approaches_the_normal_interval_of_cluster_means():
-    rng = np.random.default_rng(0)
-    values = rng.normal(0, 1, 800)
-    low, high = cluster_bootstrap(values, np.arange(800), n_resamples=4000)
-    half = 1.96 * values.std() / math.sqrt(800)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.08)
-    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+@pytest.mark.parametrize(("n_seeds", "kind"), [(2, BOOTSTRAP), (4, BOOTSTRAP), (5, T_INTERVAL)])
+def test_under_five_seeds_the_interval_is_over_images(make_scores, n_seeds, kind):
+    """Two far run means would give a t-interval of 12.7 times their distance's half."""
+    scores = make_scores(seeds=tuple(range(n_seeds)))
+    scores["value"] += 3.0 * (scores["seed"] == 0)
+    line = line_of(summarise(scores), "profi", "clip_score")
+    assert line["interval"] == kind
+    part = scores[(scores["ablation"] == "profi") & (scores["metric"] == "clip_score")]
+    values, images = part["value"].to_numpy(), part["image_id"].to_numpy()
+    over_images = cluster_bootstrap(values, images)
+    over_seeds = t_interval(part.groupby("seed")["value"].mean().to_numpy())
+    expected = over_images if kind == BOOTSTRAP else over_seeds
+    assert (line["low"], line["high"]) == pytest.approx(expected)
+    assert line["half_width"] == pytest.approx((expected.high - expected.low) / 2)
+    assert line["low"] < line["mean"] < line["high"]
 
 
-def test_bootstrap_against_scipy_on_single_clusters():
-    values = np.random.default_rng(1).exponential(1, 60)
-    oracle = stats.bootstrap(
-        (values,), np.mean, n_resamples=6000, method="percentile", random_state=0
-    ).confidence_interval
-    ours = cluster_bootstrap(values, np.arange(60), n_resamples=6000)
-    assert ours == pytest.approx((oracle.low, oracle.high), abs=0.02)
+def test_a_half_finished_seed_weighs_as_much_in_the_interval_as_in_the_mean(make_scores):
+    scores = make_scores(seeds=(0, 1), ablations=("base",), metrics=("clip_score",))
+    scores["value"] = 10.0 + 90.0 * (scores["seed"] == 1)
+    lacking = scores[(scores["seed"] == 0) | (scores["triplet_id"] >= "0020")]
+    line = line_of(summarise(lacking), "base", "clip_score")
+    assert line["mean"] == 55.0
+    assert line["low"] < 55.0 < line["high"]
+    lacking.loc[lacking["seed"] == 1, "value"] = math.nan
+    line = line_of(summarise(lacking), "base", "clip_score")
+    assert (line["low"], line["mean"], line["high"]) == (10.0, 10.0, 10.0)
 
 
-def test_repeating_every_image_tenfold_adds_no_certainty():
-    values = np.random.default_rng(2).normal(0, 1, 40)
-    once = cluster_bootstrap(values, np.arange(40))
-    clustered = cluster_bootstrap(np.repeat(values, 10), np.repeat(np.arange(40), 10))
-    naive = cluster_bootstrap(np.repeat(values, 10), np.arange(400))
-    assert clustered == pytest.approx(once)
-    assert naive.high - naive.low < 0.5 * (once.high - once.low)
-
-
-def test_too_little_for_an_interval_is_nan(make_scores):
-    assert all(map(math.isnan, cluster_bootstrap(np.ones(4), np.zeros(4))))
-    assert all(map(math.isnan, cluster_bootstrap(np.full(4, np.nan), np.arange(4))))
-    summary = summarise(make_scores(n_triplets=2, seeds=(0,)))
+def test_too_little_for_an_interval_has_none(make_scores):
+    summary = summarise(make_scores(n_triplets=10, seeds=(0,)))
     assert set(summary["interval"]) == {NO_INTERVAL}
+    assert summary["half_width"].isna().all()
+    summary = summarise(make_scores(n_triplets=12, seeds=(0,), metrics=("aesthetic",)))
+    assert set(summary["interval"]) == {BOOTSTRAP}
 
 
 def test_nan_is_counted_and_left_out_of_the_mean(scores):
@@ -159,7 +163,7 @@ def test_what_is_missing_from_every_line_is_counted_where_it_was_expected(scores
         line = line_of(summary, ablation, "accuracy")
         assert math.isnan(line["mean"])
         assert line["n_missing"] == 6 * 24
-    table = score_table(summary)
+    table = score_table(summary, clear_best(lacking, summary))
     texts = render_markdown(table), render_latex(table)
     assert not any(cell.best for cells in table.rows.values() for cell in cells)
     assert all(cell.marks.startswith("*") for cells in table.rows.values() for cell in cells)

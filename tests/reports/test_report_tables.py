@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from profi.reports.best import clear_best
 from profi.reports.differences import paired_difference
 from profi.reports.names import RowKey, base_of, row_labels
 from profi.reports.paper import APART, OVERLAP, beside_paper, paper_numbers, paper_table
@@ -24,6 +25,25 @@ def differences_of(scores: pd.DataFrame) -> Table:
     return table
 
 
+def shifted(scores: pd.DataFrame, **gains: float) -> pd.Series:
+    """The values, with a constant added to those of some ablations."""
+    return scores["value"] + scores["ablation"].map(gains).fillna(0.0)
+
+
+def bold(table: Table) -> dict[str, list[int]]:
+    """The columns in which a row is bold."""
+    found = {
+        label: [i for i, cell in enumerate(cells) if cell.best]
+        for label, cells in table.rows.items()
+    }
+    return {label: columns for label, columns in found.items() if columns}
+
+
+def scored(scores: pd.DataFrame) -> Table:
+    summary = summarise(scores)
+    return score_table(summary, clear_best(scores, summary))
+
+
 def beside(scores: pd.DataFrame, expected: Expected | None = None) -> Table:
     table = paper_table(summarise(scores, expected), paper_numbers())
     assert table is not None
@@ -31,7 +51,7 @@ def beside(scores: pd.DataFrame, expected: Expected | None = None) -> Table:
 
 
 def test_rows_and_columns_are_the_papers(scores):
-    table = score_table(summarise(scores))
+    table = scored(scores)
     assert list(table.rows) == ["base", "only PAIntA", "only RASG", "RASG & PAIntA"]
     assert table.columns == ("CLIP score", "Accuracy, %", "Aesthetic score")
 
@@ -110,7 +130,7 @@ def test_the_embedded_world_has_no_numbers_of_the_paper(scores):
 def test_table_1_has_models_and_the_papers_other_rows(make_scores):
     models = [make_scores(model=m, ablations=("base", "profi")) for m in (DREAMSHAPER, STABLE)]
     scores = pd.concat(models)
-    assert list(score_table(summarise(scores)).rows) == [
+    assert list(scored(scores).rows) == [
         "Stable 1.5 Inpainting",
         "DreamShaper Inpainting",
         "Stable 1.5 + ProFI Painter",
@@ -202,31 +222,59 @@ def test_no_base_no_table_of_differences(scores):
     assert difference_table(paired_difference(only), row_labels(row_keys(only))) is None
 
 
-def test_the_best_is_the_maximum_of_the_complete_rows(scores):
-    table = score_table(summarise(scores))
-    means = scores[scores["metric"] == "accuracy"].groupby("ablation")["value"].mean()
-    labels = row_labels(RowKey("mini", name, "paper") for name in means.index)
-    best = labels[RowKey("mini", str(means.idxmax()), "paper")]
-    assert [label for label, cells in table.rows.items() if cells[1].best] == [best]
-    lacking = scores[~((scores["ablation"] == means.idxmax()) & (scores["triplet_id"] == "0000"))]
-    table = score_table(summarise(lacking))
-    assert not table.rows[best][1].best
-    assert table.rows[best][1].marks == "*"
+def test_what_is_clearly_best_is_bold_and_never_what_is_incomplete(scores):
+    table = scored(scores.assign(value=shifted(scores, profi=50.0)))
+    assert bold(table) == {"RASG & PAIntA": [0, 1, 2]}
+    assert "bold: better than every other row" in table.notes[-1]
+    lacking = scores[~((scores["ablation"] == "profi") & (scores["triplet_id"] == "0000"))]
+    lacking = lacking.assign(value=shifted(lacking, profi=50.0, rasg_only=25.0))
+    table = scored(lacking)
+    assert bold(table) == {"only RASG": [0, 1, 2]}
+    assert {cell.marks for cell in table.rows["RASG & PAIntA"]} == {"*"}
     assert any("incomplete" in note for note in table.notes)
+
+
+def test_where_nothing_is_clear_nothing_is_bold(make_scores):
+    """Two seeds of a method that changes as much for the worse as for the better."""
+    scores = make_scores(seeds=(0, 1), ablations=("base", "profi"))
+    base = scores[scores["ablation"] == "base"]
+    up = np.where(base["image_id"] % 2 == 0, 1.001, -1.0)
+    table = scored(pd.concat([base, base.assign(ablation="profi", value=base["value"] + up)]))
+    assert bold(table) == {}
+    assert "nothing is bold" in table.notes[-1]
+
+
+def test_the_notes_say_over_what_the_intervals_are(make_scores):
+    few, many = make_scores(seeds=(0, 1, 2)), make_scores()
+    over_images, over_seeds = "† fewer than 5 seeds: bootstrap over images", "t-interval of the"
+    table = scored(few)
+    assert {cell.marks for cells in table.rows.values() for cell in cells} == {"†"}
+    assert [note.startswith(over_images) for note in table.notes].count(True) == 1
+    assert not any(over_seeds in note for note in table.notes)
+    table = scored(many)
+    assert {cell.marks for cells in table.rows.values() for cell in cells} == {""}
+    assert [note.startswith(over_seeds) for note in table.notes].count(True) == 1
+    assert not any("†" in note for note in table.notes)
+    lacking = many[(many["ablation"] != "base") | (many["seed"] < 3)]
+    table = scored(lacking)
+    assert {cell.marks for cell in table.rows["base"]} == {"*†"}
+    assert {cell.marks for cell in table.rows["only RASG"]} == {""}
+    assert any(note.startswith(f"without †: {over_seeds}") for note in table.notes)
+    assert any(note.startswith(over_images) for note in table.notes)
 
 
 def test_marks_for_one_seed_and_for_nan(make_scores):
     scores = make_scores(seeds=(0,))
     scores.loc[scores[scores["ablation"] == "base"].index[0], "value"] = np.nan
-    table = score_table(summarise(scores))
+    table = scored(scores)
     marks = {cell.marks for cells in table.rows.values() for cell in cells}
     assert marks == {"†", "†‡"}
-    assert len(table.notes) == 3
+    assert any(note.startswith("‡ without 1 scores") for note in table.notes)
 
 
 def test_an_absent_metric_is_a_dash(scores):
     gone = (scores["ablation"] == "base") & (scores["metric"] == "aesthetic")
-    assert score_table(summarise(scores[~gone])).rows["base"][2].text == "–"
+    assert scored(scores[~gone]).rows["base"][2].text == "–"
 
 
 def test_names_grow_only_where_rows_differ():
@@ -243,7 +291,7 @@ def test_names_grow_only_where_rows_differ():
 def test_markdown_is_a_rectangle_with_bold_bests(make_scores):
     scores = make_scores(model=DREAMSHAPER)
     for table, n_columns in (
-        (score_table(summarise(scores)), 3),
+        (scored(scores), 3),
         (beside(scores), 9),
         (differences_of(scores), 5),
     ):
@@ -252,18 +300,19 @@ def test_markdown_is_a_rectangle_with_bold_bests(make_scores):
         assert len(lines) == 2 + len(table.rows)
         assert {line.count("|") for line in lines} == {n_columns + 2}
         assert text.startswith(f"### {table.title}\n")
-    assert render_markdown(score_table(summarise(scores))).count("**") >= 6
-    assert "| base | " in render_markdown(score_table(summarise(scores)))
+    best = render_markdown(scored(scores.assign(value=shifted(scores, profi=50.0))))
+    assert best.count("**") == 6
+    assert "| base | " in render_markdown(scored(scores))
 
 
 def test_latex_escapes_and_closes(make_scores):
     scores = make_scores(model=DREAMSHAPER, n_triplets=200)
-    text = render_latex(score_table(summarise(scores)))
+    text = render_latex(scored(scores.assign(value=shifted(scores, profi=50.0))))
     assert r"RASG \& PAIntA" in text
     assert r"Accuracy, \%" in text
     assert r"$\pm$" in text
     assert r"\textbf{" in text
-    for table in (score_table(summarise(scores)), beside(scores), differences_of(scores)):
+    for table in (scored(scores), beside(scores), differences_of(scores)):
         text = render_latex(table)
         body = [line for line in text.splitlines() if not line.startswith("%")]
         rows = [line for line in body if line.endswith(r"\\")]
@@ -276,7 +325,7 @@ def test_latex_escapes_and_closes(make_scores):
 
 def test_the_terminal_table_shows_every_number(make_scores):
     scores = make_scores(model=DREAMSHAPER)
-    for table in (score_table(summarise(scores)), beside(scores), differences_of(scores)):
+    for table in (scored(scores), beside(scores), differences_of(scores)):
         stream = io.StringIO()
         Console(file=stream, width=250).print(render_rich(table))
         shown = stream.getvalue()

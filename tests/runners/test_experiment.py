@@ -59,6 +59,10 @@ def test_all_stages_leave_runs_scores_and_a_report(settings: Callable[..., Confi
         "table.md",
         "table.tex",
     }
+    # The gain over the base is the question: it stands first, wherever tables are printed.
+    names = [path.name for path in page.parent.iterdir() if path.suffix in (".md", ".tex", ".html")]
+    for text in (shown, *((page.parent / name).read_text() for name in names)):
+        assert 0 <= text.index("Paired differences to base") < text.index("Scores")
     scores = pd.read_parquet(page.parent / "scores.parquet")
     assert len(scores) == 4 * 10 * 2
     assert scores["value"].notna().all()
