@@ -77,11 +77,6 @@ def pil_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
-def bytes_of(image: Tensor) -> Tensor:
-    """An image in [0, 1], rounded to 8 bits: uint8 of the same shape."""
-    return (image.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-
-
 def _pil_of(pixels: np.ndarray, name: str) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
