@@ -84,7 +84,7 @@ def test_the_clip_score_is_that_of_opencv_s_crop_and_never_negative(
 
 def torchvision_offset(length: int, size: int) -> int:
     """`crop_top = int(round((image_height - crop_height) / 2.0))`."""
-    return int(round((length - size) / 2.0))
+    return round((length - size) / 2.0)
 
 
 @pytest.mark.parametrize("extra", range(12))
