@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -70,6 +72,27 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
     if not mask.is_floating_point() and bool(((mask == 0) | (mask == 1)).all()):
         return mask.detach().to("cpu", torch.bool)
     return _unit(mask, name) > 0.5
+
+
+def several(value: Any) -> list[Any]:
+    """One picture or a batch, as diffusers takes them ([B, ...] or a list), as a list of pictures."""
+    if isinstance(value, list | tuple):
+        return [item for one in value for item in several(one)]
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
+        return list(value)
+    return [value]
+
+
+def several_masks(value: Any) -> list[Any]:
+    """`several` of masks, of which a batch may also be [B, H, W]."""
+    items = []
+    for item in several(value):
+        is_batch = isinstance(item, np.ndarray | Tensor) and item.ndim == 3
+        if is_batch and isinstance(item, np.ndarray):
+            # [H, W, 1], or a picture in colours.
+            is_batch = item.shape[-1] != 1 and (item.dtype != np.uint8 or item.shape[-1] > 4)
+        items += list(item) if is_batch else [item]
+    return items
 
 
 def pil_image(pixels: Tensor) -> Image.Image:

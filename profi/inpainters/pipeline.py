@@ -4,7 +4,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -23,7 +22,13 @@ from profi.fitting import Extent, bytes_of, fit_mask, fit_picture
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import check_inputs, precise
-from profi.inpainters.conversions import image_tensor, mask_tensor, pil_image
+from profi.inpainters.conversions import (
+    image_tensor,
+    mask_tensor,
+    pil_image,
+    several,
+    several_masks,
+)
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.inpainters.text import PromptEncoder, TextTower
@@ -259,8 +264,8 @@ def _inputs(
 
     `wanted` is (height, width), None: the first image's; both are rounded down to a multiple.
     """
-    images = [image_tensor(item) for item in _several(image)]
-    masks = [mask_tensor(item, "mask_image") for item in _several_masks(mask_image)]
+    images = [image_tensor(item) for item in several(image)]
+    masks = [mask_tensor(item, "mask_image") for item in several_masks(mask_image)]
     for name, given in (("image", images), ("mask_image", masks)):
         if not given or count % len(given):
             raise UserError(f"{len(given)} of {name} for {count} paintings; give one, or all")
@@ -280,24 +285,3 @@ def _inputs(
         fitted.repeat_interleave(count // len(fitted), dim=0),
         holes.repeat_interleave(count // len(holes), dim=0),
     )
-
-
-def _several(value: Any) -> list[Any]:
-    """What diffusers takes as one picture or as a batch, as a list of pictures."""
-    if isinstance(value, list | tuple):
-        return [item for one in value for item in _several(one)]
-    if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
-        return list(value)
-    return [value]
-
-
-def _several_masks(value: Any) -> list[Any]:
-    """`_several` of masks, of which a batch may also be [B, H, W]."""
-    items = []
-    for item in _several(value):
-        is_batch = isinstance(item, np.ndarray | Tensor) and item.ndim == 3
-        if is_batch and isinstance(item, np.ndarray):
-            # [H, W, 1], or a picture in colours.
-            is_batch = item.shape[-1] != 1 and (item.dtype != np.uint8 or item.shape[-1] > 4)
-        items += list(item) if is_batch else [item]
-    return items
