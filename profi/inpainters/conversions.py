@@ -75,7 +75,7 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
 
 
 def several(value: Any) -> list[Any]:
-    """One picture or a batch, as diffusers takes them ([B, ...] or a list), as a list of pictures."""
+    """One picture or a batch as diffusers takes it ([B, ...] or a list), as a list of pictures."""
     if isinstance(value, list | tuple):
         return [item for one in value for item in several(one)]
     if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
