@@ -176,8 +176,14 @@ def run_record(run: RunFolder) -> dict[str, Any]:
 
 
 def evaluation_of_run(run: RunFolder) -> Evaluation:
-    """The evaluation that a run was painted by; of its rules for scores there is no record."""
-    return replace(OURS, **run_record(run)["pixels"]["evaluation"])
+    """The evaluation that a run was painted by; of its rules for scores there is no record.
+
+    UserError for a run of a time when there was no choice.
+    """
+    recorded = run_record(run)["pixels"].get("evaluation")
+    if recorded is None:
+        raise UserError(f"{run.root} was painted by an older version: paint it again")
+    return replace(OURS, **recorded)
 
 
 def _pretty(value: Mapping[str, Any]) -> str:

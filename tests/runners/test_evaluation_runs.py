@@ -30,6 +30,7 @@ from profi.runners.score import decode
 from profi.runners.spec import RunFolder, evaluation_of_run, run_spec, settings_of
 from profi.runners.survey import Entry
 from profi.stores.generations import read_generations
+from profi.types import UserError
 
 OTHERS = {n: v for n, v in asdict(RELEASED).items() if n != "name"} | {"dilation": "after_padding"}
 
@@ -223,6 +224,12 @@ def test_a_run_s_evaluation_can_be_read_again(released: Config) -> None:
     assert [item.triplet_id for item in read_generations(folder.generations)] == [
         t.triplet_id for t in read_manifest(folder.manifest)
     ]
+
+
+def test_a_run_of_an_older_version_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"run_id": "x", "pixels": {"fit": {}}}))
+    with pytest.raises(UserError, match="painted by an older version: paint it again"):
+        evaluation_of_run(RunFolder(tmp_path))
 
 
 def test_reports_of_two_evaluations_lie_apart(settings: Callable[..., Config]) -> None:
