@@ -41,7 +41,7 @@ $(VENV_MMDET)/.installed: pyproject.toml constraints.txt constraints-mmdet.txt
 	MAX_JOBS=$(MAX_JOBS) $(VENV_MMDET)/bin/python -m pip install --quiet --no-build-isolation \
 		-c constraints.txt -c constraints-mmdet.txt mmcv
 	$(VENV_MMDET)/bin/python -m pip install --quiet -c constraints.txt -c constraints-mmdet.txt \
-		--editable ".[dev,lpips,mmdet]"
+		--editable ".[checks,lpips,mmdet]"
 	touch $@
 
 test-mmdet: $(VENV_MMDET)/.installed

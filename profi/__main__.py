@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from profi.atomic import whole_file
 from profi.config import MAX_SEED, ModelConfig, ReadingConfig, check_device, choices_of
+from profi.evaluation import EVALUATIONS
 from profi.presets import DEMO_NEGATIVE, DEMO_POSITIVE, MODELS, model_source
 from profi.types import ABLATIONS, UserError
 
@@ -64,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default="mini", help="default: mini, which ships with the package")
     add("--ablation", default="profi", choices=list(ABLATIONS))
     add("--reading", default="released", choices=choices_of(ReadingConfig, "name"))
+    add(
+        "--evaluation",
+        default="ours",
+        choices=list(EVALUATIONS),
+        help="how the picture and the mask are fitted to the model; default: ours",
+    )
     add("--seed", type=_number(int, 0, MAX_SEED), default=0, help="default: 0")
     add("--steps", type=_number(int, 1, 1000), default=50, help="default: 50")
     add("--guidance-scale", type=_number(float, 0.0, math.inf), default=7.5, help="default: 7.5")
@@ -154,6 +161,7 @@ def paint(args: argparse.Namespace) -> None:
         seed=args.seed,
         ablation=args.ablation,
         reading=args.reading,
+        evaluation=args.evaluation,
         steps=args.steps,
         guidance_scale=args.guidance_scale,
         positive=args.positive,

@@ -16,6 +16,8 @@ from rich.console import Console
 from torch import Tensor
 
 from profi.diffusion.sampling import StepState
+from profi.evaluation import Evaluation, evaluation_of
+from profi.fitting import contents
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone, load_backbone, memory_format
 from profi.inpainters.compiled import CompiledBlocks
@@ -53,6 +55,7 @@ class Choices(TypedDict, total=False):
 
     ablation: str
     reading: str | Reading
+    evaluation: str | Evaluation
     steps: int
     guidance_scale: float
     positive: str
@@ -120,6 +123,7 @@ class Painter:
         seed: int | Sequence[int] = 0,
         ablation: str = "profi",
         reading: str | Reading = "released",
+        evaluation: str | Evaluation = "ours",
         steps: int = 50,
         guidance_scale: float = 7.5,
         positive: str = "",
@@ -141,7 +145,9 @@ class Painter:
             prompt: what to paint.
             seed: of the start noise, from 0 to 2^63 - 1.
             ablation: profi, painta_only, rasg_only, base or vanilla_only.
-            reading: released, paper or a `Reading`.
+            reading: released, paper or an own `Reading`.
+            evaluation: how pictures and masks are fitted, noise is drawn and bytes are made: ours,
+                released (as in the authors' evaluation) or an own `Evaluation`.
             steps: of the sampling, from 1 to 1000.
             guidance_scale: of classifier-free guidance.
             positive: appended to the prompt ("prompt, positive").
@@ -160,7 +166,8 @@ class Painter:
             Cancelled: `cancel` said so; the model is as it was before.
         """
         side = self.long_side if long_side is None else long_side
-        jobs, alone = jobs_of(image, mask, prompt, seed, side, self.pad_multiple)
+        protocol = evaluation_of(evaluation)
+        jobs, alone = jobs_of(image, mask, prompt, seed, side, self.pad_multiple, protocol)
         chosen = READINGS.get(reading) if isinstance(reading, str) else reading
         if chosen is None:
             raise UserError(f"reading={reading} is unknown; choose {' or '.join(READINGS)}")
@@ -169,6 +176,7 @@ class Painter:
             guidance_scale=guidance_scale,
             positive=positive,
             negative=negative,
+            noise=protocol.noise,
         )
         inpainter = StableInpainting(self.backbone, compose(ablation, chosen), sampling)
         parts = batches(jobs, self.batch_size)
@@ -200,6 +208,7 @@ class _Call:
         jobs = [self.jobs[i] for i in part]
         images = torch.stack([job.fitted.image for job in jobs])
         masks = torch.stack([job.fitted.mask for job in jobs])
+        inside = contents([job.fitted for job in jobs], jobs[0].evaluation.dilation)
 
         def finished(painted: Tensor) -> dict[int, Image.Image]:
             pictures = [job.finished(p, self.blended) for job, p in zip(jobs, painted, strict=True)]
@@ -219,7 +228,9 @@ class _Call:
 
         self.check_cancelled()
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        painted = self.inpainter(images, masks, prompts, seeds, after_step=after_step)
+        painted = self.inpainter(
+            images, masks, prompts, seeds, contents=inside, after_step=after_step
+        )
         self.done |= finished(painted)
 
     def check_cancelled(self) -> None:

@@ -47,9 +47,10 @@ class Triplet:
     """One (image, mask, prompt) of the benchmark (paper, sec. 4.2).
 
     The mask is `hull`, filled: the convex hull of the instance's polygons as a flat tuple
-    (x0, y0, x1, y1, ...) in pixels of the stored image. Where the mask was given as a picture,
-    `rle` is that mask (MSCOCO's compressed run lengths), in pixels of the upright image, `hull` is
-    empty, and there is neither annotation nor category (None).
+    (x0, y0, x1, y1, ...) in pixels of the stored image; `filling` is the rule by which it is
+    filled (`profi.evaluation.Hull`). Where the mask was given as a picture, `rle` is that mask
+    (MSCOCO's compressed run lengths), in pixels of the upright image, `hull` is empty, and there
+    is neither annotation nor category (None).
     """
 
     triplet_id: str
@@ -62,6 +63,7 @@ class Triplet:
     width: int
     hull: tuple[float, ...]
     rle: str | None = None
+    filling: str = "exact"
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ import pandas as pd
 
 from profi.config import shipped_path
 from profi.data.coco import read_coco
-from profi.data.hulls import hull_mask
 from profi.data.manifest import read_manifest
+from profi.data.masks import triplet_mask
 from profi.metrics import TransformersDetector
 from profi.metrics.functional.accuracy import Detection
-from profi.metrics.functional.crop import bounding_box, masked_crop
-from profi.runners.score import decode, resized_mask
+from profi.metrics.functional.crop import bounding_box, crop
+from profi.runners.score import decode, painted_mask
+from profi.runners.spec import RunFolder, evaluation_of_run
 from profi.stores.generations import read_generations
 from profi.types import Triplet, UserError
 
@@ -64,18 +65,19 @@ def count(run: Path, detector: TransformersDetector, instances: Sequence[Triplet
     for instance in instances:
         scenes.setdefault(instance.image_id, []).append(instance)
     triplets = {t.triplet_id: t for t in read_manifest(run / "manifest.parquet")}
+    evaluation = evaluation_of_run(RunFolder(run))
     counts: Counter[str] = Counter()
     for item in read_generations(run / "generations"):
         triplet = triplets[item.triplet_id]
-        image, own = decode(item.image), hull_mask(triplet)
-        mask = resized_mask(own, *image.shape[:2])
+        image, own = decode(item.image), triplet_mask(triplet)
+        mask = painted_mask(own, image.shape[:2], evaluation)
         known = {
             other.category_id
             for other in scenes[triplet.image_id]
-            for hull in (hull_mask(other),)
+            for hull in (triplet_mask(other),)
             if (hull & ~own).sum() >= hull.sum() / 3
         } - {triplet.category_id}
-        (detections,) = detector.detect([masked_crop(image, mask)])
+        (detections,) = detector.detect([crop(image, bounding_box(mask))])
         counts[kind_of(triplet, mask, detections, known)] += 1
     return counts
 

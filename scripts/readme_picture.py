@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from profi.config import shipped_path
-from profi.data.hulls import hull_mask
 from profi.data.images import load_image
 from profi.data.manifest import read_manifest
+from profi.data.masks import triplet_mask
 from profi.reports.figures import StripRow, comparison_strip
 from profi.runners.score import decode
 from profi.stores.generations import read_generations
@@ -56,7 +56,7 @@ def main() -> None:
     rows = []
     for name in list(chosen.values())[: options.rows]:
         triplet = triplets[name]
-        image, mask = load_image(shipped_path(options.images), triplet), hull_mask(triplet)
+        image, mask = load_image(shipped_path(options.images), triplet), triplet_mask(triplet)
         masked = np.where(mask[..., None], 127, image).astype(np.uint8)
         shown = {title: decode(store[name]) for title, store in painted.items()}
         rows.append(StripRow(triplet.prompt, {"input": image, "mask": masked, **shown}))

@@ -22,7 +22,7 @@ INSTANCES = Path(__file__).parent / "instances_fixture.json"
 # file's order: 139 has 1768 and, after a crowd, 1770; 285 has 2001 (a line) and 2002; 632 has
 # 3001 (two points), 3002 and 3003.
 SAMPLE = "image_idx,segment_idx\n2,2\n0,1\n1,1\n1,0\n2,1\n"
-SAMPLED = {3003, 1770, 2002, 3002}
+SAMPLED = [3003, 1770, 2002, 2001, 3002]
 
 
 def jpegs() -> dict[str, bytes]:

@@ -113,6 +113,12 @@ class Batch:
             seeds=self.seeds[one],
         )
 
+    def in_cells(self, factor: int) -> Batch:
+        """With masks of whole cells, which every way to the latents takes to the same ones."""
+        cells = self.masks[:, ::factor, ::factor]
+        whole = cells.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        return replace(self, masks=whole)
+
     def args(self) -> tuple[torch.Tensor, torch.Tensor, list[str], list[int]]:
         return self.images, self.masks, self.prompts, self.seeds
 

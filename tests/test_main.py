@@ -85,12 +85,14 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_picture_is_painted_with_a_bar_on_a_terminal(files: Path) -> None:
     """The whole of it: the interpreter's `-m`, a real terminal, the shipped model."""
-    status, told = on_a_terminal(*args("--steps", "2", "--seed", "7"), cwd=files)
+    options = ("--steps", "2", "--seed", "7", "--evaluation", "released")
+    status, told = on_a_terminal(*args(*options), cwd=files)
     assert status == 0, told
     assert "painting" in told
     assert "2/2" in told
     image, mask = Image.open(files / "image.png"), Image.open(files / "mask.png")
-    expected = profi.load("mini", device="cpu")(image, mask, "a bus", steps=2, seed=7)
+    painter, choices = profi.load("mini", device="cpu"), {"steps": 2, "seed": 7}
+    expected = painter(image, mask, "a bus", evaluation="released", **choices)
     got = pixels(files / "out.png")
     # Another process may add up in another order.
     assert np.abs(got - np.asarray(expected)).max() <= 1
@@ -148,6 +150,7 @@ def test_unblended_changes_what_is_outside(files: Path) -> None:
         (args("--long-side", "4"), ["--long-side", "at least 8"]),
         (args("--ablation", "best"), ["--ablation", "best", "painta_only"]),
         (args("--reading", "mine"), ["--reading", "mine", "released"]),
+        (args("--evaluation", "mine"), ["--evaluation", "mine", "ours", "released"]),
         (args("--dtype", "int8"), ["--dtype", "int8", "bfloat16"]),
         (args("--device", "tpu"), ["--device", "tpu", "cuda:N"]),
         (args("--model", "foo"), ["'foo' is unknown", "dreamshaper8"]),

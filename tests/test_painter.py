@@ -16,9 +16,10 @@ from PIL import Image
 
 import profi
 from profi.config import shipped_path
+from profi.fitting import bytes_of
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.conversions import bytes_of, image_tensor, mask_tensor, pil_image
+from profi.inpainters.conversions import image_tensor, mask_tensor, pil_image
 from profi.inpainters.readings import PAPER, RELEASED
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.mini.world import SHIPPED
@@ -53,7 +54,7 @@ def test_it_paints_what_the_inpainter_paints(mini: profi.Painter, reading: str) 
     method = compose("profi", {"paper": PAPER, "released": RELEASED}[reading])
     paint = StableInpainting(mini.backbone, method, Sampling(num_inference_steps=2))
     expected = paint(image_tensor(image)[None], mask_tensor(mask)[None], ["a bus"], [5])
-    assert np.array_equal(array(got), array(pil_image(bytes_of(expected[0]))))
+    assert np.array_equal(array(got), array(pil_image(bytes_of(expected[0], "rounded"))))
     assert not same_outside(got, image, mask)
 
 
@@ -64,6 +65,7 @@ def test_every_choice_reaches_the_inpainter(painter: profi.Painter) -> None:
         {"seed": 1},
         {"ablation": "base"},
         {"reading": "paper"},
+        {"evaluation": "released"},
         {"steps": 3},
         {"guidance_scale": 2.0},
         {"positive": "sharp"},
@@ -109,11 +111,12 @@ def test_an_image_of_any_mode(painter: profi.Painter, mode: str) -> None:
     painted = painter(image, mask, "cat", steps=1)
     assert (painted.mode, painted.size) == ("RGB", (60, 40))
     seen = image_tensor(image)
-    assert same_outside(painted, pil_image(bytes_of(seen)), mask)
+    assert same_outside(painted, pil_image(bytes_of(seen, "rounded")), mask)
     # Painted on what is seen of it, its 8-bit copy.
     if mode != "CMYK":
         assert np.array_equal(
-            array(painted), array(painter(pil_image(bytes_of(seen)), mask, "cat", steps=1))
+            array(painted),
+            array(painter(pil_image(bytes_of(seen, "rounded")), mask, "cat", steps=1)),
         )
 
 
@@ -166,6 +169,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
         ({"prompt": []}, "prompt: 0"),
         ({"ablation": "best"}, "ablation 'best' is unknown"),
         ({"reading": "mine"}, "reading=mine is unknown; choose paper or released"),
+        ({"evaluation": "mine"}, "evaluation=mine is unknown; choose ours or released"),
         ({"steps": 0}, "num_inference_steps=0"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan"),
         ({"long_side": 0}, "long_side=0"),

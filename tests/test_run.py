@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from profi.config import ABLATED, Config
+from profi.evaluation import EVALUATIONS
 from profi.inpainters.readings import READINGS
 from profi.reports import paper_numbers
 from profi.runners.memory import BatchLimit, work_through
@@ -59,6 +61,10 @@ def call(
         (["sampling.guidance_scale=nan"], ["sampling.guidance_scale=nan"]),
         (["model.device=tpu"], ["model.device=tpu", "cuda"]),
         (["reading.query=nothing"], ["reading.query=nothing", "block_input"]),
+        (["evaluation.hull=tight"], ["evaluation.hull=tight", "exact", "opencv"]),
+        (["evaluation.shape=round"], ["evaluation.shape", "EvaluationConfig"]),
+        (["evaluation=theirs"], ["evaluation/theirs", "ours", "released"]),
+        (["metric.accuracy.channels=bgr"], ["metric.accuracy.channels"]),
         (["ablations=[base,foo]"], ["foo", "profi"]),
         (["ablations=[painta_only,paintan_only]"], ["twice"]),
         (["data=coco"], ["data.root"]),
@@ -250,6 +256,33 @@ def contains(got: object, said: object) -> bool:
 @pytest.mark.parametrize("name", ["paper", "released"])
 def test_the_bundles_of_readings_are_the_method_s(name: str) -> None:
     assert vars(composed(f"reading={name}").reading) == vars(READINGS[name])
+
+
+@pytest.mark.parametrize("name", list(EVALUATIONS))
+def test_the_bundles_of_evaluations_are_the_protocol_s(name: str) -> None:
+    assert vars(composed(f"evaluation={name}").evaluation) == asdict(EVALUATIONS[name])
+    turned = composed(f"evaluation={name}", "evaluation.hull=opencv", "evaluation.bytes=truncated")
+    expected = replace(EVALUATIONS[name], hull="opencv", bytes="truncated")
+    assert vars(turned.evaluation) == asdict(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "reading", "evaluation"),
+    [
+        ([], "released", "ours"),
+        (["experiment=table2_mini"], "released", "ours"),
+        (["experiment=table1_mini"], "released", "ours"),
+        (["experiment=table1"], "released", "released"),
+        (["experiment=table2"], "released", "released"),
+        (["experiment=table2", "evaluation=ours", "reading=paper"], "paper", "ours"),
+    ],
+)
+def test_the_paper_s_tables_are_as_released_unless_another_is_named(
+    options: list[str], reading: str, evaluation: str
+) -> None:
+    config = composed(*options)
+    assert vars(config.reading) == vars(READINGS[reading])
+    assert vars(config.evaluation) == asdict(EVALUATIONS[evaluation])
 
 
 def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:

@@ -8,6 +8,7 @@ classes are not frozen: OmegaConf takes a frozen schema as one that no YAML may 
 
 from profi.config.command import MAX_SEED, Config, LoggerConfig, ReportConfig, parse_shard
 from profi.config.data import DataConfig
+from profi.config.evaluation import EvaluationConfig
 from profi.config.fields import check_device, choices_of
 from profi.config.method import (
     AblationConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "Config",
     "ControlNetConfig",
     "DataConfig",
+    "EvaluationConfig",
     "GLIDEConfig",
     "LPIPSConfig",
     "LoggerConfig",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from profi.config.data import DataConfig
+from profi.config.evaluation import EvaluationConfig
 from profi.config.fields import check_fields, choice, number
 from profi.config.method import (
     AblationConfig,
@@ -74,6 +75,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     reading: ReadingConfig = field(default_factory=ReadingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     rasg: RASGConfig = field(default_factory=RASGConfig)
     vanilla: VanillaConfig = field(default_factory=VanillaConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

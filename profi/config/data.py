@@ -20,7 +20,8 @@ class DataConfig:
 
     `sample=released` (of coco2017) takes the published list, fetched or from `sample_path`;
     `sample=seeded` takes all instances whose hulls have `min_area` square pixels. Of either,
-    `limit` are drawn by `sample_seed` (null: all).
+    `limit` are drawn by `sample_seed` (null: all); with `evaluation.order=list` they are the
+    published list's first ones.
     """
 
     name: str = "mini"

@@ -35,8 +35,7 @@ class AccuracyConfig:
 
     `backend` is the detector of `accuracy`: the one of transformers at `path` (a local folder or
     a repository id), or MMDetection's RTMDet-tiny with the weights at `checkpoint` (a file or a
-    URL, whose SHA-256 starts with `sha256`). `channels` is the order that RTMDet is handed:
-    BGR, as it was trained with, or RGB as if it were BGR, as the paper's released code does.
+    URL, whose SHA-256 starts with `sha256`); the order of its channels is `evaluation.channels`.
     """
 
     path: str | None = None
@@ -44,7 +43,6 @@ class AccuracyConfig:
     backend: str = choice("transformers", "mmdet")
     checkpoint: str | None = None
     sha256: str | None = None
-    channels: str = choice("bgr", "rgb_as_bgr")
 
     def __post_init__(self) -> None:
         check_fields("metric.accuracy", self)

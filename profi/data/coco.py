@@ -11,39 +11,57 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from profi.data.hulls import convex_hull, hull_area
+from profi.data.hulls import hull_area, hull_mask, hull_of
 from profi.data.sample import Candidates
+from profi.evaluation import OURS, Evaluation
 from profi.types import Triplet, UserError
 
-CROWD = "crowd or run-length mask"
-DEGENERATE = "degenerate polygon"
+CROWD = "crowd"
+RUN_LENGTH = "run-length mask"
+NO_MASK = "nothing in the picture"
 SMALL = "hull below min_area"
 
 
-def read_coco(annotations: Path, min_area: float = 1.0) -> Candidates:
+def read_coco(
+    annotations: Path, min_area: float = 1.0, evaluation: Evaluation = OURS
+) -> Candidates:
     """One triplet per instance: its image, the hull of its polygons, its category's name.
+
+    They have the released list's order (`evaluation.order` decides what is made of it): by image
+    ids, those of one image as in the file.
 
     Args:
         annotations: an instances JSON of MSCOCO's format.
         min_area: of the hull, in square pixels.
+        evaluation: the rules for hulls, crowds and names.
 
     Raises:
         UserError: the file is missing, is no instances file, or refers to what it does not hold.
     """
     with _explained(annotations):
         coco = _load(annotations)
-        found = [_candidate(coco, annotation, min_area) for annotation in coco.anns.values()]
+        found: list[Triplet | str] = []
+        for image_id in sorted(coco.imgToAnns):
+            polygons = _polygons_of(coco, image_id)
+            found += [_candidate(coco, a, i, min_area, evaluation) for i, a in enumerate(polygons)]
+            found += [RUN_LENGTH] * (len(coco.imgToAnns[image_id]) - len(polygons))
     return _candidates(annotations, found)
 
 
-def read_listed(annotations: Path, rows: Sequence[tuple[int, int]], n_images: int) -> Candidates:
-    """The triplets of a list's rows, whatever their hulls' areas.
+def read_listed(
+    annotations: Path,
+    rows: Sequence[tuple[int, int]],
+    n_images: int,
+    evaluation: Evaluation = OURS,
+) -> Candidates:
+    """The triplets of a list's rows, in its order, whatever their hulls' areas.
 
     Args:
         annotations: the instances JSON that the list refers to.
         rows: (index into the file's image ids in ascending order, index into that image's
-            polygon annotations in the file's order), both from 0.
+            polygon annotations in the file's order, crowds among them), both from 0.
         n_images: how many images that file holds.
+        evaluation: the rules for hulls, crowds and names.
 
     Raises:
         UserError: as `read_coco`; a file of another number of images or annotations than the
@@ -68,13 +86,13 @@ def read_listed(annotations: Path, rows: Sequence[tuple[int, int]], n_images: in
                     f"data.sample=released: row {number} asks for image {image} of the "
                     f"{n_images} in {annotations}; {remedy}"
                 )
-            polygons = [a for a in coco.imgToAnns[image_ids[image]] if has_polygons(a)]
+            polygons = _polygons_of(coco, image_ids[image])
             if not 0 <= segment < len(polygons):
                 raise UserError(
                     f"data.sample=released: row {number} asks for polygon annotation {segment} "
                     f"and image {image_ids[image]} has {len(polygons)} in {annotations}; {remedy}"
                 )
-            found.append(_candidate(coco, polygons[segment], min_area=0.0))
+            found.append(_candidate(coco, polygons[segment], segment, 0.0, evaluation))
     return _candidates(annotations, found)
 
 
@@ -115,24 +133,37 @@ def _load(annotations: Path) -> COCO:
 
 
 def has_polygons(annotation: Mapping[str, Any]) -> bool:
-    """Whether an instance is outlined by polygons: no crowd, no run-length mask."""
-    return not annotation.get("iscrowd", 0) and isinstance(annotation["segmentation"], list)
+    """Whether an instance is outlined by polygons and not by a run-length mask."""
+    return isinstance(annotation["segmentation"], list)
 
 
-def _candidate(coco: COCO, annotation: Mapping[str, Any], min_area: float) -> Triplet | str:
-    """The instance's triplet, or why there is none."""
-    if not has_polygons(annotation):
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether an instance is marked as a crowd."""
+    return bool(annotation.get("iscrowd", 0))
+
+
+def _polygons_of(coco: COCO, image_id: int) -> list[dict[str, Any]]:
+    """An image's polygon annotations in the file's order: what the list's second index counts."""
+    return [annotation for annotation in coco.imgToAnns[image_id] if has_polygons(annotation)]
+
+
+def _candidate(
+    coco: COCO, annotation: Mapping[str, Any], segment: int, min_area: float, rules: Evaluation
+) -> Triplet | str:
+    """The triplet of a polygon annotation, its image's `segment`-th; or why there is none."""
+    if is_crowd(annotation) and rules.crowds == "left_out":
         return CROWD
     image = coco.imgs[annotation["image_id"]]
     height, width = int(image["height"]), int(image["width"])
-    hull = convex_hull(annotation["segmentation"], height, width)
-    if hull is None:
-        return DEGENERATE
+    hull = hull_of(annotation["segmentation"], rules.hull)
+    if hull is None or not _is_seen(hull, height, width, rules):
+        return NO_MASK
     if hull_area(hull) < min_area:
         return SMALL
     image_id, annotation_id = int(image["id"]), int(annotation["id"])
+    listed = rules.order == "list"
     return Triplet(
-        triplet_id=f"{image_id:012d}-{annotation_id}",
+        triplet_id=f"{image_id}_{segment}" if listed else f"{image_id:012d}-{annotation_id}",
         image_id=image_id,
         annotation_id=annotation_id,
         category_id=int(annotation["category_id"]),
@@ -141,7 +172,16 @@ def _candidate(coco: COCO, annotation: Mapping[str, Any], min_area: float) -> Tr
         height=height,
         width=width,
         hull=hull,
+        filling=rules.hull,
     )
+
+
+def _is_seen(hull: Sequence[float], height: int, width: int, rules: Evaluation) -> bool:
+    """Whether a hull has a pixel in the picture."""
+    x, y = hull[::2], hull[1::2]
+    if min(x) >= 0 and min(y) >= 0 and max(x) < width and max(y) < height:
+        return True
+    return bool(hull_mask(hull, height, width, rules.hull).any())
 
 
 def _candidates(annotations: Path, found: Iterable[Triplet | str]) -> Candidates:

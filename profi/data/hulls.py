@@ -1,43 +1,43 @@
-"""Masks: filled convex hulls of an instance's polygons (paper, sec. 4.2)."""
+"""Masks: filled convex hulls of an instance's polygons (paper, sec. 4.2), by two rules.
+
+`exact`: pixel i is the square [i, i + 1]; a pixel is in the mask if the hull touches its inside. So
+the mask holds the hull, reaches no pixel further, and a line or a point has the pixels it lies in.
+`opencv`: coordinates lose their fractions, and the hull is painted as OpenCV paints it (`opencv`).
+A hull that reaches out of the picture is not changed; the mask is its part in the picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
-from PIL import Image, ImageDraw
-from scipy.spatial import ConvexHull, QhullError
 
-from profi.types import Triplet
+from profi.data.opencv import fill_convex
+from profi.evaluation import Hull
+
+Corner = tuple[float, float]
 
 
-def convex_hull(
-    polygons: Sequence[Sequence[float]], height: int, width: int
-) -> tuple[float, ...] | None:
-    """The convex hull of all points of an instance's polygons, within the image.
+def hull_of(polygons: Iterable[Sequence[float]], rule: Hull) -> tuple[float, ...] | None:
+    """The convex hull of all points of an instance's polygons.
 
     Args:
         polygons: flat lists x0, y0, x1, y1, ... in pixels.
-        height: of the image; points outside of [0, width] x [0, height] are clipped to it.
-        width: of the image.
+        rule: how it becomes a mask; `opencv` truncates the points.
 
     Returns:
-        The hull's corners as a flat tuple, counterclockwise (y upwards) from a corner that depends
-        on the set of points alone; None where fewer than three points are not on one line.
+        The hull's corners as a flat tuple, clockwise as one sees the picture, from a corner that
+        depends on the set of points alone; a line has two, a point one. None where there is no
+        point, or one that is no finite number.
     """
-    points = np.array([xy for flat in polygons for xy in zip(flat[::2], flat[1::2], strict=False)])
-    if len(points) < 3 or not np.isfinite(points).all():
+    points = [xy for flat in polygons for xy in zip(flat[::2], flat[1::2], strict=False)]
+    if not points or not all(math.isfinite(value) for point in points for value in point):
         return None
-    # Sorted and unique, so that the order of the polygons leaves no trace.
-    points = np.unique(np.clip(points, 0.0, [width, height]), axis=0)
-    if len(points) < 3:
-        return None
-    try:
-        corners = ConvexHull(points).vertices
-    except QhullError:
-        return None
-    start = int(np.argmin(corners))
-    return tuple(float(value) for value in points[np.roll(corners, -start)].ravel())
+    if rule == "opencv":
+        points = [(math.trunc(x), math.trunc(y)) for x, y in points]
+    return tuple(float(value) for corner in _convex_hull(points) for value in corner)
 
 
 def hull_area(hull: Sequence[float]) -> float:
@@ -47,13 +47,56 @@ def hull_area(hull: Sequence[float]) -> float:
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
-def hull_mask(triplet: Triplet) -> np.ndarray:
-    """The mask of a triplet: bool [height, width], True = inpaint.
+def hull_mask(hull: Sequence[float], height: int, width: int, rule: Hull) -> np.ndarray:
+    """The mask of a hull (`hull_of` by the same rule): bool [height, width], True = inpaint."""
+    corners = list(zip(hull[::2], hull[1::2], strict=True))
+    if rule == "opencv":
+        return fill_convex([(int(x), int(y)) for x, y in corners], height, width)
+    return _touched(corners, height, width)
 
-    Coordinates are taken as pixel indices and the outline belongs to the mask (PIL's convention),
-    so a pixel is in whose index lies in the hull, and some that the outline passes.
+
+def _convex_hull(points: Iterable[Corner]) -> list[Corner]:
+    """The corners, without points on the sides (Andrew's monotone chain)."""
+    ordered = sorted(set(points))
+
+    def chain(points: Iterable[Corner]) -> list[Corner]:
+        found: list[Corner] = []
+        for x, y in points:
+            while len(found) > 1:
+                (x0, y0), (x1, y1) = found[-2:]
+                if (x1 - x0) * (y - y0) > (y1 - y0) * (x - x0):
+                    break
+                found.pop()
+            found.append((x, y))
+        return found[:-1]
+
+    return chain(ordered) + chain(reversed(ordered)) if len(ordered) > 1 else ordered
+
+
+def _touched(corners: Sequence[Corner], height: int, width: int) -> np.ndarray:
+    """The pixels whose inside a convex polygon touches; of a line or a point, those it lies in.
+
+    In a row of pixels, a slab of the plane, a convex set is one piece: what counts is from where
+    to where it reaches.
     """
-    canvas = Image.new("1", (triplet.width, triplet.height), 0)
-    corners = list(zip(triplet.hull[::2], triplet.hull[1::2], strict=True))
-    ImageDraw.Draw(canvas).polygon(corners, fill=1, outline=1)
-    return np.array(canvas, dtype=np.bool_)
+    y = np.arange(height)
+    left, right = np.full(height, np.inf), np.full(height, -np.inf)
+    for start, end in pairwise([corners[-1], *corners]):
+        (x0, y0), (x1, y1) = sorted((start, end), key=lambda corner: corner[1])
+        meets = (y <= y1) & (y + 1 >= y0)
+        for at in (np.clip(y, y0, y1), np.clip(y + 1, y0, y1)):
+            share = (at - y0) / (y1 - y0) if y1 > y0 else np.zeros(height)
+            x = np.where(at == y1, x1, x0 + share * (x1 - x0))
+            left = np.where(meets, np.minimum(left, x), left)
+            right = np.where(meets, np.maximum(right, x), right)
+        if y0 == y1:
+            # Both ends of a level side, of which the loop saw one.
+            left = np.where(meets, np.minimum(left, x0), left)
+            right = np.where(meets, np.maximum(right, x0), right)
+    rows = [value for _, value in corners]
+    top, bottom = math.floor(min(rows)), max(math.ceil(max(rows)) - 1, math.floor(min(rows)))
+    first = np.floor(left)
+    last = np.maximum(np.ceil(right) - 1, first)
+    columns = np.arange(width)
+    within = ((y >= top) & (y <= bottom))[:, None]
+    return within & (columns >= first[:, None]) & (columns <= last[:, None])

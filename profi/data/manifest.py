@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +24,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("hull", pa.list_(pa.float64())),
         ("rle", pa.string()),
+        ("filling", pa.string()),
     ]
 )
 _DIGEST_KEY = b"profi.manifest_digest"
@@ -35,15 +35,7 @@ def manifest_digest(triplets: Sequence[Triplet]) -> str:
 
     So it outlives versions of the file format and its library.
     """
-    return digest([_told(triplet) for triplet in triplets])
-
-
-def _told(triplet: Triplet) -> dict[str, Any]:
-    """A row's values; without `rle` where the mask is a hull, as when there were hulls alone."""
-    values = asdict(triplet)
-    if triplet.rle is None:
-        del values["rle"]
-    return values
+    return digest([asdict(triplet) for triplet in triplets])
 
 
 def write_manifest(path: Path, triplets: Sequence[Triplet]) -> None:

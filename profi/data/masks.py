@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from pycocotools import mask as run_lengths
 
 from profi.data.hulls import hull_mask
+from profi.evaluation import Hull
 from profi.types import Triplet
 
 
 def triplet_mask(triplet: Triplet) -> np.ndarray:
     """The mask of a triplet: bool [height, width], True = inpaint."""
     if triplet.rle is None:
-        return hull_mask(triplet)
+        rule = cast(Hull, triplet.filling)
+        return hull_mask(triplet.hull, triplet.height, triplet.width, rule)
     size = [triplet.height, triplet.width]
     decoded = run_lengths.decode({"size": size, "counts": triplet.rle.encode()})
     return np.ascontiguousarray(decoded, dtype=np.bool_)

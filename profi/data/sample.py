@@ -38,6 +38,13 @@ def sample_triplets(
     return tuple(ordered[:limit])
 
 
+def in_order(candidates: Iterable[Triplet], limit: int | None, seed: int) -> tuple[Triplet, ...]:
+    """The same sample as `sample_triplets`, in the order that the candidates have."""
+    found = tuple(candidates)
+    drawn = {triplet.triplet_id for triplet in sample_triplets(found, limit, seed)}
+    return tuple(triplet for triplet in found if triplet.triplet_id in drawn)
+
+
 def _rank(triplet: Triplet, seed: int) -> str:
     number = triplet.annotation_id
     name = triplet.triplet_id if number is None else number

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from profi.evaluation import Noise
+from profi.fitting import Extent
 from profi.types import UserError
 
 # Called after every sampling step with (steps done, steps in all).
@@ -26,6 +28,7 @@ class Inpainter(Protocol):
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        contents: Sequence[Extent] | None = None,
     ) -> Tensor:
         """Paint.
 
@@ -35,6 +38,8 @@ class Inpainter(Protocol):
             prompts: B texts.
             seeds: B seeds of the start noise, each in [0, 2^63).
             progress: told after every step.
+            contents: B (height, width) of the images without their padding (right and below), into
+                which no mask grows; None: they have none, or masks may.
 
         Returns:
             [B, 3, H, W] float32 in [0, 1], on the CPU.
@@ -78,6 +83,7 @@ class Sampling:
 
     `positive` is appended to every prompt and `negative` replaces the empty unconditional text.
     `output`: the decoded image as it is, or with the given pixels put back outside the mask.
+    `noise`: of the seeds' draws: float32, or (`run`) rounded to half precision (`Evaluation`).
     """
 
     num_inference_steps: int = 50
@@ -85,6 +91,7 @@ class Sampling:
     positive: str = ""
     negative: str = ""
     output: Output = "unblended"
+    noise: Noise = "picture"
 
     def __post_init__(self) -> None:
         if self.output not in get_args(Output):
@@ -133,22 +140,28 @@ def blended(painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:
     return torch.where(masks[:, None], painted, images.to(painted.dtype))
 
 
-def start_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+def start_noise(seeds: Sequence[int], shape: tuple[int, ...], rule: Noise = "picture") -> Tensor:
     """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
-    return noise_of(seeds)(shape)
+    return noise_of(seeds, rule)(shape)
 
 
 def noise_of(
-    seeds: Sequence[int], device: torch.device | str = "cpu"
+    seeds: Sequence[int], rule: Noise = "picture", device: torch.device | str = "cpu"
 ) -> Callable[[tuple[int, ...]], Tensor]:
     """Draws N(0, 1) [B, *shape], float32: sample i's from a CPU generator of seeds[i] alone.
 
-    The first draw is `start_noise`; every further one goes on from there.
+    The first draw is `start_noise`; every further one goes on from there. With the rule `run` each
+    is rounded to half precision (`precise`).
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def draw(shape: tuple[int, ...]) -> Tensor:
         noise = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.stack(noise).to(device)
+        return precise(torch.stack(noise), rule).to(device)
 
     return draw
+
+
+def precise(noise: Tensor, rule: Noise) -> Tensor:
+    """Drawn noise, float32, in the precision of a rule: half for `run`, as the released code's."""
+    return noise.half().float() if rule == "run" else noise

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from profi.fitting import Extent
 from profi.inpainters.base import Progress, Sampling, blended, check_inputs
 
 
@@ -51,8 +52,9 @@ class Baseline(ABC):
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        contents: Sequence[Extent] | None = None,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`)."""
+        """Paint a batch (see `Inpainter`); no mask grows here, so `contents` change nothing."""
         check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
         inputs = Inputs(images, masks, prompts, seeds)
         painted = self.paint(inputs, progress or untold).cpu()

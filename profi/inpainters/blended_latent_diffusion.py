@@ -18,7 +18,7 @@ from profi.inpainters.base import Progress, Sampling, noise_of
 from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.denoiser import TextToImageDenoiser
 from profi.inpainters.identity import backbone_identity
-from profi.inpainters.masks import mask_pyramid
+from profi.inpainters.masks import nearest
 from profi.inpainters.on_backbone import OnBackbone, both_texts
 from profi.types import UserError
 
@@ -107,9 +107,10 @@ class BlendedLatentDiffusion(OnBackbone, Baseline):
 
         z_init = self.backbone.encode_images(inputs.signed(self.device))
         masks = inputs.masks.to(self.device)
-        m = mask_pyramid(masks, self.backbone.latent_factor, (), "nearest").latent
+        m = nearest(masks, self.backbone.latent_factor)
         schedule = self.backbone.schedule
-        noise = partial(noise_of(inputs.seeds, self.device), tuple(z_init.shape[1:]))
+        draw = noise_of(inputs.seeds, self.sampling.noise, self.device)
+        noise = partial(draw, tuple(z_init.shape[1:]))
         z_k = noise()
         if self.start == "known":
             z_k = noised(z_init, z_k, schedule.alpha(timesteps[0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -72,14 +74,30 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
     return _unit(mask, name) > 0.5
 
 
+def several(value: Any) -> list[Any]:
+    """One picture or a batch as diffusers takes it ([B, ...] or a list), as a list of pictures."""
+    if isinstance(value, list | tuple):
+        return [item for one in value for item in several(one)]
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
+        return list(value)
+    return [value]
+
+
+def several_masks(value: Any) -> list[Any]:
+    """`several` of masks, of which a batch may also be [B, H, W]."""
+    items = []
+    for item in several(value):
+        is_batch = isinstance(item, np.ndarray | Tensor) and item.ndim == 3
+        if is_batch and isinstance(item, np.ndarray):
+            # [H, W, 1], or a picture in colours.
+            is_batch = item.shape[-1] != 1 and (item.dtype != np.uint8 or item.shape[-1] > 4)
+        items += list(item) if is_batch else [item]
+    return items
+
+
 def pil_image(pixels: Tensor) -> Image.Image:
     """The PIL image (RGB) of uint8 pixels [3, H, W]."""
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
-
-
-def bytes_of(image: Tensor) -> Tensor:
-    """An image in [0, 1], rounded to 8 bits: uint8 of the same shape."""
-    return (image.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
 
 
 def _pil_of(pixels: np.ndarray, name: str) -> Image.Image:

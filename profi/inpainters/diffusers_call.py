@@ -56,7 +56,8 @@ def paint_with(
     """Pictures as a pipeline gives them (see `Baseline`); `more` goes to it as it is.
 
     Every sample has a CPU generator of its own, of which the pipeline takes all that is random: the
-    start noise and, as these pipelines do, a sample of the VAE's posterior.
+    start noise (in its own dtype, whatever `Sampling.noise` says of precision) and, as these
+    pipelines do, a sample of the VAE's posterior.
     """
     height, width = inputs.size
 

@@ -20,7 +20,7 @@ from profi.diffusion.ddim import classifier_free
 from profi.inpainters.base import Progress, Sampling, noise_of
 from profi.inpainters.baseline import Baseline, Inputs
 from profi.inpainters.glide_stage import Diffusion, ModelFn, Stage
-from profi.inpainters.masks import mask_pyramid
+from profi.inpainters.masks import nearest
 from profi.types import UserError
 
 SMALL, LARGE = 64, 256
@@ -31,9 +31,9 @@ class GLIDE(Baseline):
     """A `Row`: GLIDE's inpainting model and its upsampler, for images of 256 x 256 pixels.
 
     `guidance_scale` is that of the 64-pixel model, `temperature` scales the upsampler's start
-    noise. Of `sampling` the texts and `output` count; steps are the two diffusions' own. What is
-    known (by the nearest neighbours of a 64-pixel mask, as the package wants it) is put back in
-    every x0_pred, so it comes out as it was given.
+    noise. Of `sampling` the texts, `output` and `noise` count; steps are the two diffusions' own.
+    What is known (by a mask of 64 x 64 cells, `nearest`) is put back in every x0_pred, so it comes
+    out as it was given.
     """
 
     base: Stage
@@ -51,7 +51,7 @@ class GLIDE(Baseline):
     @property
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
-        texts = ("positive", "negative", "output")
+        counting = ("positive", "negative", "output", "noise")
         stages = (self.base, self.upsampler)
         return {
             "backbone": {"weights": "+".join(stage.sha256 for stage in stages)},
@@ -60,7 +60,7 @@ class GLIDE(Baseline):
                 "guidance_scale": self.guidance_scale,
                 "temperature": self.temperature,
             },
-            "sampling": {name: asdict(self.sampling)[name] for name in texts},
+            "sampling": {name: asdict(self.sampling)[name] for name in counting},
         }
 
     def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
@@ -77,9 +77,9 @@ class GLIDE(Baseline):
         small = functional.interpolate(
             given, size=(SMALL, SMALL), mode="bicubic", antialias=True
         ).clamp(-1.0, 1.0)
-        holes = mask_pyramid(inputs.masks.to(self.device), LARGE // SMALL, (), "nearest").latent
+        holes = nearest(inputs.masks.to(self.device), LARGE // SMALL)
         keep = (~holes[:, None]).float()
-        draw = noise_of(inputs.seeds, self.device)
+        draw = noise_of(inputs.seeds, self.sampling.noise, self.device)
         full = [with_suffix(prompt, self.sampling.positive) for prompt in inputs.prompts]
         painted = self._paint_small(full, small, keep, draw, lambda done: progress(done, total))
         painted = self._enlarge(

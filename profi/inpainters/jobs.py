@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from profi.inpainters.conversions import bytes_of, image_tensor, mask_tensor, pil_image
-from profi.inpainters.images import Fitted, covering, fit, scaled, unfit
+from profi.evaluation import Evaluation
+from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
+from profi.inpainters.conversions import image_tensor, mask_tensor, pil_image
 from profi.types import UserError
 
 
@@ -21,49 +22,59 @@ class Job:
     """One picture to be painted.
 
     `image` [3, H, W] in [0, 1] and `mask` [H, W] bool are as given, `fitted` is them at the
-    model's size.
+    model's size, as `evaluation` has it.
     """
 
     image: Tensor
     mask: Tensor
     prompt: str
     seed: int
+    evaluation: Evaluation
     fitted: Fitted
 
     def finished(self, painted: Tensor, blended: bool) -> Image.Image:
         """The picture (RGB) in the given image's size, of [3, h, w] as painted, with its padding.
 
-        Where `blended`, the given pixels (at 8 bits) are put back outside the mask: in the given
-        size and as bytes, so that I_c = I (sec. 3) holds there to the last bit.
+        It becomes bytes as it was painted, and is then resized, so that at the painted size it is
+        what a run stores. Where `blended`, the given pixels (at 8 bits) are put back outside the
+        mask: in the given size and as bytes, so that I_c = I (sec. 3) holds there to the last bit.
         """
-        content = unfit(painted, self.fitted)
-        if content.shape != self.image.shape:
-            content = scaled(content, (self.image.shape[1], self.image.shape[2]))
-        pixels = bytes_of(content)
+        pixels = bytes_of(unfit(painted, self.fitted), self.evaluation.bytes)
+        if pixels.shape != self.image.shape:
+            size = (self.image.shape[1], self.image.shape[2])
+            resized = fit_picture(pixels / 255.0, size, self.evaluation.picture)
+            pixels = bytes_of(resized, "rounded")
         if blended:
-            pixels = torch.where(self.mask, pixels, bytes_of(self.image))
+            pixels = torch.where(self.mask, pixels, bytes_of(self.image, "rounded"))
         return pil_image(pixels)
 
 
 def jobs_of(
-    image: Any, mask: Any, prompt: Any, seed: Any, long_side: int, multiple: int
+    image: Any,
+    mask: Any,
+    prompt: Any,
+    seed: Any,
+    long_side: int,
+    multiple: int,
+    evaluation: Evaluation,
 ) -> tuple[list[Job], bool]:
     """The jobs of a call, and whether it is for a single picture (nothing given is a list).
 
+    They are fitted to `long_side` and a `multiple` as `evaluation` has it (`fit`).
     Raises UserError, saying which one, for lists of different lengths, an image or a mask of the
     wrong kind (`image_tensor`, `mask_tensor`) or size, an empty mask, a seed out of range.
     """
     given = {"image": image, "mask": mask, "prompt": prompt, "seed": seed}
     lengths = {name: len(v) for name, v in given.items() if isinstance(v, list | tuple | range)}
     if not lengths:
-        return [_job(given, "", long_side, multiple)], True
+        return [_job(given, "", long_side, multiple, evaluation)], True
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise UserError(f"the lists have no common length ({told}); give one of each per picture")
     jobs = []
     for i in range(next(iter(lengths.values()))):
         ith = {name: v[i] if name in lengths else v for name, v in given.items()}
-        jobs.append(_job(ith, f" {i}", long_side, multiple))
+        jobs.append(_job(ith, f" {i}", long_side, multiple, evaluation))
     return jobs, False
 
 
@@ -79,7 +90,9 @@ def batches(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
     ]
 
 
-def _job(given: dict[str, Any], number: str, long_side: int, multiple: int) -> Job:
+def _job(
+    given: dict[str, Any], number: str, long_side: int, multiple: int, evaluation: Evaluation
+) -> Job:
     """One checked job; `number` tells it from the others of a list in what is said of it."""
     prompt, seed = given["prompt"], given["seed"]
     if not isinstance(prompt, str):
@@ -96,4 +109,5 @@ def _job(given: dict[str, Any], number: str, long_side: int, multiple: int) -> J
         )
     if not mask.any():
         raise UserError(f"mask{number} is empty: nothing to paint; make white what is to change")
-    return Job(image, mask, prompt, int(seed), fit(image, mask, long_side, multiple, covering))
+    fitted = fit(image, mask, long_side, multiple, evaluation)
+    return Job(image, mask, prompt, int(seed), evaluation, fitted)

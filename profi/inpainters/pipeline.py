@@ -4,7 +4,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -18,9 +17,18 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer
 
 from profi.diffusion.sampling import StepState
 from profi.diffusion.schedule import Schedule
+from profi.evaluation import Evaluation, evaluation_of
+from profi.fitting import Extent, bytes_of, fit_mask, fit_picture
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import check_inputs
+from profi.inpainters.base import check_inputs, precise
+from profi.inpainters.conversions import (
+    image_tensor,
+    mask_tensor,
+    pil_image,
+    several,
+    several_masks,
+)
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
 from profi.inpainters.text import PromptEncoder, TextTower
@@ -109,6 +117,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         latents: Tensor | None = None,
         ablation: str = "profi",
         reading: str | Reading = "released",
+        evaluation: str | Evaluation = "ours",
         blended: bool = False,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -121,9 +130,10 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
 
         Args:
             prompt: a text, or a list of B texts.
-            image: as in every diffusers pipeline: PIL, a float array [B, H, W, 3] or a tensor
-                [B, 3, H, W] in [0, 1], or a list; one for all prompts, or B.
-            mask_image: the same with one channel or none; white is painted.
+            image: as in every diffusers pipeline: PIL, an array [B, H, W, 3] or a tensor
+                [B, 3, H, W], floats in [0, 1], or a list; one for all prompts, or B.
+            mask_image: the same with one channel or none, of the image's size or another; white is
+                painted.
             height, width: to which both are resized; None is the image's own, rounded down to a
                 multiple of what the UNet can halve (64 in Stable Diffusion).
             num_inference_steps: DDIM steps.
@@ -135,7 +145,9 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
                 nothing but its own.
             latents: the start noise itself [B, C, h, w], N(0, 1).
             ablation: profi, painta_only, rasg_only, base or vanilla_only.
-            reading: released, paper or a `Reading`.
+            reading: released, paper or an own `Reading`.
+            evaluation: how pictures and masks are resized and bytes are made: ours, released or an
+                own `Evaluation`; with noise=run the start noise is rounded to half precision.
             blended: put the resized image's pixels back outside the mask.
             output_type: pil, np, pt or latent.
             return_dict: False for a tuple (images, nsfw_content_detected).
@@ -159,6 +171,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         chosen = READINGS.get(reading) if isinstance(reading, str) else reading
         if chosen is None:
             raise UserError(f"reading={reading} is unknown; choose {' or '.join(READINGS)}")
+        protocol = evaluation_of(evaluation)
         self._interrupt = False
         self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
         inpainter = StableInpainting(
@@ -170,16 +183,18 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
                 positive=positive_prompt,
                 negative=negative_prompt,
                 output="blended" if blended else "unblended",
+                noise=protocol.noise,
             ),
         )
         multiple = inpainter.backbone.pixel_multiple
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
-        images, masks = self._inputs(image, mask_image, height, width, len(texts), multiple)
+        images, masks = _inputs(image, mask_image, (height, width), multiple, len(texts), protocol)
         check_inputs(images, masks, texts, range(len(texts)), multiple)
         shape = (len(texts), *inpainter.latent_shape(images))
         if latents is None:
-            x_T = randn_tensor(shape, generator, inpainter.backbone.device, torch.float32)
+            drawn = randn_tensor(shape, generator, inpainter.backbone.device, torch.float32)
+            x_T = precise(drawn, protocol.noise)
         elif tuple(latents.shape) != shape:
             raise UserError(f"latents have the shape {tuple(latents.shape)}, not {shape}")
         else:
@@ -205,10 +220,11 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         found: list[bool] | None = None
         result: Any = x_0
         if output_type != "latent":
-            painted, found = self._checked(inpainter.decode(x_0, images, masks))
-            result = self._processor(multiple).postprocess(
-                painted, output_type, do_denormalize=[False] * len(painted)
-            )
+            result, found = self._checked(inpainter.decode(x_0, images, masks))
+            if output_type == "np":
+                result = VaeImageProcessor.pt_to_numpy(result)
+            elif output_type == "pil":
+                result = [pil_image(bytes_of(picture, protocol.bytes)) for picture in result]
         self.maybe_free_model_hooks()
         if not return_dict:
             return result, found
@@ -225,45 +241,6 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
             execution_device=device,
         )
 
-    def _inputs(
-        self,
-        image: Any,
-        mask_image: Any,
-        height: int | None,
-        width: int | None,
-        count: int,
-        multiple: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Images [count, 3, H, W] in [0, 1] and masks [count, H, W] bool."""
-        to_mask = VaeImageProcessor(
-            vae_scale_factor=multiple,
-            do_normalize=False,
-            do_binarize=True,
-            do_convert_grayscale=True,
-        )
-        if isinstance(mask_image, np.ndarray | Tensor) and mask_image.dtype in (bool, torch.bool):
-            mask_image = mask_image * 1.0
-        try:
-            images = self._processor(multiple).preprocess(image, height, width)
-            masks = to_mask.preprocess(mask_image, *images.shape[2:])[:, 0] > 0.5
-        except (ValueError, RuntimeError) as error:
-            # What the processor makes of an unknown form, or of a side that is rounded to nothing.
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"image or mask_image cannot be used ({reason}); give PIL images, arrays or "
-                f"tensors of at least {multiple}x{multiple} pixels"
-            ) from error
-        for name, given in (("image", images), ("mask_image", masks)):
-            if count % len(given):
-                raise UserError(f"{len(given)} of {name} for {count} paintings; give one, or all")
-        return (
-            images.repeat_interleave(count // len(images), dim=0).float(),
-            masks.repeat_interleave(count // len(masks), dim=0),
-        )
-
-    def _processor(self, multiple: int) -> VaeImageProcessor:
-        return VaeImageProcessor(vae_scale_factor=multiple, do_normalize=False, do_convert_rgb=True)
-
     def _checked(self, painted: Tensor) -> tuple[Tensor, list[bool] | None]:
         """Images [B, 3, H, W] and what the safety checker says of them; it blackens some."""
         if self.safety_checker is None:
@@ -273,3 +250,38 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         pixels = self.feature_extractor(pictures, return_tensors="pt").pixel_values
         dtype = next(self.safety_checker.parameters()).dtype
         return self.safety_checker(images=painted, clip_input=pixels.to(device, dtype))
+
+
+def _inputs(
+    image: Any,
+    mask_image: Any,
+    wanted: tuple[int | None, int | None],
+    multiple: int,
+    count: int,
+    evaluation: Evaluation,
+) -> tuple[Tensor, Tensor]:
+    """Images [count, 3, H, W] in [0, 1] and masks [count, H, W] bool.
+
+    `wanted` is (height, width), None: the first image's; both are rounded down to a multiple.
+    """
+    images = [image_tensor(item) for item in several(image)]
+    masks = [mask_tensor(item, "mask_image") for item in several_masks(mask_image)]
+    for name, given in (("image", images), ("mask_image", masks)):
+        if not given or count % len(given):
+            raise UserError(f"{len(given)} of {name} for {count} paintings; give one, or all")
+    height, width = (
+        (own if side is None else side) // multiple * multiple
+        for side, own in zip(wanted, images[0].shape[1:], strict=True)
+    )
+    if height < 1 or width < 1:
+        raise UserError(
+            f"image: this model paints pictures of at least {multiple}x{multiple} pixels; "
+            "give a larger one, or height and width"
+        )
+    size: Extent = (height, width)
+    fitted = torch.stack([fit_picture(item, size, evaluation.picture) for item in images])
+    holes = torch.stack([fit_mask(item, size, evaluation.mask) for item in masks])
+    return (
+        fitted.repeat_interleave(count // len(fitted), dim=0),
+        holes.repeat_interleave(count // len(holes), dim=0),
+    )

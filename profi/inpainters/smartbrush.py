@@ -166,7 +166,8 @@ class SmartBrush(OnBackbone, Baseline):
             progress(state.step_index + 1, len(timesteps))
             return noised_inside(x_prev, known, mask)
 
-        noise = start_noise(inputs.seeds, tuple(known.shape[1:])).to(self.device)
+        shape = tuple(known.shape[1:])
+        noise = start_noise(inputs.seeds, shape, self.sampling.noise).to(self.device)
         x_T = noised_inside(noise, known, mask)
         sigmas = (0.0,) * len(timesteps)
         schedule = self.backbone.schedule

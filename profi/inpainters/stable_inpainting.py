@@ -16,6 +16,7 @@ from profi.attention.similarity_maps import Observed, SelfAttentionObserver, uno
 from profi.attention.sites import attention_sites, sites_at
 from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
+from profi.fitting import Extent
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
 from profi.guidance.rasg import RASG
 from profi.guidance.vanilla import VanillaGuidance
@@ -63,6 +64,7 @@ class StableInpainting(OnBackbone):
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        contents: Sequence[Extent] | None = None,
         observer: SelfAttentionObserver = unobserved,
         after_step: AfterStep[object] | None = None,
     ) -> Tensor:
@@ -78,8 +80,8 @@ class StableInpainting(OnBackbone):
                 progress(state.step_index + 1, self.sampling.num_inference_steps)
             return after_step(state, x_prev) if after_step is not None else None
 
-        x_T = start_noise(seeds, self.latent_shape(images))
-        x_0 = self.latents(images, masks, prompts, x_T, report, observer)
+        x_T = start_noise(seeds, self.latent_shape(images), self.sampling.noise)
+        x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents)
         return self.decode(x_0, images, masks)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
@@ -96,6 +98,7 @@ class StableInpainting(OnBackbone):
         x_T: Tensor,
         after_step: AfterStep[object] | None = None,
         observer: SelfAttentionObserver = unobserved,
+        contents: Sequence[Extent] | None = None,
     ) -> Tensor:
         """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
 
@@ -105,7 +108,7 @@ class StableInpainting(OnBackbone):
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
-        pyramid = self._masks(masks)
+        pyramid = self._masks(masks, contents)
         sigmas = self._sigmas()
         control, capture, objective = self._modules(pyramid, prompts, observer)
         size = (given.shape[2], given.shape[3])
@@ -155,7 +158,7 @@ class StableInpainting(OnBackbone):
             sigma_t if rasg.is_guided(i, len(sigmas)) else 0.0 for i, sigma_t in enumerate(sigmas)
         )
 
-    def _masks(self, masks: Tensor) -> MaskPyramid:
+    def _masks(self, masks: Tensor, contents: Sequence[Extent] | None) -> MaskPyramid:
         factors = set(self.method.painta.down_factors if self.method.painta else ())
         if self.method.objective is not None:
             factors.add(self.method.objective.down_factor)
@@ -165,6 +168,7 @@ class StableInpainting(OnBackbone):
             sorted(factors),
             self.method.mask_resizing,
             self.method.masked_image,
+            contents,
         )
 
     def _modules(

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profi.evaluation import BoxOf
 from profi.metrics.base import Sample
 from profi.metrics.detectors import Detector
 from profi.metrics.functional.accuracy import label_found
-from profi.metrics.functional.crop import masked_crop
+from profi.metrics.functional.crop import crop
 
 
 class GenerationAccuracy:
@@ -21,17 +22,24 @@ class GenerationAccuracy:
         detector: finds the labels.
         threshold: what a detection's score must exceed.
         name: of the metric; two detectors' scores beside each other need two names.
+        box: of which mask (`Evaluation`).
     """
 
     higher_is_better = True
     needs_original = False
 
     def __init__(
-        self, detector: Detector, threshold: float = 0.3, *, name: str = "accuracy"
+        self,
+        detector: Detector,
+        threshold: float = 0.3,
+        *,
+        name: str = "accuracy",
+        box: BoxOf = "painted_mask",
     ) -> None:
         self.name = name
         self._detector = detector
         self._threshold = threshold
+        self._box: BoxOf = box
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -40,6 +48,7 @@ class GenerationAccuracy:
             "detector": dict(self._detector.identity),
             "threshold": self._threshold,
             "region": "mask bounding box",
+            "box": self._box,
         }
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
@@ -51,7 +60,7 @@ class GenerationAccuracy:
             for index, sample in enumerate(samples)
             if sample.mask.any() and sample.prompt in categories
         ]
-        crops = [masked_crop(samples[index].image, samples[index].mask) for index in chosen]
+        crops = [crop(samples[i].image, samples[i].box(self._box)) for i in chosen]
         for index, detections in zip(chosen, self._detector.detect(crops), strict=True):
             wanted = categories[samples[index].prompt]
             values[index] = label_found(detections, wanted, self._threshold)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from profi.evaluation import AestheticCrop
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.metrics.base import Sample
 from profi.metrics.clip_encoder import ClipEncoder
@@ -28,7 +29,12 @@ class AestheticScore:
     higher_is_better = True
     needs_original = False
 
-    def __init__(self, encoder: ClipEncoder, predictor: AestheticPredictor) -> None:
+    def __init__(
+        self,
+        encoder: ClipEncoder,
+        predictor: AestheticPredictor,
+        crop: AestheticCrop = "floored",
+    ) -> None:
         if encoder.embedding_dim != predictor.input_dim:
             raise UserError(
                 f"the aesthetic predictor reads {predictor.input_dim} numbers but its CLIP model "
@@ -37,6 +43,7 @@ class AestheticScore:
             )
         self._encoder = encoder
         self._predictor = predictor.cpu().eval()
+        self._crop: AestheticCrop = crop
 
     @classmethod
     def from_pretrained(
@@ -44,13 +51,15 @@ class AestheticScore:
         path: str | Path,
         clip_path: str,
         *,
+        crop: AestheticCrop = "floored",
         sha256: str | None = None,
         device: str = "cpu",
         batch_size: int = 32,
     ) -> AestheticScore:
         """The predictor at `path` on the CLIP model at `clip_path` (a folder or a hub id).
 
-        `path` and `sha256` are those of `AestheticPredictor.from_pretrained`.
+        `path` and `sha256` are those of `AestheticPredictor.from_pretrained`, `crop` is a rule of
+        the `Evaluation`.
 
         Raises:
             UserError: either cannot be loaded, or they do not fit together.
@@ -59,20 +68,21 @@ class AestheticScore:
         encoder = ClipEncoder.from_pretrained(
             clip_path, "metric.aesthetic.clip_path", device=device, batch_size=batch_size
         )
-        return cls(encoder, predictor)
+        return cls(encoder, predictor, crop)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Hashes of the encoder and the predictor."""
+        """Hashes of the encoder and the predictor, and how the image is cropped."""
         return {
             "clip": dict(self._encoder.identity),
             "predictor": weights_digest(self._predictor),
             "region": "whole image",
+            "crop": self._crop,
         }
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """One score per sample."""
-        embeds = self._encoder.embed_whole([sample.image for sample in samples])
+        embeds = self._encoder.embed_whole([sample.image for sample in samples], self._crop)
         values: list[float] = self._predictor(l2_normalised(embeds)).tolist()
         return values

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from profi.evaluation import BoxOf
+from profi.metrics.functional.crop import Box, bounding_box
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -19,6 +22,8 @@ class Sample:
         prompt: what was asked for; the label in the benchmark.
         original: uint8 [H, W, 3], RGB, the image before painting; only metrics that compare
             with it (`Metric.needs_original`) are given it; they score NaN without it.
+        bicubic_mask: bool [H, W]; the given mask as PIL's bicubic filter brings it to the image's
+            size, which a crop may be taken of instead (`box`); None: no other one.
 
     Raises:
         ValueError: a shape or a type is another one.
@@ -28,6 +33,7 @@ class Sample:
     mask: np.ndarray
     prompt: str
     original: np.ndarray | None = None
+    bicubic_mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("image", self.image), ("original", self.original)):
@@ -39,8 +45,16 @@ class Sample:
             raise ValueError(
                 f"mask must be bool {self.image.shape[:2]}, not {self.mask.dtype} {self.mask.shape}"
             )
+        if self.bicubic_mask is not None and self.bicubic_mask.shape != self.mask.shape:
+            raise ValueError(f"bicubic_mask {self.bicubic_mask.shape} is not {self.mask.shape}")
         if self.original is not None and self.original.shape != self.image.shape:
             raise ValueError(f"original {self.original.shape} is not image {self.image.shape}")
+
+    def box(self, rule: BoxOf) -> Box:
+        """The bounding box of one of the masks; ValueError where the image's mask is empty."""
+        if rule == "painted_mask" or self.bicubic_mask is None:
+            return bounding_box(self.mask)
+        return bounding_box(self.bicubic_mask)
 
 
 class Metric(Protocol):

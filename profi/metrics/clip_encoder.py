@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
+from profi.evaluation import AestheticCrop, ClipResizing
 from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
 from profi.metrics.loading import explained, preprocessor_config, weights_digest
 from profi.types import UserError, digest
@@ -23,7 +24,9 @@ class ImageTextEncoder(Protocol):
         """What decides the embeddings, JSON-able."""
         ...
 
-    def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+    def embed_squares(
+        self, images: Sequence[np.ndarray], resizing: ClipResizing = "antialiased"
+    ) -> torch.Tensor:
         """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""
         ...
 
@@ -121,13 +124,20 @@ class ClipEncoder:
         """What the model multiplies its cosines by, exp(logit_scale)."""
         return float(self._model.logit_scale.exp())
 
-    def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+    def embed_squares(
+        self, images: Sequence[np.ndarray], resizing: ClipResizing = "antialiased"
+    ) -> torch.Tensor:
         """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""
-        return self._embed([square_image(image, self.preprocessing) for image in images])
+        return self._embed([square_image(i, self.preprocessing, resizing) for i in images])
 
-    def embed_whole(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Pictures (uint8 [H, W, 3], RGB) through CLIP's own resize and crop: [N, D], CPU."""
-        return self._embed([whole_image(image, self.preprocessing) for image in images])
+    def embed_whole(
+        self, images: Sequence[np.ndarray], crop: AestheticCrop = "floored"
+    ) -> torch.Tensor:
+        """Pictures (uint8 [H, W, 3], RGB) through CLIP's own resize and crop: [N, D], CPU.
+
+        `crop`: how the crop's offset becomes whole.
+        """
+        return self._embed([whole_image(image, self.preprocessing, crop) for image in images])
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from profi.evaluation import Channels
 from profi.metrics.coco_categories import COCO_CATEGORIES
 from profi.metrics.functional.accuracy import Detection
 from profi.metrics.loading import weights_digest
@@ -61,17 +62,15 @@ class MMDetDetector:
         self,
         model: Any,
         *,
-        channels: str = "bgr",
+        channels: Channels = "bgr",
         batch_size: int = 16,
     ) -> None:
         from mmcv.transforms import Compose
         from mmdet.datasets import CocoDataset
         from mmdet.utils import get_test_pipeline_cfg
 
-        if channels not in ("bgr", "rgb_as_bgr"):
-            raise ValueError(f"channels={channels!r}: bgr or rgb_as_bgr")
         self._model = model.eval().requires_grad_(False)
-        self._channels = channels
+        self._channels: Channels = channels
         self._batch_size = batch_size
         self._steps = deepcopy(get_test_pipeline_cfg(model.cfg))
         # Pictures come from memory, not from files.
@@ -88,7 +87,7 @@ class MMDetDetector:
         source: str,
         sha256: str | None,
         *,
-        channels: str = "bgr",
+        channels: Channels = "bgr",
         device: str = "cpu",
         batch_size: int = 16,
     ) -> MMDetDetector:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from profi.evaluation import ClipResizing
 from profi.metrics.functional.preprocess import Preprocessing, square_image
 from profi.metrics.loading import explained, weights_digest
 from profi.types import UserError, digest
@@ -113,9 +114,11 @@ class OpenClipEncoder:
             "preprocessing": digest(vars(self._preprocessing)),
         }
 
-    def embed_squares(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+    def embed_squares(
+        self, images: Sequence[np.ndarray], resizing: ClipResizing = "antialiased"
+    ) -> torch.Tensor:
         """Square pictures (uint8 [S, S, 3], RGB), resized bicubically: [N, D] on the CPU."""
-        tensors = [square_image(image, self._preprocessing) for image in images]
+        tensors = [square_image(image, self._preprocessing, resizing) for image in images]
         return self._embed(tensors, self._model.encode_image)
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:

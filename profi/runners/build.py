@@ -14,10 +14,10 @@ from profi.config import (
     ABLATED,
     Config,
     ModelConfig,
-    SamplingConfig,
     WeightsConfig,
     shipped_path,
 )
+from profi.evaluation import Evaluation
 from profi.inpainters.ablations import Guidance, Method, compose
 from profi.inpainters.backbone import Backbone, load_backbone, memory_format
 from profi.inpainters.background_reconstruction import BackgroundReconstruction
@@ -98,6 +98,11 @@ def reading(config: Config) -> Reading:
     return Reading(**asdict(config.reading))
 
 
+def evaluation(config: Config) -> Evaluation:
+    """The protocol, apart from the method."""
+    return Evaluation(**asdict(config.evaluation))
+
+
 def guidance(config: Config) -> Guidance:
     """What is chosen of the guidance beside the reading."""
     rasg = config.rasg
@@ -129,20 +134,22 @@ def _changed(values: dict[str, Any], usual: dict[str, Any]) -> list[str]:
     return [f"{name}={value}" for name, value in values.items() if value != usual[name]]
 
 
-def sampling(settings: SamplingConfig) -> Sampling:
+def sampling(config: Config) -> Sampling:
     """How the diffusion is sampled, less eta, which belongs to the method."""
+    settings = config.sampling
     return Sampling(
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
         positive=settings.positive_prompt,
         negative=settings.negative_prompt,
         output=settings.output,  # type: ignore[arg-type]  # Sampling checks it
+        noise=evaluation(config).noise,
     )
 
 
 def inpainter(config: Config, backbone: Backbone, ablation: str) -> StableInpainting:
     """One row of the table on a shared model."""
-    return StableInpainting(backbone, method(config, ablation), sampling(config.sampling))
+    return StableInpainting(backbone, method(config, ablation), sampling(config))
 
 
 def blended_latent_diffusion(config: Config) -> Row:
@@ -153,7 +160,7 @@ def blended_latent_diffusion(config: Config) -> Row:
     )
     return BlendedLatentDiffusion(
         load_model(config.model, TEXT_TO_IMAGE),
-        sampling(config.sampling),
+        sampling(config),
         chosen.skip,
         chosen.start,  # type: ignore[arg-type]  # the config checked it
         background,
@@ -163,9 +170,7 @@ def blended_latent_diffusion(config: Config) -> Row:
 def sdxl_inpainting(config: Config) -> Row:
     """SDXL Inpainting by diffusers' pipeline."""
     backbone = _load_for_diffusers(config.model, INPAINTING)
-    return SDXLInpainting(
-        backbone, sampling(config.sampling), config.model.sdxl_inpainting.strength
-    )
+    return SDXLInpainting(backbone, sampling(config), config.model.sdxl_inpainting.strength)
 
 
 def controlnet(config: Config) -> Row:
@@ -177,7 +182,7 @@ def controlnet(config: Config) -> Row:
     source = hub_id(chosen.path) or _folder(model, "controlnet.path", chosen.path)
     backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
     loaded = load_controlnet(source, backbone.device, backbone.unet.dtype)
-    return ControlNetInpainting(backbone, loaded, sampling(config.sampling), chosen.scale)
+    return ControlNetInpainting(backbone, loaded, sampling(config), chosen.scale)
 
 
 def glide(config: Config) -> Row:
@@ -194,7 +199,7 @@ def glide(config: Config) -> Row:
         stage("base", chosen.base, chosen.base_steps),
         stage("upsampler", chosen.upsampler, chosen.upsampler_steps),
         torch.device(device),
-        sampling(config.sampling),
+        sampling(config),
         chosen.guidance_scale,
         chosen.temperature,
     )
@@ -216,7 +221,7 @@ def smartbrush(config: Config) -> Row:
     chosen = model.smartbrush
     return SmartBrush(
         load_model(model, SMARTBRUSH),
-        sampling(config.sampling),
+        sampling(config),
         chosen.level,
         chosen.composition,  # type: ignore[arg-type]  # the config checked it
     )

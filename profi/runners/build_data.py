@@ -13,7 +13,8 @@ from profi.data.coco import read_coco, read_listed
 from profi.data.coco2017 import SOURCE, Coco2017, Meter, default_cache, read_sample
 from profi.data.folder import IMAGES, read_folder
 from profi.data.images import image_path
-from profi.data.sample import Candidates, sample_triplets
+from profi.data.sample import Candidates, in_order, sample_triplets
+from profi.evaluation import OURS, Evaluation
 from profi.runners.progress import byte_meter
 from profi.types import Triplet, UserError
 
@@ -33,27 +34,29 @@ def data_label(data: DataConfig) -> str:
 
 
 def load_triplets(
-    data: DataConfig, console: Console | None = None
+    data: DataConfig, console: Console | None = None, evaluation: Evaluation = OURS
 ) -> tuple[tuple[Triplet, ...], Candidates]:
     """The sampled triplets, and what they were sampled from; fetches what is to be fetched.
 
-    `console` shows the progress of downloads.
+    `console` shows the progress of downloads; `evaluation` has the rules for hulls, crowds and
+    order. In the order of the list its first `data.limit` rows are the sample; of all other data
+    the sample is drawn by the seed, in whichever order it is painted.
 
     Raises:
         UserError: no folder, no annotations, too few instances, or a folder that lacks most of
             the sampled images (some may be missing: these are set aside when their turn comes);
             what cannot be downloaded; see `read_coco`, `read_listed` and `read_folder`.
     """
-    limit, root = data.limit, image_root(data)
+    root = image_root(data)
     if data.root and not root.is_dir():
         raise UserError(f"{root} is no folder: set data.root to the images' folder")
     if data.source == "folder":
         candidates = read_folder(shipped_path(data.root))
     elif data.source == "coco2017":
-        candidates, limit = _val2017(data, lambda name: byte_meter(name, console))
+        candidates = _val2017(data, lambda name: byte_meter(name, console), evaluation)
     else:
-        candidates = read_coco(shipped_path(data.annotations), data.min_area)
-    triplets = sample_triplets(candidates.triplets, limit, data.sample_seed)
+        candidates = read_coco(shipped_path(data.annotations), data.min_area, evaluation)
+    triplets = _sampled(data, candidates, evaluation)
     _check_present(root, triplets)
     return triplets, candidates
 
@@ -63,26 +66,38 @@ def _coco2017(data: DataConfig) -> Coco2017:
     return Coco2017(cache, SOURCE)
 
 
-def _val2017(data: DataConfig, meter: Meter) -> tuple[Candidates, int | None]:
-    """The candidates, and how many of them are wanted."""
+def _sampled(
+    data: DataConfig, candidates: Candidates, evaluation: Evaluation
+) -> tuple[Triplet, ...]:
+    found, limit = candidates.triplets, data.limit
+    if data.sample == "released" and limit is not None:
+        # Some of the list's rows may be left out, and the limit is of rows.
+        limit = min(limit, len(found))
+    draw = in_order if evaluation.order == "list" else sample_triplets
+    return draw(found, limit, data.sample_seed)
+
+
+def _val2017(data: DataConfig, meter: Meter, evaluation: Evaluation) -> Candidates:
     dataset = _coco2017(data)
     # The small files first: what is wrong with them shows before a long download.
     rows: Sequence[tuple[int, int]] = []
     if data.sample == "released":
         path = Path(data.sample_path).expanduser() if data.sample_path else None
         rows = read_sample(path or dataset.fetched_sample(meter), dataset.source.sample)
+        if data.limit is not None and data.limit > len(rows):
+            raise UserError(
+                f"data.limit={data.limit}: the list has only {len(rows)} rows; lower it"
+            )
+        if evaluation.order == "list":
+            rows = rows[: data.limit]
     annotations = _annotations(data) or dataset.fetched_annotations(meter)
     if data.sample == "released":
-        candidates = read_listed(annotations, rows, dataset.source.n_images)
+        candidates = read_listed(annotations, rows, dataset.source.n_images, evaluation)
     else:
-        candidates = read_coco(annotations, data.min_area)
+        candidates = read_coco(annotations, data.min_area, evaluation)
     if not data.root:
         dataset.fetched_images(meter)
-    limit = data.limit
-    # The whole list is what of it has a hull.
-    if limit is not None and limit <= len(rows):
-        limit = min(limit, len(candidates.triplets))
-    return candidates, limit
+    return candidates
 
 
 def _annotations(data: DataConfig) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, try_to_load_from_cache
 
 from profi.config import AccuracyConfig, MetricConfig, shipped_path
+from profi.evaluation import Evaluation
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.metrics import (
@@ -27,79 +28,101 @@ from profi.types import UserError
 from profi.weights import is_url
 
 
-def load_metrics(config: MetricConfig, device: str) -> list[Metric]:
-    """The wanted metrics in the wanted order.
+def load_metrics(config: MetricConfig, device: str, evaluation: Evaluation) -> list[Metric]:
+    """The wanted metrics in the wanted order, by the evaluation's rules for scores.
 
     Raises:
         UserError: naming the key of what is not set, not there or not installed.
     """
     device = resolve_device("model.device", device)
-    builders: dict[str, Callable[[MetricConfig, str], Metric]] = {
-        "clip_score": _clip_score,
-        "accuracy": lambda config, device: _accuracy(config, device, config.accuracy.backend),
-        "aesthetic": _aesthetic,
-        "known_region_psnr": lambda _config, _device: KnownRegionPSNR(),
-        "known_region_lpips": _known_region_lpips,
-        "pick_score": _pick_score,
-        "accuracy_mmdet": lambda config, device: _accuracy(config, device, "mmdet", "_mmdet"),
-        "accuracy_transformers": lambda config, device: _accuracy(
-            config, device, "transformers", "_transformers"
-        ),
+
+    def accuracy(backend: str, suffix: str = "") -> Metric:
+        detect = _mmdet if backend == "mmdet" else _transformers
+        detector = detect(config.accuracy, device, config.batch_size, evaluation)
+        name, threshold = f"accuracy{suffix}", config.accuracy.threshold
+        return GenerationAccuracy(detector, threshold, name=name, box=evaluation.box)
+
+    builders: dict[str, Callable[[], Metric]] = {
+        "clip_score": lambda: _clip_score(config, device, evaluation),
+        "accuracy": lambda: accuracy(config.accuracy.backend),
+        "aesthetic": lambda: _aesthetic(config, device, evaluation),
+        "known_region_psnr": KnownRegionPSNR,
+        "known_region_lpips": lambda: _known_region_lpips(config, device),
+        "pick_score": lambda: _pick_score(config, device),
+        "accuracy_mmdet": lambda: accuracy("mmdet", "_mmdet"),
+        "accuracy_transformers": lambda: accuracy("transformers", "_transformers"),
     }
-    return [builders[name](config, device) for name in config.metrics]
+    return [builders[name]() for name in config.metrics]
 
 
-def required_identity(config: MetricConfig) -> dict[str, Mapping[str, Any]]:
+def required_identity(config: MetricConfig, evaluation: Evaluation) -> dict[str, Mapping[str, Any]]:
     """Per metric what its scores' identity must hold to be of these settings.
 
     For the report stage, which loads no model and so knows no hashes. A dot goes one level down.
     """
     accuracy = config.accuracy
-    threshold = {"threshold": accuracy.threshold}
-    mmdet = threshold | {"detector.backend": "mmdet", "detector.channels": accuracy.channels}
+    found = {"threshold": accuracy.threshold, "box": evaluation.box}
+    mmdet = found | {"detector.backend": "mmdet", "detector.channels": evaluation.channels}
     # A detector of transformers notes no backend.
-    transformers = threshold | {"detector.backend": None}
+    transformers = found | {"detector.backend": None}
     return {
+        "clip_score": {
+            "box": evaluation.box,
+            "resizing": evaluation.clip_resizing,
+            "clamp": evaluation.clip_clamp,
+        },
+        "aesthetic": {"crop": evaluation.aesthetic_crop},
         "accuracy": mmdet if accuracy.backend == "mmdet" else transformers,
         "accuracy_mmdet": mmdet,
         "accuracy_transformers": transformers,
     }
 
 
-def _clip_score(config: MetricConfig, device: str) -> Metric:
+def _clip_score(config: MetricConfig, device: str, evaluation: Evaluation) -> Metric:
     path = config.clip.path
     # open_clip has names of its own, which are no repositories.
     if path is None or not path.startswith(OPEN_CLIP):
         path = _weights("metric.clip.path", path)
-    return CLIPScore.from_pretrained(path, device=device, batch_size=config.batch_size)
+    return CLIPScore.from_pretrained(
+        path,
+        box=evaluation.box,
+        resizing=evaluation.clip_resizing,
+        clamp=evaluation.clip_clamp,
+        device=device,
+        batch_size=config.batch_size,
+    )
 
 
-def _accuracy(config: MetricConfig, device: str, backend: str, suffix: str = "") -> Metric:
-    detectors = {"mmdet": _mmdet, "transformers": _transformers}
-    detector = detectors[backend](config.accuracy, device, config.batch_size)
-    return GenerationAccuracy(detector, config.accuracy.threshold, name=f"accuracy{suffix}")
-
-
-def _mmdet(config: AccuracyConfig, device: str, batch_size: int) -> Detector:
+def _mmdet(
+    config: AccuracyConfig, device: str, batch_size: int, evaluation: Evaluation
+) -> Detector:
     return MMDetDetector.from_checkpoint(
         _file("metric.accuracy.checkpoint", config.checkpoint),
         config.sha256,
-        channels=config.channels,
+        channels=evaluation.channels,
         device=device,
         batch_size=batch_size,
     )
 
 
-def _transformers(config: AccuracyConfig, device: str, batch_size: int) -> Detector:
+def _transformers(
+    config: AccuracyConfig, device: str, batch_size: int, _evaluation: Evaluation
+) -> Detector:
+    # Their models read RGB: there is no wrong order to repeat.
     path = _weights("metric.accuracy.path", config.path)
     return TransformersDetector.from_pretrained(path, device=device, batch_size=batch_size)
 
 
-def _aesthetic(config: MetricConfig, device: str) -> Metric:
+def _aesthetic(config: MetricConfig, device: str, evaluation: Evaluation) -> Metric:
     path = _file("metric.aesthetic.path", config.aesthetic.path)
     clip = _weights("metric.aesthetic.clip_path", config.aesthetic.clip_path)
     return AestheticScore.from_pretrained(
-        path, clip, sha256=config.aesthetic.sha256, device=device, batch_size=config.batch_size
+        path,
+        clip,
+        crop=evaluation.aesthetic_crop,
+        sha256=config.aesthetic.sha256,
+        device=device,
+        batch_size=config.batch_size,
     )
 
 

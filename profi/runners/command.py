@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profi.config import Config, ReadingConfig, parse_shard
+from profi.evaluation import OURS
 from profi.runners import build
 from profi.runners.survey import Entry
 from profi.types import UserError, digest
@@ -50,20 +51,28 @@ def check_writable(out: Path) -> None:
 
 
 def group_of(command: Command) -> str:
-    """What a logger files the command's runs under: the experiment's name and how it is read."""
-    label = build.reading_label(command.config)
-    return f"{command.config.name or command.config.model.id} ({label})"
+    """What a logger files the command's runs under: the experiment's name and its choices."""
+    chosen = ", ".join(_chosen(command))
+    return f"{command.config.name or command.config.model.id} ({chosen})"
+
+
+def _chosen(command: Command) -> list[str]:
+    """The reading, and the evaluation where it is not this project's own."""
+    protocol = build.evaluation(command.config)
+    told = [] if protocol == OURS else [f"evaluation={protocol.label}"]
+    return [build.reading_label(command.config), *told]
 
 
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
     """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
 
-    A reading other than the paper's is added to the name, so that one experiment in two readings
-    leaves two reports: `table2_mini-released`, `table2_mini-paper-eta=0.05`.
+    A reading other than the paper's and an evaluation other than this project's are added to the
+    name, so that one experiment in two readings leaves two reports: `table2_mini-released`,
+    `table2_mini-paper-eta=0.05`, `table2-released-evaluation=released`.
     """
     ids = [entry.run.run_id for entry in entries]
     if command.config.name is None:
         return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
-    label = build.reading_label(command.config)
-    suffix = "" if label == DEFAULT_READING else "-" + label.replace(", ", "-")
+    told = [label for label in _chosen(command) if label != DEFAULT_READING]
+    suffix = "".join("-" + label.replace(", ", "-") for label in told)
     return command.out / "reports" / f"{command.config.name}{suffix}"

@@ -57,7 +57,8 @@ def run(command: Command, console: Console) -> Shown | None:
     check_writable(command.out)
     metrics: list[Metric] = []
     if command.wants("score"):
-        metrics = build_metrics.load_metrics(config.metric, config.model.device)
+        protocol = build.evaluation(config)
+        metrics = build_metrics.load_metrics(config.metric, config.model.device, protocol)
     logs = run_logs(config, command.out)
     samples = _samples(config, console) if command.wants("generate") else None
     entries: list[Entry] = []
@@ -101,7 +102,7 @@ class Samples:
 
 
 def _samples(config: Config, console: Console) -> Samples:
-    triplets, candidates = load_triplets(config.data, console)
+    triplets, candidates = load_triplets(config.data, console, build.evaluation(config))
     log.info(
         "%d triplets of %d (left out: %s)",
         len(triplets),
@@ -219,14 +220,21 @@ def _score(
     config, folder = command.config, entry.run
     triplets = read_manifest(folder.manifest)
     label = f"score {entry.model} {entry.ablation} seed {entry.seed}"
-    originals = originals_of(Plan.of(config, entry.seed, command.shard))
+    plan = Plan.of(config, entry.seed, command.shard)
     listener = partial(told.progress, "score")
     with (
         logged_to(folder.log),
         meter(label, _share(command, triplets), console, listener) as progress,
     ):
         tally = score(
-            folder, metrics, triplets, originals, config.metric.batch_size, progress, command.shard
+            folder,
+            metrics,
+            triplets,
+            originals_of(plan),
+            plan.evaluation,
+            config.metric.batch_size,
+            progress,
+            command.shard,
         )
         log.info(
             "%s: %d scores computed, %d there before, %d NaN",
@@ -254,7 +262,7 @@ def _report(
     folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
     data_root = image_root(config.data)
     if not folders:
-        required = build_metrics.required_identity(config.metric)
+        required = build_metrics.required_identity(config.metric, build.evaluation(config))
         folders = latest_scores(entries, config.metric.metrics, required)
         # Scored by other commands, which may have told nobody.
         for entry in entries:
@@ -266,6 +274,7 @@ def _report(
         "command": command.line,
         "model": ", ".join(one.model.id for one in config.per_model),
         "reading": entries[0].reading,
+        "evaluation": build.evaluation(config).label,
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items()),
         "data": data_label(config.data),
     }

@@ -12,8 +12,8 @@ from functools import partial
 
 import torch
 
+from profi.fitting import Fitted, bytes_of, contents, unfit
 from profi.inpainters.base import Inpainter
-from profi.inpainters.images import Fitted, unfit
 from profi.runners.background import in_background, read_ahead
 from profi.runners.memory import FAILURES, BatchLimit, explained, work_through
 from profi.runners.part_work import Painted, PartWork
@@ -21,7 +21,7 @@ from profi.runners.plan import Plan
 from profi.runners.progress import Meter
 from profi.runners.spec import RunFolder
 from profi.stores.journal import quarantine
-from profi.types import Triplet, UserError, sample_seed
+from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def generate(
     such pictures; one that fails otherwise is painted one by one. A sample that fails is noted in
     the quarantine with its traceback and left out; a later start tries it again, its whole batch
     painted anew (pictures that are there are replaced only where that succeeds for all of them).
-    `seed` of a Generation is the run's seed; the sample's own is `sample_seed(seed, triplet_id)`.
+    `seed` of a Generation is the run's seed; the start noise's is `Plan.noise_seed`.
     `facts` (see `provenance.part_facts_of`) are noted in every part, and which samples were painted
     without their fixed company, which costs them the last bits, and how many at once.
 
@@ -158,8 +158,9 @@ def _paint_together(
             torch.stack([fitted.image for _, fitted in loaded]),
             torch.stack([fitted.mask for _, fitted in loaded]),
             [triplet.prompt for triplet, _ in loaded],
-            [sample_seed(plan.seed, triplet.triplet_id) for triplet, _ in loaded],
+            [plan.noise_seed(triplet) for triplet, _ in loaded],
             progress,
+            contents([fitted for _, fitted in loaded], plan.evaluation.dilation),
         )
         if not bool(torch.isfinite(images).all()):
             raise ValueError("the painted image is not finite")
@@ -170,9 +171,13 @@ def _paint_together(
     seconds = (time.perf_counter() - start) / len(loaded)
     advance(len(loaded) - told)
     peak = _peak_memory(device)
+    pixels = [
+        bytes_of(unfit(image, fitted), plan.evaluation.bytes)
+        for (_, fitted), image in zip(loaded, images, strict=True)
+    ]
     return [
-        Painted(triplet.triplet_id, plan.seed, unfit(image, fitted), seconds, peak)
-        for (triplet, fitted), image in zip(loaded, images, strict=True)
+        Painted(triplet.triplet_id, plan.seed, picture, seconds, peak)
+        for (triplet, _), picture in zip(loaded, pixels, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ from profi.types import Generation, Triplet
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture [3, H, W] in [0, 1] that is not encoded yet; else a `Generation`."""
+    """A picture, uint8 [3, H, W], that is not encoded yet; else a `Generation`."""
 
     triplet_id: str
     seed: int
@@ -30,7 +30,8 @@ class Painted:
     def encoded(self) -> Generation:
         """As it is stored."""
         seconds, peak = self.seconds, self.peak_memory_bytes
-        return Generation(self.triplet_id, self.seed, png(self.image), seconds, peak)
+        pixels = np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
+        return Generation(self.triplet_id, self.seed, png_of(pixels), seconds, peak)
 
 
 @dataclass
@@ -101,12 +102,6 @@ class PartWork:
             told[APART_SIZES] = SEPARATOR.join(sorted(self.sizes, key=int))
         rows = [found[t.triplet_id] for t in self.part if t.triplet_id in found]
         write_generations(self.run.generations, self.index, rows, told)
-
-
-def png(image: torch.Tensor) -> bytes:
-    """Lossless PNG of an RGB image [3, H, W] in [0, 1], rounded to 8 bits."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return png_of(np.ascontiguousarray(pixels))
 
 
 def png_of(pixels: np.ndarray) -> bytes:

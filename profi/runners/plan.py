@@ -17,16 +17,18 @@ from profi.config import Config
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
 from profi.data.sample import parts
-from profi.inpainters.images import Fitted, fit
+from profi.evaluation import Evaluation
+from profi.fitting import Extent, Fitted, fit, padded_size, working_size
+from profi.runners import build
 from profi.runners.build_data import image_root
-from profi.types import Triplet
+from profi.types import Triplet, sample_seed
 
 
 @dataclass(frozen=True)
 class Plan:
     """What decides a run's batches and pictures, beside the inpainter.
 
-    `shard` is (index from 0, count).
+    `seed` is the run's, `shard` is (index from 0, count).
     """
 
     root: Path
@@ -35,6 +37,7 @@ class Plan:
     pad_multiple: int
     batch_size: int
     part_size: int
+    evaluation: Evaluation
     shard: tuple[int, int] = (0, 1)
 
     @classmethod
@@ -48,23 +51,25 @@ class Plan:
             pad_multiple=model.pad_multiple,
             batch_size=model.batch_size,
             part_size=config.part_size,
+            evaluation=build.evaluation(config),
             shard=shard,
         )
 
     def fitted(self, triplet: Triplet) -> Fitted:
         """A triplet's image and mask at the model's size."""
         image = torch.from_numpy(load_image(self.root, triplet)).permute(2, 0, 1) / 255.0
-        return fit(
-            image, torch.from_numpy(triplet_mask(triplet)), self.long_side, self.pad_multiple
-        )
+        mask = torch.from_numpy(triplet_mask(triplet))
+        return fit(image, mask, self.long_side, self.pad_multiple, self.evaluation)
 
-    def padded_size(self, triplet: Triplet) -> tuple[int, int]:
+    def noise_seed(self, triplet: Triplet) -> int:
+        """Of the triplet's start noise: its own, or the run's."""
+        of_run = self.evaluation.noise == "run"
+        return self.seed if of_run else sample_seed(self.seed, triplet.triplet_id)
+
+    def padded_size(self, triplet: Triplet) -> Extent:
         """(height, width) of `fitted`, without reading the image."""
-        size = (triplet.height, triplet.width)
-        image = torch.empty(3, *size, device="meta")
-        mask = torch.empty(size, dtype=torch.bool, device="meta")
-        height, width = fit(image, mask, self.long_side, self.pad_multiple).mask.shape
-        return height, width
+        size = working_size((triplet.height, triplet.width), self.long_side, self.evaluation.size)
+        return padded_size(size, self.pad_multiple)
 
     def batches(self, part: Sequence[Triplet]) -> list[list[Triplet]]:
         """The fixed batches of a part."""

@@ -16,7 +16,8 @@ from PIL import Image
 
 from profi.atomic import write_text
 from profi.data.masks import triplet_mask
-from profi.inpainters.images import fit
+from profi.evaluation import Evaluation
+from profi.fitting import bytes_of, fit_mask, unfit, working_size
 from profi.metrics import Metric, Sample
 from profi.runners.memory import BatchLimit, explained, work_through
 from profi.runners.plan import Plan
@@ -62,12 +63,15 @@ def score(
     metrics: Sequence[Metric],
     triplets: Sequence[Triplet],
     originals: Originals,
+    evaluation: Evaluation,
     batch_size: int,
     meter: Meter,
     shard: tuple[int, int] = (0, 1),
 ) -> ScoreTally:
     """Score what has no scores yet, for every part of the generations of this shard.
 
+    `evaluation` is the one that the pictures were painted by; of its rules for scores the metrics
+    have their own.
     A metric that does not fit into the memory is asked for half a batch at a time from then on, one
     that fails otherwise sample by sample; a sample that still fails scores NaN and is noted in the
     quarantine and with the scores: a later start tries these samples again, in their whole batch.
@@ -93,7 +97,7 @@ def score(
         missing = {g.triplet_id for gap in gaps.values() for g in gap}
         needed = any(metric.needs_original and gaps[metric.name] for metric in metrics)
         todo = [item for item in generations if item.triplet_id in missing]
-        samples = _samples(todo, by_id, originals if needed else None)
+        samples = _samples(todo, by_id, originals if needed else None, evaluation)
         for metric in metrics:
             gap, good = gaps[metric.name], found[metric.name]
             if gap:
@@ -139,7 +143,10 @@ def _good(folder: Path, index: int, source: str) -> dict[str, Score]:
 
 
 def _samples(
-    generations: Sequence[Generation], by_id: dict[str, Triplet], originals: Originals | None
+    generations: Sequence[Generation],
+    by_id: dict[str, Triplet],
+    originals: Originals | None,
+    evaluation: Evaluation,
 ) -> dict[str, Sample]:
     """What the metrics see, by triplet; without originals where no metric compares with them."""
     samples = {}
@@ -149,8 +156,10 @@ def _samples(
             raise UserError(f"{item.triplet_id} is painted but not in the run's manifest")
         image = decode(item.image)
         original = None if originals is None else _original(originals, triplet, image.shape)
-        mask = resized_mask(triplet_mask(triplet), *image.shape[:2])
-        samples[item.triplet_id] = Sample(image, mask, triplet.prompt, original)
+        given = triplet_mask(triplet)
+        mask = painted_mask(given, image.shape[:2], evaluation)
+        bicubic = fit_mask(torch.from_numpy(given), image.shape[:2], "pil_bicubic").numpy()
+        samples[item.triplet_id] = Sample(image, mask, triplet.prompt, original, bicubic)
     return samples
 
 
@@ -176,22 +185,21 @@ def decode(png: bytes) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A bool mask [H, W] as it was fitted to the model for a picture of `height` x `width`.
+def painted_mask(mask: np.ndarray, size: Sequence[int], evaluation: Evaluation) -> np.ndarray:
+    """A bool mask [H, W] as it was fitted to the model for a picture of `size` (height, width).
 
     So a pixel counts as painted here exactly where it was painted.
 
     Raises:
         UserError: no fitted picture is of that size.
     """
-    image = torch.empty(3, *mask.shape, device="meta")
-    fitted = fit(image, torch.from_numpy(mask), max(height, width), 1)
-    if (fitted.height, fitted.width) != (height, width):
+    height, width = working_size(mask.shape, max(size), evaluation.size)
+    if (height, width) != tuple(size):
         raise UserError(
-            f"a picture of {width}x{height} pixels was not painted from one of "
+            f"a picture of {size[1]}x{size[0]} pixels was not painted from one of "
             f"{mask.shape[1]}x{mask.shape[0]}: it is of other data, paint it again"
         )
-    return fitted.mask.numpy()
+    return fit_mask(torch.from_numpy(mask), (height, width), evaluation.mask).numpy()
 
 
 def originals_of(plan: Plan) -> Originals:
@@ -199,8 +207,8 @@ def originals_of(plan: Plan) -> Originals:
 
     def original(triplet: Triplet) -> np.ndarray:
         fitted = plan.fitted(triplet)
-        content = fitted.image[:, : fitted.height, : fitted.width]
-        return (content * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        pixels = bytes_of(unfit(fitted.image, fitted), "rounded")
+        return pixels.permute(1, 2, 0).contiguous().numpy()
 
     return original
 

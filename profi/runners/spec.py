@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from profi.atomic import write_text
 from profi.config import ABLATED, Config, ModelConfig, choices_of
 from profi.data.manifest import manifest_digest, write_manifest
+from profi.evaluation import OURS, Evaluation
 from profi.inpainters.base import Row
-from profi.runners.build import method
+from profi.runners.build import evaluation, method
 from profi.runners.provenance import environment
 from profi.stores.journal import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
@@ -72,6 +73,7 @@ def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
         "model": _settings_of_model(config.model),
         **_settings_of_method(config, ablation),
         "sampling": asdict(config.sampling),
+        "evaluation": evaluation(config).of_pixels,
         "data": asdict(config.data),
         "part_size": config.part_size,
         "seed": seed,
@@ -114,6 +116,7 @@ def run_spec(
         "channels_last": model.channels_last,
         "compile": model.compile,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
+        "evaluation": evaluation(config).of_pixels,
         # Float rounding depends on the composition of the batches.
         "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
         "manifest": manifest_digest(triplets),
@@ -170,6 +173,17 @@ def find_run(out: Path, settings: Mapping[str, Any]) -> RunFolder | None:
 def run_record(run: RunFolder) -> dict[str, Any]:
     """The run's `run.json`: its id and its pixels; UserError where it cannot be read."""
     return _read_json(run.root / "run.json")
+
+
+def evaluation_of_run(run: RunFolder) -> Evaluation:
+    """The evaluation that a run was painted by; of its rules for scores there is no record.
+
+    UserError for a run of a time when there was no choice.
+    """
+    recorded = run_record(run)["pixels"].get("evaluation")
+    if recorded is None:
+        raise UserError(f"{run.root} was painted by an older version: paint it again")
+    return replace(OURS, **recorded)
 
 
 def _pretty(value: Mapping[str, Any]) -> str:

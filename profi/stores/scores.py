@@ -100,11 +100,16 @@ def newest_scores(scores: Path, metric: str) -> dict[str, float]:
     Raises:
         UserError: there are none in `scores`, the folder of the run's scores.
     """
+    frame = read_scores([newest_folder(scores, metric)])
+    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
+
+
+def newest_folder(scores: Path, metric: str) -> Path:
+    """The folder of a metric's scores that was written last; raises as `newest_scores`."""
     folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
     if not folders:
         raise UserError(f"{scores} has no {metric}: run stage=score first")
-    frame = read_scores([max(folders, key=lambda folder: folder.stat().st_mtime)])
-    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
+    return max(folders, key=lambda folder: folder.stat().st_mtime)
 
 
 def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:

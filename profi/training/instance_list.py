@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as rle
 from torch import Tensor
 
-from profi.data.coco import has_polygons, open_coco
+from profi.data.coco import has_polygons, is_crowd, open_coco
 from profi.data.images import path_within, read_stored
 from profi.training.packed import Groups, Texts
 from profi.types import UserError
@@ -107,9 +107,9 @@ def read_instances(root: Path, annotations: Path, captions: Path, min_share: flo
         for a in coco.anns.values():
             image = coco.imgs[a["image_id"]]
             x, y, w, h = (float(v) for v in a["bbox"])
-            if not has_polygons(a) or w * h < min_share * int(image["height"]) * int(
-                image["width"]
-            ):
+            if is_crowd(a) or not has_polygons(a):
+                continue
+            if w * h < min_share * int(image["height"]) * int(image["width"]):
                 continue
             numbers.append(int(a["id"]))
             boxes.extend((x, y, w, h))

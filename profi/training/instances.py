@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from profi.data.images import UnreadableImageError
-from profi.inpainters.images import nearest, scaled
+from profi.evaluation import OURS
+from profi.fitting import fit_mask, fit_picture
 from profi.training.examples import Draw, Examples, TextToImage
 from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of
 from profi.training.packed import NumberedTexts
@@ -134,7 +135,7 @@ class Instances(Dataset[Sample]):
         image = image[:, top : top + shorter, left : left + shorter]
         mask = mask[top : top + shorter, left : left + shorter]
         size = (self.side, self.side)
-        image, mask = scaled(image, size), nearest(mask, size)
+        image, mask = fit_picture(image, size, OURS.picture), fit_mask(mask, size, OURS.mask)
         level = draw.level if bool(mask.any()) else None
         if level is None:
             texts = instance.captions or [instance.label]

@@ -14,9 +14,10 @@ from torch import Tensor
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
 from profi.diffusion.schedule import Schedule
+from profi.evaluation import OURS
+from profi.fitting import fit
 from profi.inpainters.backbone import Backbone
 from profi.inpainters.base import Sampling
-from profi.inpainters.images import fit
 from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
 from profi.inpainters.text import PromptEncoder, TextTower
 from profi.training.examples import TextToImage
@@ -53,7 +54,7 @@ class Pictures:
         for triplet in self.triplets:
             pixels = torch.from_numpy(load_image(self.root, triplet)).permute(2, 0, 1) / 255
             mask = torch.from_numpy(triplet_mask(triplet))
-            fitted = fit(pixels, mask, self.side, row.pixel_multiple)
+            fitted = fit(pixels, mask, self.side, row.pixel_multiple, OURS)
             image, hole = fitted.image[None], fitted.mask[None]
             painted = row(image, hole, [triplet.prompt], [sample_seed(0, triplet.triplet_id)])
             shown = torch.where(hole[:, None], 0.5, image)

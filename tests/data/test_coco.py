@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from profi.data.coco import CROWD, DEGENERATE, SMALL, read_coco
+from profi.data.coco import CROWD, NO_MASK, RUN_LENGTH, SMALL, read_coco
 from profi.data.manifest import manifest_digest, read_manifest, write_manifest
 from profi.data.sample import parts, sample_triplets
 from profi.types import Triplet, UserError
@@ -50,15 +50,17 @@ def test_a_triplet_holds_what_the_file_says(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    content = instances(8)
+    content = instances(10)
     a = content["annotations"]
     a[0]["segmentation"] = {"counts": [1, 2], "size": [20, 30]}
     a[1]["iscrowd"] = 1
     a[2]["segmentation"] = [[1, 1, 2, 2, 3, 3]]
     a[3]["segmentation"] = [[1, 1, 2, 1, 1, 2]]
+    a[4]["segmentation"] = [[40, 1, 50, 1, 50, 9]]
+    a[5]["segmentation"] = [[]]
     found = read_coco(write(tmp_path / "a.json", content), min_area=1.0)
-    assert Counter(found.skipped) == {CROWD: 2, DEGENERATE: 1, SMALL: 1}
-    assert [t.annotation_id for t in found.triplets] == [1004, 1005, 1006, 1007]
+    assert Counter(found.skipped) == {RUN_LENGTH: 1, CROWD: 1, NO_MASK: 2, SMALL: 2}
+    assert [t.annotation_id for t in found.triplets] == [1006, 1007, 1008, 1009]
 
 
 @pytest.mark.parametrize(

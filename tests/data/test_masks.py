@@ -25,16 +25,20 @@ def test_run_lengths_give_the_mask_back(size: tuple[int, int], share: float) -> 
 
 
 def test_a_hull_is_filled() -> None:
-    np.testing.assert_array_equal(triplet_mask(HULL), hull_mask(HULL))
+    for rule in ("exact", "opencv"):
+        expected = hull_mask(HULL.hull, 8, 12, rule)
+        np.testing.assert_array_equal(triplet_mask(replace(HULL, filling=rule)), expected)
+    assert triplet_mask(HULL).sum() < triplet_mask(replace(HULL, filling="opencv")).sum()
 
 
-def test_a_digest_tells_masks_apart_and_is_not_changed_by_what_a_hull_has_not() -> None:
+def test_a_digest_tells_masks_and_their_filling_apart() -> None:
     masks = [replace(HULL, hull=(), rle=mask_rle(np.eye(8, 12, k=k) > 0)) for k in (0, 1)]
-    assert len({manifest_digest([item]) for item in (*masks, HULL)}) == 3
-    # SHA-256 of the row's JSON by hand, without the column.
+    painted = replace(HULL, filling="opencv")
+    assert len({manifest_digest([item]) for item in (*masks, HULL, painted)}) == 4
+    # SHA-256 of the row's JSON by hand.
     text = (
-        '[{"annotation_id":1,"category_id":1,"file_name":"a.png","height":8,'
-        '"hull":[1.0,1.0,9.0,1.0,9.0,6.0],"image_id":1,"prompt":"cat","triplet_id":"t",'
-        '"width":12}]'
+        '[{"annotation_id":1,"category_id":1,"file_name":"a.png","filling":"exact","height":8,'
+        '"hull":[1.0,1.0,9.0,1.0,9.0,6.0],"image_id":1,"prompt":"cat","rle":null,'
+        '"triplet_id":"t","width":12}]'
     )
     assert manifest_digest([HULL]) == hashlib.sha256(text.encode()).hexdigest()[:16]

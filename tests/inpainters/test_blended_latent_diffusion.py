@@ -52,6 +52,7 @@ def oracle(
         generator = torch.Generator().manual_seed(seed)
         known = backbone.vae.encode(2 * image[None] - 1).latent_dist.mean
         known = known * backbone.vae.config.scaling_factor
+        # The masks are of whole cells.
         hole = mask[::4, ::4]
         cond = backbone.text([prompt], (64, 64)).context
         uncond = backbone.text([""], (64, 64)).context
@@ -91,7 +92,7 @@ def test_it_equals_a_loop_over_diffusers_scheduler(
     first,
     start,
 ) -> None:  # type: ignore[no-untyped-def]
-    model = new_backbone(3, prediction_type, TEXT_TO_IMAGE)
+    model, batch = new_backbone(3, prediction_type, TEXT_TO_IMAGE), batch.in_cells(4)
     ours = BlendedLatentDiffusion(model, STEPS, skip, start)(*batch.args())
     theirs = oracle(model, batch, 8, first, STEPS.guidance_scale, start == "known")
     torch.testing.assert_close(ours, theirs, rtol=0, atol=ORACLE_TOLERANCE)

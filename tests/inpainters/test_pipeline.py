@@ -13,8 +13,11 @@ from pipeline_calls import STEPS, TOLERANCE, generators, painted, pipeline_of
 from torch import Tensor
 
 from profi import ProFIPainterPipeline
+from profi.evaluation import OURS, RELEASED
+from profi.fitting import fit_mask, fit_picture
 from profi.inpainters.ablations import compose
 from profi.inpainters.backbone import Backbone
+from profi.inpainters.conversions import image_tensor, mask_tensor
 from profi.inpainters.readings import READINGS
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting, start_noise
 from profi.types import UserError
@@ -31,6 +34,9 @@ def test_base_is_what_diffusers_paints_from_the_same_latents(
     output_type: str,
 ) -> None:
     pipe = pipeline_of(new_backbone(0, prediction_type))
+    # diffusers takes the first pixel of each cell.
+    batch = batch.in_cells(4)
+    given = {**given, "mask_image": batch.masks}
     latents = start_noise(batch.seeds, (4, 16, 16))
     call = {**given, "latents": latents, "output_type": output_type}
     ours = pipe(**call, ablation="base", reading="paper", negative_prompt="blurry").images
@@ -127,6 +133,61 @@ def test_sizes_and_counts(pipe: ProFIPainterPipeline, one: dict[str, Any]) -> No
     torch.testing.assert_close(several[1:2], alone, rtol=0, atol=2e-5)
 
 
+def test_every_form_of_a_batch_is_the_same(
+    pipe: ProFIPainterPipeline, given: dict[str, Any]
+) -> None:
+    """What diffusers takes: tensors, arrays, lists, with the mask's channel or without."""
+    images, masks = given["image"], given["mask_image"]
+    call = {**given, "ablation": "base", "num_inference_steps": 1}
+    latents = start_noise([1, 2, 3, 4], (4, 16, 16))
+    expected = pipe(**call, latents=latents).images
+    arrays = images.permute(0, 2, 3, 1).numpy()
+    for image, mask in (
+        (list(images), list(masks)),
+        (arrays, masks.numpy()),
+        (list(arrays), masks[..., None].numpy().astype(np.float32)),
+        (images, masks[:, None].float()),
+        (images.double(), [Image.fromarray(mask.numpy()) for mask in masks]),
+    ):
+        again = pipe(**{**call, "image": image, "mask_image": mask}, latents=latents).images
+        assert torch.equal(again, expected)
+
+
+def test_pictures_and_masks_are_resized_as_the_painter_does_it(
+    pipe: ProFIPainterPipeline, one: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    paint = StableInpainting.latents
+
+    def look(self: StableInpainting, images: Tensor, masks: Tensor, *rest: Any) -> Tensor:
+        seen.append((images[0], masks[0]))
+        return paint(self, images, masks, *rest)
+
+    monkeypatch.setattr(StableInpainting, "latents", look)
+    image, mask = one["image"].resize((150, 110)), one["mask_image"].resize((150, 110))
+    large = {**one, "image": image, "mask_image": mask, "num_inference_steps": 1}
+    for protocol in (OURS, RELEASED):
+        painted(pipe, large, height=48, width=80, evaluation=protocol)
+        got_image, got_mask = seen.pop()
+        expected = fit_picture(image_tensor(image), (48, 80), protocol.picture)
+        assert torch.equal(got_image, expected)
+        assert torch.equal(got_mask, fit_mask(mask_tensor(mask), (48, 80), protocol.mask))
+
+
+def test_the_released_evaluation_rounds_noise_and_truncates_bytes(
+    pipe: ProFIPainterPipeline, one: dict[str, Any]
+) -> None:
+    half = torch.randn((1, 4, 16, 16), generator=generators(3)[0]).half().float()
+    got, expected = (
+        pipe(**one, evaluation="released", output_type="pt", **start).images
+        for start in ({"generator": generators(3)}, {"latents": half})
+    )
+    assert torch.equal(got, expected)
+    (pil,) = pipe(**one, evaluation="released", latents=half).images
+    truncated = (expected[0] * 255).permute(1, 2, 0).numpy().astype(np.uint8)
+    assert np.array_equal(np.asarray(pil), truncated)
+
+
 def test_a_callback_sees_every_step_and_may_change_the_latents(
     pipe: ProFIPainterPipeline, one: dict[str, Any]
 ) -> None:
@@ -189,7 +250,8 @@ def test_it_can_be_interrupted_and_goes_on_as_before(
         ({"prompt": ""}, "is empty"),
         ({"num_inference_steps": 0}, "num_inference_steps=0"),
         ({"image": Image.new("RGB", (9, 9))}, "at least 16x16"),
-        ({"image": "photo.png"}, "cannot be used"),
+        ({"image": "photo.png"}, "image is of type str; give a PIL image"),
+        ({"evaluation": "mine"}, "evaluation=mine is unknown; choose ours or released"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from profi.metrics.functional.accuracy import Detection, label_found
-from profi.metrics.functional.crop import bounding_box, masked_crop, pad_to_square
+from profi.metrics.functional.crop import bounding_box, crop, pad_to_square
 from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
 from profi.metrics.functional.psnr import CAP_DB, known_region_psnr
 from profi.metrics.functional.similarity import clip_score
@@ -44,7 +44,7 @@ def test_crop_is_exactly_the_box():
     image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
     mask = np.zeros((6, 8), dtype=bool)
     mask[2, 3] = mask[4, 6] = True
-    np.testing.assert_array_equal(masked_crop(image, mask), image[2:5, 3:7])
+    np.testing.assert_array_equal(crop(image, bounding_box(mask)), image[2:5, 3:7])
 
 
 def test_clip_score_is_100_times_the_cosine_whatever_the_lengths():

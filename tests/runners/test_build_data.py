@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from own_set import write_folder
 from rich.console import Console
 
 from profi.config import DataConfig
+from profi.data.coco import CROWD
 from profi.data.images import load_image
 from profi.data.manifest import manifest_digest
+from profi.evaluation import OURS, RELEASED
 from profi.runners.build_data import image_root, load_triplets
 from profi.types import Triplet, UserError
 
@@ -26,9 +29,8 @@ def numbers(triplets: tuple[Triplet, ...]) -> list[int | None]:
 
 def test_released_is_the_list_and_is_fetched_once(server: FileServer, val2017: DataConfig) -> None:
     triplets, candidates = load_triplets(val2017)
-    # Of its five rows one has no hull: the limit that names them all does not ask for more.
-    assert set(numbers(triplets)) == SAMPLED
-    assert sum(candidates.skipped.values()) == 1
+    assert sorted(numbers(triplets)) == sorted(SAMPLED)
+    assert candidates.skipped == {}
     root = image_root(val2017)
     assert root == Path(str(val2017.cache)) / "coco2017" / "val2017"
     assert all(load_image(root, t).shape == (t.height, t.width, 3) for t in triplets)
@@ -44,6 +46,39 @@ def test_a_part_of_the_list_is_drawn_by_the_seed(val2017: DataConfig) -> None:
     assert numbers(load_triplets(replace(val2017, limit=None, sample_seed=1))[0]) == every
     with pytest.raises(UserError, match=r"data\.limit=6"):
         load_triplets(replace(val2017, limit=6))
+
+
+def test_in_the_list_s_order_a_part_of_it_is_its_beginning(val2017: DataConfig) -> None:
+    """And the seed is of no account."""
+    for limit in (None, 1, 3, 5):
+        for seed in (0, 1):
+            data = replace(val2017, limit=limit, sample_seed=seed)
+            assert numbers(load_triplets(data, evaluation=RELEASED)[0]) == SAMPLED[:limit]
+    with pytest.raises(UserError, match=r"data\.limit=6: the list has only 5 rows"):
+        load_triplets(replace(val2017, limit=6), evaluation=RELEASED)
+
+
+def test_rows_that_are_left_out_do_not_make_the_limit_one_too_many(
+    val2017: DataConfig, tmp_path: Path
+) -> None:
+    content = json.loads(INSTANCES.read_text())
+    content["annotations"][2]["iscrowd"] = 1
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = replace(val2017, annotations=str(tmp_path / "a.json"))
+    triplets, candidates = load_triplets(data)
+    assert set(numbers(triplets)) == set(SAMPLED) - {2001}
+    assert candidates.skipped == {CROWD: 1}
+    # Of the first four rows one is left out, and no fifth one takes its place.
+    listed = replace(OURS, order="list")
+    assert numbers(load_triplets(replace(data, limit=4), evaluation=listed)[0]) == SAMPLED[:3]
+
+
+def test_other_samples_are_drawn_alike_in_both_orders(val2017: DataConfig) -> None:
+    seeded = replace(val2017, sample="seeded", sample_seed=1, limit=3)
+    listed = load_triplets(seeded, evaluation=replace(OURS, order="list"))[0]
+    assert numbers(listed) == [1770, 2002, 3003]
+    assert [t.triplet_id for t in listed] == ["139_1", "285_1", "632_2"]
+    assert set(numbers(load_triplets(seeded)[0])) == set(numbers(listed))
 
 
 def test_seeded_takes_count_seed_and_area(val2017: DataConfig) -> None:
@@ -65,7 +100,7 @@ def test_a_local_copy_needs_no_network(
     (tmp_path / "list.csv").write_text(SAMPLE)
     local = replace(val2017, root=str(root), sample_path=str(tmp_path / "list.csv"))
     named = load_triplets(replace(local, annotations=str(INSTANCES)))[0]
-    assert set(numbers(named)) == SAMPLED
+    assert set(numbers(named)) == set(SAMPLED)
     (tmp_path / "coco" / "annotations").mkdir()
     copy = tmp_path / "coco" / "annotations" / "instances_val2017.json"
     copy.write_bytes(INSTANCES.read_bytes())
@@ -115,7 +150,7 @@ def test_a_missing_image_is_told_and_stays_in_the_sample(
     (root / "000000000139.jpg").unlink()
     with caplog.at_level(logging.WARNING, "profi"):
         triplets, _ = load_triplets(replace(val2017, root=str(root)))
-    assert set(numbers(triplets)) == SAMPLED
+    assert set(numbers(triplets)) == set(SAMPLED)
     assert "1 images are missing" in caplog.text
 
 
@@ -141,6 +176,9 @@ def test_a_folder_is_a_set_like_others(tmp_path: Path) -> None:
     two, _ = load_triplets(replace(data, limit=2))
     assert two == triplets[:2]
     assert load_triplets(replace(data, sample_seed=5))[0] != triplets
+    listed = load_triplets(data, evaluation=RELEASED)[0]
+    assert [t.file_name for t in listed] == ["0.png", "1.png", "2.png", "3.png"]
+    assert set(listed) == set(triplets)
     # Order by the ids' hashes, not by the table's.
     lines = (tmp_path / "prompts.csv").read_text().splitlines()
     (tmp_path / "prompts.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")

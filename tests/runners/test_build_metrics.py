@@ -20,6 +20,7 @@ from profi.config import (
     MetricConfig,
     PickConfig,
 )
+from profi.evaluation import OURS, RELEASED
 from profi.metrics import Sample
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.runners.build_metrics import load_metrics, required_identity
@@ -49,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> MetricConfig:
 
 
 def test_the_wanted_metrics_in_the_wanted_order(files: MetricConfig) -> None:
-    metrics = load_metrics(files, "cpu")
+    metrics = load_metrics(files, "cpu", OURS)
     assert [metric.name for metric in metrics] == files.metrics
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -74,7 +75,7 @@ def test_the_wanted_metrics_in_the_wanted_order(files: MetricConfig) -> None:
 )
 def test_what_is_not_set_is_named(metric: str, named: str) -> None:
     with pytest.raises(UserError, match=named) as caught:
-        load_metrics(MetricConfig(metrics=[metric]), "cpu")
+        load_metrics(MetricConfig(metrics=[metric]), "cpu", OURS)
     assert "\n" not in str(caught.value)
 
 
@@ -93,7 +94,7 @@ def test_a_backend_that_is_not_installed_is_one_line(
     ):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(UserError, match=remedy) as caught:
-            load_metrics(config, "cpu")
+            load_metrics(config, "cpu", OURS)
         assert "\n" not in str(caught.value)
 
 
@@ -104,15 +105,24 @@ def test_the_papers_metrics_name_what_is_missing(settings: Callable[..., Config]
         backend="mmdet", checkpoint="https://example.invalid/x.pth", sha256="0" * 8
     )
     with pytest.raises(UserError, match="MMDetection"):
-        load_metrics(MetricConfig(metrics=["accuracy"], accuracy=accuracy), "cpu")
+        load_metrics(MetricConfig(metrics=["accuracy"], accuracy=accuracy), "cpu", OURS)
 
 
 def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
+    detectors = {
+        "transformers": {"type": "rt_detr", "weights": "a"},
+        "bgr": {"backend": "mmdet", "channels": "bgr"},
+        "rgb": {"backend": "mmdet", "channels": "rgb_as_bgr"},
+    }
     identities = {
-        "transformers": {"threshold": 0.3, "detector": {"type": "rt_detr", "weights": "a"}},
-        "bgr": {"threshold": 0.3, "detector": {"backend": "mmdet", "channels": "bgr"}},
-        "rgb": {"threshold": 0.3, "detector": {"backend": "mmdet", "channels": "rgb_as_bgr"}},
+        name: {"threshold": 0.3, "detector": detector, "box": box}
+        for name, detector, box in zip(
+            detectors,
+            detectors.values(),
+            ("painted_mask", "painted_mask", "bicubic_mask"),
+            strict=True,
+        )
     }
     for identity in identities.values():
         folder = run.scores / scores_folder_name("accuracy", identity)
@@ -120,15 +130,15 @@ def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None
         (folder / IDENTITY).write_text(json.dumps(identity))
     entry = Entry(run, "m", "base", "paper", 0)
     config = MetricConfig(metrics=["accuracy"])
-    for name, accuracy in {
-        "transformers": AccuracyConfig(),
-        "bgr": AccuracyConfig(backend="mmdet"),
-        "rgb": AccuracyConfig(backend="mmdet", channels="rgb_as_bgr"),
-    }.items():
-        wanted = required_identity(replace(config, accuracy=accuracy))
+    for name, accuracy, evaluation in (
+        ("transformers", AccuracyConfig(), OURS),
+        ("bgr", AccuracyConfig(backend="mmdet"), OURS),
+        ("rgb", AccuracyConfig(backend="mmdet"), RELEASED),
+    ):
+        wanted = required_identity(replace(config, accuracy=accuracy), evaluation)
         found = latest_scores([entry], ["accuracy"], wanted)
         assert found == {"accuracy": scores_folder_name("accuracy", identities[name])}
-    wanted = required_identity(replace(config, accuracy=AccuracyConfig(threshold=0.4)))
+    wanted = required_identity(replace(config, accuracy=AccuracyConfig(threshold=0.4)), OURS)
     with pytest.raises(UserError, match=r"no run has accuracy with threshold=0\.4"):
         latest_scores([entry], ["accuracy"], wanted)
 

@@ -20,6 +20,7 @@ from profi.config import (
     RASGConfig,
     ReadingConfig,
 )
+from profi.evaluation import OURS
 from profi.inpainters.readings import READINGS, Reading
 from profi.reports import summarise
 from profi.runners import build, build_metrics
@@ -224,7 +225,7 @@ def test_weights_of_a_metric_that_are_not_there_name_their_key(
 ) -> None:
     config = MetricConfig(metrics=["clip_score"], clip=ClipConfig(path))
     with pytest.raises(UserError, match=rf"metric\.clip\.path.*{named}") as caught:
-        build_metrics.load_metrics(config, "cpu")
+        build_metrics.load_metrics(config, "cpu", OURS)
     assert "\n" not in str(caught.value)
 
 

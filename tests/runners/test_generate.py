@@ -16,15 +16,16 @@ from rich.console import Console
 from torch import Tensor
 
 from profi.config import Config, ModelConfig
-from profi.data.hulls import hull_mask
+from profi.data.masks import triplet_mask
+from profi.evaluation import OURS, RELEASED, Evaluation
+from profi.fitting import Extent, fit
 from profi.inpainters.base import Progress
-from profi.inpainters.images import fit
 from profi.runners.build_data import load_triplets
 from profi.runners.generate import generate
 from profi.runners.plan import Plan
 from profi.runners.progress import Meter, meter
 from profi.runners.provenance import APART, APART_SIZES
-from profi.runners.score import resized_mask
+from profi.runners.score import painted_mask
 from profi.runners.spec import RunFolder
 from profi.stores.generations import read_generations
 from profi.stores.journal import read_lines
@@ -39,7 +40,10 @@ class Painter:
     """An inpainter whose picture tells its seed, and that remembers its batches.
 
     `poison` fails every batch with such a prompt; more than `fits` are too many for the memory.
+    `contents` is what the last batch was told of its padding.
     """
+
+    contents: Sequence[Extent] | None = None
 
     def __init__(self, poison: str = "", fits: int = 1000) -> None:
         self.batches: list[list[int]] = []
@@ -53,7 +57,9 @@ class Painter:
         prompts: Sequence[str],
         seeds: Sequence[int],
         progress: Progress | None = None,
+        contents: Sequence[Extent] | None = None,
     ) -> Tensor:
+        self.contents = contents
         if self.poison in prompts:
             raise RuntimeError("poisoned")
         if progress is not None:
@@ -91,7 +97,7 @@ def test_pictures_are_the_fitted_ones_without_padding(
         picture = np.array(Image.open(io.BytesIO(stored[triplet.triplet_id])))
         assert picture.shape == (triplet.height, triplet.width, 3)
         own = sample_seed(5, triplet.triplet_id) % 251
-        assert (picture[hull_mask(triplet)] == own).all()
+        assert (picture[triplet_mask(triplet)] == own).all()
     assert all(g.seed == 5 and math.isnan(g.peak_memory_bytes) for g in read_generations(
         run.generations
     ))  # fmt: skip
@@ -303,14 +309,17 @@ def test_errors_of_the_program_end_the_run(
         generate(RunFolder(tmp_path), wrong, triplets, plan, CPU, METER)
 
 
+@pytest.mark.parametrize("evaluation", [OURS, RELEASED], ids=lambda e: e.name)
 @pytest.mark.parametrize(("height", "width"), [(427, 640), (333, 500), (51, 77)])
-def test_masks_are_resized_for_scoring_as_for_painting(height: int, width: int) -> None:
-    mask = np.random.default_rng(0).random((height, width)) > 0.5
-    fitted = fit(torch.zeros(3, height, width), torch.from_numpy(mask), 64, 16)
+def test_masks_are_resized_for_scoring_as_for_painting(
+    height: int, width: int, evaluation: Evaluation
+) -> None:
+    mask = np.random.default_rng(0).random((height, width)) > 0.9
+    fitted = fit(torch.zeros(3, height, width), torch.from_numpy(mask), 64, 16, evaluation)
     content = fitted.mask[: fitted.height, : fitted.width].numpy()
-    np.testing.assert_array_equal(resized_mask(mask, *content.shape), content)
+    np.testing.assert_array_equal(painted_mask(mask, content.shape, evaluation), content)
     with pytest.raises(UserError, match="not painted from"):
-        resized_mask(mask, 40, 64)
+        painted_mask(mask, (40, 64), evaluation)
 
 
 def test_the_bar_shows_on_terminals_only() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from profi.config import Config
+from profi.evaluation import OURS
 from profi.metrics import KnownRegionPSNR, Sample
 from profi.runners.build_data import load_triplets
 from profi.runners.part_work import png_of
@@ -78,7 +79,7 @@ def test_each_picture_is_scored_with_its_own_mask(
     tmp_path: Path, triplets: tuple[Triplet, ...]
 ) -> None:
     run, metric = painted(tmp_path, triplets), MaskedMean()
-    tally = score(run, [metric], triplets, absent, 3, METER)
+    tally = score(run, [metric], triplets, absent, OURS, 3, METER)
     assert (tally.computed, tally.kept, tally.n_nan) == (len(triplets), 0, 0)
     frame = read_scores([scores_folder(run, metric)])
     assert frame["triplet_id"].tolist() == [t.triplet_id for t in triplets]
@@ -87,19 +88,19 @@ def test_each_picture_is_scored_with_its_own_mask(
 
 def test_scoring_again_does_only_what_is_new(tmp_path: Path, triplets: tuple[Triplet, ...]) -> None:
     run = painted(tmp_path, triplets)
-    score(run, [MaskedMean()], triplets, absent, 3, METER)
+    score(run, [MaskedMean()], triplets, absent, OURS, 3, METER)
     idle = MaskedMean()
-    assert score(run, [idle], triplets, absent, 3, METER).kept == len(triplets)
+    assert score(run, [idle], triplets, absent, OURS, 3, METER).kept == len(triplets)
     assert idle.seen == []
     # Another version of the metric scores all, and the old scores stay.
     newer = MaskedMean(version=2)
-    assert score(run, [newer], triplets, absent, 3, METER).computed == len(triplets)
+    assert score(run, [newer], triplets, absent, OURS, 3, METER).computed == len(triplets)
     assert len(list(run.scores.iterdir())) == 2
     # A part painted anew is scored anew.
     first = triplets[0]
     picture = png_of(np.full((first.height, first.width, 3), 200, np.uint8))
     write_generations(run.generations, 0, [Generation(first.triplet_id, 0, picture, 1, 1)])
-    assert score(run, [MaskedMean()], triplets, absent, 3, METER).computed == 1
+    assert score(run, [MaskedMean()], triplets, absent, OURS, 3, METER).computed == 1
     values = read_scores([scores_folder(run, idle)]).set_index("triplet_id")["value"]
     assert values[first.triplet_id] == 200.0
 
@@ -109,15 +110,15 @@ def test_what_cannot_be_scored_is_nan_counted_and_noted(
 ) -> None:
     run, metric = painted(tmp_path, triplets), MaskedMean(poison="cat")
     bad = [t.triplet_id for t in triplets if t.prompt == "cat"]
-    assert score(run, [metric], triplets, absent, 3, METER).n_nan == len(bad)
+    assert score(run, [metric], triplets, absent, OURS, 3, METER).n_nan == len(bad)
     frame = read_scores([scores_folder(run, metric)])
     assert sorted(frame[frame["value"].isna()]["triplet_id"]) == sorted(bad)
     assert {line["triplet_id"] for line in read_lines(run.quarantine)} == set(bad)
     # Again, and it fails again: what is there stays.
-    assert score(run, [metric], triplets, absent, 3, METER).n_nan == len(bad)
+    assert score(run, [metric], triplets, absent, OURS, 3, METER).n_nan == len(bad)
     # Later, when the failure is over: the batches with a gap are scored, and a third start is idle.
     healthy = MaskedMean()
-    tally = score(run, [healthy], triplets, absent, 3, METER)
+    tally = score(run, [healthy], triplets, absent, OURS, 3, METER)
     parts = [triplets[start : start + 4] for start in range(0, len(triplets), 4)]
     batches = [part[start : start + 3] for part in parts for start in (0, 3)]
     again = [t for batch in batches if any(t.prompt == "cat" for t in batch) for t in batch]
@@ -126,7 +127,7 @@ def test_what_cannot_be_scored_is_nan_counted_and_noted(
     assert len(again) < len(triplets)
     frame = read_scores([scores_folder(run, metric)])
     assert frame["value"].tolist() == [float(i) for i in range(len(triplets))]
-    assert score(run, [MaskedMean()], triplets, absent, 3, METER).computed == 0
+    assert score(run, [MaskedMean()], triplets, absent, OURS, 3, METER).computed == 0
 
 
 def test_a_metric_that_does_not_fit_is_asked_for_fewer_at_once(
@@ -139,7 +140,7 @@ def test_a_metric_that_does_not_fit_is_asked_for_fewer_at_once(
             return super().__call__(samples)
 
     run, metric = painted(tmp_path, triplets), Large()
-    assert score(run, [metric], triplets, absent, 8, METER).n_nan == 0
+    assert score(run, [metric], triplets, absent, OURS, 8, METER).n_nan == 0
     values = read_scores([scores_folder(run, metric)])["value"]
     assert values.tolist() == [float(i) for i in range(len(triplets))]
     assert not run.quarantine.exists()
@@ -152,9 +153,9 @@ def test_shards_score_all_between_them_bit_for_bit(
 ) -> None:
     whole, cut = painted(tmp_path / "1", triplets), painted(tmp_path / "3", triplets)
     metric = MaskedMean()
-    score(whole, [metric], triplets, absent, 3, METER)
+    score(whole, [metric], triplets, absent, OURS, 3, METER)
     for index in (1, 2, 0):
-        score(cut, [metric], triplets, absent, 3, METER, (index, 3))
+        score(cut, [metric], triplets, absent, OURS, 3, METER, (index, 3))
     frames = [read_scores([scores_folder(run, metric)]) for run in (whole, cut)]
     assert frames[0].equals(frames[1])
 
@@ -171,21 +172,21 @@ def test_originals_are_what_the_model_was_given(
     ]
     write_generations(run.generations, 0, rows)
     metric = KnownRegionPSNR()
-    score(run, [metric], triplets, originals, 4, METER)
+    score(run, [metric], triplets, originals, OURS, 4, METER)
     values = read_scores([scores_folder(run, metric)])["value"]
     assert len(values) == len(triplets)
     assert values.min() == values.max() == metric.identity["cap_db"]
     other = RunFolder(tmp_path / "other")
     write_generations(other.generations, 0, rows)
     with pytest.raises(UserError, match=r"gone\.png.*metric\.metrics"):
-        score(other, [metric], triplets, absent, 4, METER)
-    assert score(other, [metric], triplets, originals, 4, METER).n_nan == 0
+        score(other, [metric], triplets, absent, OURS, 4, METER)
+    assert score(other, [metric], triplets, originals, OURS, 4, METER).n_nan == 0
 
 
 def test_a_picture_of_no_triplet_is_refused(tmp_path: Path, triplets: tuple[Triplet, ...]) -> None:
     run = painted(tmp_path, triplets)
     with pytest.raises(UserError, match="not in the run's manifest"):
-        score(run, [MaskedMean()], triplets[1:], absent, 3, METER)
+        score(run, [MaskedMean()], triplets[1:], absent, OURS, 3, METER)
 
 
 def test_images_of_the_plan_are_in_range(triplets: tuple[Triplet, ...], plan: Plan) -> None:

@@ -45,12 +45,3 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     square = np.zeros((side, side, *image.shape[2:]), dtype=image.dtype)
     square[top : top + height, left : left + width] = image
     return square
-
-
-def masked_crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`image` ([H, W, C]) cropped to the bounding box of `mask` (bool [H, W]).
-
-    Raises:
-        ValueError: the mask is empty.
-    """
-    return crop(image, bounding_box(mask))

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
+
+from profi.evaluation import AestheticCrop, ClipResizing
 
 Size = tuple[int, int]
 
@@ -120,14 +123,30 @@ def resize(image: np.ndarray, size: Size, resample: int) -> np.ndarray:
     return np.asarray(picture.resize((width, height), Image.Resampling(resample)))
 
 
-def centre_crop(image: np.ndarray, size: Size) -> np.ndarray:
-    """The middle `size` (height, width) of `image` ([H, W, 3]), black where it is smaller."""
+def opencv_cubic(image: np.ndarray, size: Size) -> np.ndarray:
+    """`image` (uint8 [H, W, 3]) resized to `size` as by OpenCV's INTER_CUBIC: not antialiased.
+
+    A few bytes in 100,000 differ by one level; of crops of less than four pixels, which OpenCV
+    resizes by another code in integers, one byte in 25.
+    """
+    pixels = torch.from_numpy(np.array(image, copy=True)).permute(2, 0, 1)[None].double()
+    resized = functional.interpolate(pixels, size=size, mode="bicubic", antialias=False)[0]
+    return resized.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def centre_crop(image: np.ndarray, size: Size, offset: AestheticCrop = "floored") -> np.ndarray:
+    """The middle `size` (height, width) of `image` ([H, W, 3]), black where it is smaller.
+
+    Of an odd difference half a pixel is floored, as transformers does it, or rounded to the even
+    number, as torchvision does it.
+    """
     height, width = size
     missing = (max(height - image.shape[0], 0), max(width - image.shape[1], 0))
     if any(missing):
         pads = [(gap // 2, gap - gap // 2) for gap in missing]
         image = np.pad(image, [*pads, (0, 0)])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    gaps = (image.shape[0] - height, image.shape[1] - width)
+    top, left = (round(gap / 2) if offset == "rounded" else gap // 2 for gap in gaps)
     return image[top : top + height, left : left + width]
 
 
@@ -139,15 +158,22 @@ def to_tensor(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     return (pixels * preprocessing.rescale_factor - mean) / std
 
 
-def whole_image(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
-    """A picture (uint8 [H, W, 3]) as the model's own processor gives it, float32 [3, h, w]."""
+def whole_image(
+    image: np.ndarray, preprocessing: Preprocessing, offset: AestheticCrop = "floored"
+) -> torch.Tensor:
+    """A picture (uint8 [H, W, 3]) as the model's own processor gives it, float32 [3, h, w].
+
+    `offset`: see `centre_crop`.
+    """
     resized = resize(image, preprocessing.target_size(*image.shape[:2]), preprocessing.resample)
     if preprocessing.crop_size is not None:
-        resized = centre_crop(resized, preprocessing.crop_size)
+        resized = centre_crop(resized, preprocessing.crop_size, offset)
     return to_tensor(resized, preprocessing)
 
 
-def square_image(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
+def square_image(
+    image: np.ndarray, preprocessing: Preprocessing, resizing: ClipResizing = "antialiased"
+) -> torch.Tensor:
     """A square (uint8 [S, S, 3]) resized bicubically to the input size, float32 [3, h, w].
 
     Raises:
@@ -156,4 +182,6 @@ def square_image(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tenso
     size = preprocessing.input_size
     if size is None:
         raise ValueError("the preprocessing has no fixed input size: set size or crop_size")
+    if resizing == "opencv_cubic":
+        return to_tensor(opencv_cubic(image, size), preprocessing)
     return to_tensor(resize(image, size, Image.Resampling.BICUBIC), preprocessing)

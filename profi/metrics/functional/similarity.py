@@ -18,6 +18,6 @@ def cosine(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
 def clip_score(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
     """100 cos(image, text), row by row: [N, D] and [N, D] give [N], in [-100, 100].
 
-    Negative cosines are kept: torchmetrics cuts them at 0, the paper's numbers do not tell.
+    Negative cosines are kept; torchmetrics, and so the released code, cuts them at 0.
     """
     return 100.0 * cosine(image_embeds, text_embeds)

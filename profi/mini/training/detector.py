@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import RTDetrForObjectDetection, RTDetrImageProcessorPil
 
 from profi.data.coco import read_coco
-from profi.data.hulls import hull_mask
 from profi.data.images import load_image
+from profi.data.masks import triplet_mask
 from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.mini import models
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
@@ -147,7 +147,7 @@ def ceiling_and_floor(detector: Path, data: Path) -> dict[str, float]:
     every = sorted(set.union(*names.values()))
     true, absent = [], []
     for t in triplets:
-        image, mask = load_image(data / "images", t), hull_mask(t)
+        image, mask = load_image(data / "images", t), triplet_mask(t)
         others = [name for name in every if name not in names[t.image_id]]
         other = others[sample_seed(0, t.triplet_id) % len(others)]
         true.append(Sample(image, mask, t.prompt))

@@ -1,0 +1,68 @@
+"""The settings of the evaluation: stated once, refused by name, accepted one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+import yaml
+
+from profi.config import Config, EvaluationConfig
+from profi.evaluation import (
+    EVALUATIONS,
+    OF_SCORES,
+    OURS,
+    RELEASED,
+    Evaluation,
+    evaluation_of,
+)
+from profi.types import UserError
+
+CHOICES = {n: get_args(hint) for n, hint in get_type_hints(Evaluation).items() if n != "name"}
+
+
+@pytest.mark.parametrize("name", list(EVALUATIONS))
+def test_the_yaml_is_the_bundle(name: str) -> None:
+    path = Path(__file__).parents[1] / "conf" / "evaluation" / f"{name}.yaml"
+    assert yaml.safe_load(path.read_text()) == asdict(EVALUATIONS[name])
+
+
+def test_the_configuration_has_the_same_fields_and_defaults() -> None:
+    assert asdict(EvaluationConfig()) == asdict(Config().evaluation) == asdict(OURS)
+    assert [f.name for f in fields(EvaluationConfig)] == [f.name for f in fields(Evaluation)]
+
+
+def test_each_choice_has_two_values_and_the_bundles_differ_in_all_but_one() -> None:
+    assert all(len(values) == 2 for values in CHOICES.values())
+    same = [name for name in CHOICES if getattr(OURS, name) == getattr(RELEASED, name)]
+    assert same == ["dilation"]
+    assert OURS.of_pixels.keys() | set(OF_SCORES) == CHOICES.keys()
+    assert OURS.of_pixels.keys() & set(OF_SCORES) == set()
+
+
+@pytest.mark.parametrize("name", ["name", *CHOICES])
+def test_an_unknown_value_is_refused_by_name(name: str) -> None:
+    for build in (
+        lambda: replace(OURS, **{name: "best"}),
+        lambda: EvaluationConfig(**{name: "best"}),
+    ):
+        with pytest.raises(UserError, match=rf"evaluation\.{name}=best: choose one of") as caught:
+            build()
+        assert "\n" not in str(caught.value)
+
+
+def test_labels_tell_what_was_changed() -> None:
+    assert OURS.label == "ours"
+    assert replace(RELEASED, noise="picture", box="painted_mask").label == (
+        "released, noise=picture, box=painted_mask"
+    )
+
+
+def test_by_name_or_as_they_are() -> None:
+    assert evaluation_of("released") is RELEASED
+    mine = replace(OURS, bytes="truncated")
+    assert evaluation_of(mine) is mine
+    with pytest.raises(UserError, match="evaluation=mine is unknown; choose ours or released"):
+        evaluation_of("mine")
