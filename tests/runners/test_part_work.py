@@ -27,7 +27,8 @@ def part(settings: Callable[..., Config]) -> list[Triplet]:
 
 
 def painted(triplet: Triplet, level: float) -> Painted:
-    picture = torch.full((3, triplet.height, triplet.width), level)
+    size = (3, triplet.height, triplet.width)
+    picture = torch.full(size, round(level * 255), dtype=torch.uint8)
     return Painted(triplet.triplet_id, 0, picture, 1.0, float("nan"))
 
 
