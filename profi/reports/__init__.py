@@ -17,6 +17,7 @@ from profi.reports.preference import (
 )
 from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
 from profi.reports.statistics import Expected, summarise
+from profi.reports.table_files import write_tables
 from profi.reports.tables import Table, difference_table, score_table
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "write_csv",
     "write_gallery",
     "write_report",
+    "write_tables",
 ]

@@ -114,7 +114,7 @@ def paired_difference(
     """
     validate(scores)
     lines, samples = [], []
-    for metric in sorted(set(scores["metric"].astype(str))):
+    for metric in sorted(map(str, scores["metric"].unique())):
         for key, pairs in pairs_with_base(scores, metric, base):
             difference = (pairs["value"] - pairs["value_base"]).to_numpy(dtype=float)
             known = ~np.isnan(difference)

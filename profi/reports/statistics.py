@@ -138,7 +138,9 @@ def summarise(
     """
     validate(scores)
     if expected is None:
-        expected = Expected(frozenset(scores["triplet_id"]), frozenset(scores["seed"]))
+        expected = Expected(
+            frozenset(scores["triplet_id"].unique()), frozenset(scores["seed"].unique())
+        )
     n_expected = len(expected.triplets) * len(expected.seeds)
     groups = dict(iter(scores.groupby([*ROW, "metric"])))
     rows = expected.rows | set(row_keys(scores))
@@ -146,9 +148,8 @@ def summarise(
     # Per line either its interval over seeds, or what to draw images of.
     known: dict[int, Interval] = {}
     samples: dict[int, Sample] = {}
-    for place, key in enumerate(
-        sorted((*row, metric) for row in rows for metric in set(scores["metric"]))
-    ):
+    metrics = scores["metric"].unique()
+    for place, key in enumerate(sorted((*row, metric) for row in rows for metric in metrics)):
         group = groups.get(key, scores.iloc[:0])
         wanted = group["triplet_id"].isin(expected.triplets) & group["seed"].isin(expected.seeds)
         run_means = group.groupby("seed")["value"].mean().dropna().to_numpy()
@@ -166,7 +167,7 @@ def summarise(
                 "n_nan": int(group["value"].isna().sum()),
                 "n_missing": n_missing,
                 "incomplete": n_missing > 0,
-                "run_ids": " ".join(sorted(set(group["run_id"].astype(str)))),
+                "run_ids": " ".join(sorted(map(str, group["run_id"].unique()))),
             }
         )
     drawn = cluster_intervals(

@@ -13,7 +13,6 @@ import pandas as pd
 from rich.console import Console
 
 from profi import reports
-from profi.atomic import write_text
 from profi.reports.browse import FOLDER
 from profi.reports.names import RowKey, row_labels
 from profi.runners import missing
@@ -94,7 +93,7 @@ def report(folder: Path, request: Request) -> Shown:
     folder.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(folder / "scores.parquet", index=False)
     summary = reports.summarise(scores, expected(surveys, request.absent))
-    tables = _tables(folder, request, scores, summary)
+    tables = reports.write_tables(folder, scores, summary, request.labels, request.beside_paper)
 
     labels = request.labels
     gaps = missing.gaps(surveys, request.absent, scores, list(request.folders))
@@ -114,25 +113,6 @@ def report(folder: Path, request: Request) -> Shown:
     )
     reports.write_report(folder / PAGE, page)
     return Shown(tables, _told(told, len(failures)))
-
-
-def _tables(
-    folder: Path, request: Request, scores: pd.DataFrame, summary: pd.DataFrame
-) -> list[reports.Table]:
-    """The tables, and their files: first the gain over the base, which is the question."""
-    differences = reports.paired_difference(scores)
-    tables = [*filter(None, [reports.difference_table(differences, request.labels)])]
-    tables.append(reports.score_table(summary, reports.clear_best(scores, summary)))
-    printed = summary
-    if request.beside_paper:
-        numbers = reports.paper_numbers()
-        printed = reports.beside_paper(summary, numbers)
-        tables += filter(None, [reports.paper_table(summary, numbers)])
-    reports.write_csv(printed, folder / "table.csv")
-    reports.write_csv(differences, folder / "differences.csv")
-    write_text(folder / "table.md", "\n".join(map(reports.render_markdown, tables)))
-    write_text(folder / "table.tex", "\n".join(map(reports.render_latex, tables)))
-    return tables
 
 
 def _pictures(
