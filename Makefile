@@ -5,6 +5,7 @@
 # make mmdet       MMDetection in .venv-mmdet (compiles mmcv: some 20 minutes of one core)
 # make vision      open_clip and a torchvision that works in .venv-vision (over 5 GB)
 # make test-mmdet, make test-vision   the metrics' tests there
+# make notebooks   runs the notebooks and exports them to outputs/notebooks/*.html
 # make check       style, types and the arrows between the packages
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install test test-slow test-slurm check mmdet test-mmdet vision test-vision
+.PHONY: run install test test-slow test-slurm check mmdet test-mmdet vision test-vision notebooks
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -71,6 +72,11 @@ test-slurm: $(STAMP)
 	scripts/cluster/install_slurm.sh
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,slurm]"
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# Where no kernel runs, no slider can be moved: figures take their place.
+notebooks: $(STAMP)
+	PROFI_STATIC_NOTEBOOKS=1 $(BIN)/jupyter nbconvert --execute --to html \
+		--output-dir outputs/notebooks notebooks/*.ipynb
 
 check: $(STAMP)
 	$(BIN)/ruff check .

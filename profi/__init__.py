@@ -14,16 +14,33 @@ from typing import TYPE_CHECKING
 from profi.types import UserError
 
 if TYPE_CHECKING:
+    from profi.inpainters.own_method import MethodBatch, MethodParts
     from profi.inpainters.pipeline import ProFIPainterPipeline
+    from profi.inpainters.trace import Trace, TracedStep
     from profi.painter import Cancelled, Painter, load
 
 __version__ = "0.1.0"
-__all__ = ["Cancelled", "Painter", "ProFIPainterPipeline", "UserError", "__version__", "load"]
+__all__ = [
+    "Cancelled",
+    "MethodBatch",
+    "MethodParts",
+    "Painter",
+    "ProFIPainterPipeline",
+    "Trace",
+    "TracedStep",
+    "UserError",
+    "__version__",
+    "load",
+]
 
 _MODULES = {
     "Cancelled": "profi.painter",
+    "MethodBatch": "profi.inpainters.own_method",
+    "MethodParts": "profi.inpainters.own_method",
     "Painter": "profi.painter",
     "ProFIPainterPipeline": "profi.inpainters.pipeline",
+    "Trace": "profi.inpainters.trace",
+    "TracedStep": "profi.inpainters.trace",
     "load": "profi.painter",
 }
 

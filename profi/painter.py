@@ -24,8 +24,10 @@ from profi.inpainters.compiled import CompiledBlocks
 from profi.inpainters.conversions import ImageLike, MaskLike
 from profi.inpainters.devices import resolve_device
 from profi.inpainters.jobs import Job, batches, jobs_of
+from profi.inpainters.own_method import OwnMethod
 from profi.inpainters.readings import READINGS, Reading
 from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.inpainters.trace import Trace
 from profi.presets import MODELS, model_source
 from profi.runners.progress import meter
 from profi.types import UserError
@@ -53,7 +55,7 @@ class Callback(Protocol):
 class Choices(TypedDict, total=False):
     """The choices of `Painter.__call__`, which says what they mean."""
 
-    ablation: str
+    ablation: str | OwnMethod
     reading: str | Reading
     evaluation: str | Evaluation
     steps: int
@@ -65,6 +67,7 @@ class Choices(TypedDict, total=False):
     progress: bool | Tell
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
+    trace: Trace | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Painter:
         prompt: str | Sequence[str],
         *,
         seed: int | Sequence[int] = 0,
-        ablation: str = "profi",
+        ablation: str | OwnMethod = "profi",
         reading: str | Reading = "released",
         evaluation: str | Evaluation = "ours",
         steps: int = 50,
@@ -133,6 +136,7 @@ class Painter:
         progress: bool | Tell = False,
         callback: Callback | None = None,
         cancel: threading.Event | Callable[[], bool] | None = None,
+        trace: Trace | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Paint `prompt` into the masked part of `image`.
 
@@ -144,7 +148,8 @@ class Painter:
             mask: the same, of the image's size (`mask_tensor`); white or True is painted.
             prompt: what to paint.
             seed: of the start noise, from 0 to 2^63 - 1.
-            ablation: profi, painta_only, rasg_only, base or vanilla_only.
+            ablation: profi, painta_only, rasg_only, base or vanilla_only; or a method of your own
+                (`MethodBatch` -> `MethodParts`).
             reading: released, paper or an own `Reading`.
             evaluation: how pictures and masks are fitted, noise is drawn and bytes are made: ours,
                 released (as in the authors' evaluation) or an own `Evaluation`.
@@ -157,6 +162,7 @@ class Painter:
             progress: True for a bar on a terminal, or a function of (steps done, steps in all).
             callback: see `Callback`.
             cancel: a `threading.Event` or a function, looked at before every step.
+            trace: keeps what the method did in every step (`Trace`), of one batch of pictures.
 
         Returns:
             A PIL image (RGB, 8 bits) in the given image's size; a list of them for a list.
@@ -178,11 +184,14 @@ class Painter:
             negative=negative,
             noise=protocol.noise,
         )
-        inpainter = StableInpainting(self.backbone, compose(ablation, chosen), sampling)
+        name, own = (ablation, None) if isinstance(ablation, str) else ("base", ablation)
+        inpainter = StableInpainting(self.backbone, compose(name, chosen), sampling, own)
         parts = batches(jobs, self.batch_size)
+        if trace is not None and len(parts) > 1:
+            raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
         total = steps * len(parts)
         with self._lock, _teller(progress, total) as tell:
-            call = _Call(inpainter, jobs, alone, blended, total, tell, callback, cancel)
+            call = _Call(inpainter, jobs, alone, blended, total, tell, callback, cancel, trace)
             for part in parts:
                 call.paint(part)
         return call.result(call.done)
@@ -200,6 +209,7 @@ class _Call:
     tell: Tell
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
+    trace: Trace | None
     step: int = 0
     done: dict[int, Image.Image] = field(default_factory=dict)
 
@@ -229,7 +239,13 @@ class _Call:
         self.check_cancelled()
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         painted = self.inpainter(
-            images, masks, prompts, seeds, contents=inside, after_step=after_step
+            images,
+            masks,
+            prompts,
+            seeds,
+            contents=inside,
+            after_step=after_step,
+            trace=self.trace,
         )
         self.done |= finished(painted)
 

@@ -8,7 +8,7 @@ legend    masked            M [B, N]    True = unknown, to be inpainted
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,8 @@ Query = Literal["block_input", "after_self_attention"]
 Smoothing = Literal["none", "zero_padded_3x3"]
 Active = Literal["first_half", "t_above_500"]
 CGradient = Literal["flows", "stops"]
+# Shown c [B, N], float32, of every site and pass that uses it.
+SimilarityObserver = Callable[[Site, Tensor, UNetPass], None]
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class PAIntA:
         masks: per down-factor, [B, h, w] bool, True = unknown.
         tokens: ind(tau), [B, L] bool.
         observer: shown what masked rows attend with, at every self-attention site.
+        on_similarity: shown c, where it is used.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class PAIntA:
         masks: Mapping[int, Tensor],
         tokens: Tensor,
         observer: SelfAttentionObserver = unobserved,
+        on_similarity: SimilarityObserver | None = None,
     ) -> None:
         missing = sorted(set(settings.down_factors) - set(masks))
         if missing:
@@ -178,6 +182,7 @@ class PAIntA:
         self.tokens = tokens
         self._rows = {f: MaskedRows.of(masks[f].flatten(1)) for f in settings.down_factors}
         self._observer = observer
+        self._on_similarity = on_similarity
         self._kept: dict[int, tuple[int, Tensor]] = {}
 
     def __call__(
@@ -197,6 +202,8 @@ class PAIntA:
         # `project` works row by row: what c's query needs projected serves the known rows too.
         projected = call.project(plain)
         c = self._similarity(site, projected, call, call.unet_pass)
+        if self._on_similarity is not None:
+            self._on_similarity(site, c, call.unet_pass)
         rows = rows.to(q.device)
         if call.unet_pass.branch is Branch.PAIR:
             c, rows = torch.cat([c, c]), rows.twice()

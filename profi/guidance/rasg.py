@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -49,15 +50,21 @@ class RASGSettings:
 
 @dataclass(frozen=True)
 class RASG:
-    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation."""
+    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation.
+
+    `on_gradient` is shown every gradient [B, C, h, w] before that.
+    """
 
     objective: AttentionObjective
+    on_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, state: StepState[AttentionClue | None]) -> Tensor:
         """g / std(g), [B, C, h, w], float32: the direction that raises S."""
         if state.clue is None:
             raise RuntimeError(f"RASG: the denoiser gave no attention at t={state.t}")
         g = self.objective.gradient(state.clue)
+        if self.on_gradient is not None:
+            self.on_gradient(g)
         noise = standardised(g)
         dead = (~noise.flatten(1).any(dim=1)).tolist()
         if any(dead):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from profi.attention.control import AttentionControl, Plain, controlled
 from profi.attention.painta import PAIntA
 from profi.attention.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.attention.sites import attention_sites, sites_at
-from profi.diffusion.sampling import AfterStep, Denoise, StepState, sample
+from profi.diffusion.sampling import AfterStep, Denoise, StepNoise, StepState, sample
 from profi.diffusion.schedule import sigma_schedule, trailing_timesteps
 from profi.fitting import Extent
 from profi.guidance.attention_objective import AttentionClue, AttentionObjective
@@ -26,20 +26,28 @@ from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import MaskPyramid, mask_pyramid
 from profi.inpainters.on_backbone import OnBackbone, both_texts
+from profi.inpainters.own_method import MethodBatch, OwnMethod
+from profi.inpainters.trace import Trace, TracedAttention, TracedNoise
+from profi.types import UserError
 
 
 @dataclass(frozen=True)
 class StableInpainting(OnBackbone):
     """An `Inpainter`: a latent inpainting model, a method and how to sample.
 
+    `own` is a method of one's own; `method` is then that of the ablation base, and says how masks
+    are resized.
     Nothing of a call stays behind: the UNet is as it was, and two inpainters, even on one UNet,
     do not see each other (though not in two threads at once).
     """
 
     method: Method
     sampling: Sampling = field(default_factory=Sampling)
+    own: OwnMethod | None = None
 
     def __post_init__(self) -> None:
+        if self.own is not None and (self.method.painta or self.method.objective):
+            raise UserError("a method of one's own takes the place of the others: use base with it")
         # Mistakes of the configuration show before the first image.
         self._sigmas()
         sites = attention_sites(self.backbone.unet)
@@ -51,6 +59,8 @@ class StableInpainting(OnBackbone):
     @property
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
+        if self.own is not None:
+            raise UserError("a method of one's own cannot be recorded: paint with a Painter")
         return {
             **backbone_identity(self.backbone),
             "method": asdict(self.method),
@@ -67,11 +77,12 @@ class StableInpainting(OnBackbone):
         contents: Sequence[Extent] | None = None,
         observer: SelfAttentionObserver = unobserved,
         after_step: AfterStep[object] | None = None,
+        trace: Trace | None = None,
     ) -> Tensor:
         """Paint a batch (see `Inpainter`).
 
-        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, and
-        `after_step` every step (see `latents`).
+        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, `after_step`
+        every step (see `latents`), and `trace` keeps what the method did in each of them.
         """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
 
@@ -81,7 +92,7 @@ class StableInpainting(OnBackbone):
             return after_step(state, x_prev) if after_step is not None else None
 
         x_T = start_noise(seeds, self.latent_shape(images), self.sampling.noise)
-        x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents)
+        x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents, trace)
         return self.decode(x_0, images, masks)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
@@ -99,6 +110,7 @@ class StableInpainting(OnBackbone):
         after_step: AfterStep[object] | None = None,
         observer: SelfAttentionObserver = unobserved,
         contents: Sequence[Extent] | None = None,
+        trace: Trace | None = None,
     ) -> Tensor:
         """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
 
@@ -108,31 +120,36 @@ class StableInpainting(OnBackbone):
         device = self.backbone.device
         given = images.to(device, torch.float32)
         masks = masks.to(device)
-        pyramid = self._masks(masks, contents)
-        sigmas = self._sigmas()
-        control, capture, objective = self._modules(pyramid, prompts, observer)
+        pyramid = self._masks(masks, contents, trace)
+        parts = self._parts(pyramid, prompts, observer, trace)
         size = (given.shape[2], given.shape[3])
         conditional, unconditional = both_texts(self.backbone, self.sampling, prompts, size)
+        vanilla = self.method.vanilla
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
             conditional=conditional,
             unconditional=unconditional,
             guidance_scale=self.sampling.guidance_scale,
-            guided=tuple(sigma > 0.0 or self.method.vanilla is not None for sigma in sigmas),
-            capture=capture,
+            guided=tuple(sigma > 0.0 or vanilla is not None for sigma in parts.sigmas),
+            capture=parts.capture,
         )
-        step_noise: RASG | None = None
-        if objective is not None:
-            vanilla = self.method.vanilla
-            if vanilla is None:
-                step_noise = RASG(objective)
-            else:
-                denoise = VanillaGuidance(denoise, objective, vanilla.scale, self.backbone.schedule)
+        if parts.objective is not None and vanilla is not None:
+            schedule = self.backbone.schedule
+            denoise = VanillaGuidance(denoise, parts.objective, vanilla.scale, schedule)
+
+        def look_on(state: StepState[AttentionClue | None], x_prev: Tensor) -> Tensor | None:
+            changed = after_step(state, x_prev) if after_step is not None else None
+            if trace is not None:
+                trace.step(state, x_prev if changed is None else changed)
+            return changed
+
         x_T = x_T.to(device, torch.float32)
         timesteps, schedule = self._timesteps(), self.backbone.schedule
-        with controlled(self.backbone.unet, control):
-            return sample(denoise, x_T, timesteps, schedule, sigmas, step_noise, after_step)
+        with controlled(self.backbone.unet, parts.control):
+            return sample(
+                denoise, x_T, timesteps, schedule, parts.sigmas, parts.step_noise, look_on
+            )
 
     def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, of a batch's latents.
@@ -158,10 +175,14 @@ class StableInpainting(OnBackbone):
             sigma_t if rasg.is_guided(i, len(sigmas)) else 0.0 for i, sigma_t in enumerate(sigmas)
         )
 
-    def _masks(self, masks: Tensor, contents: Sequence[Extent] | None) -> MaskPyramid:
+    def _masks(
+        self, masks: Tensor, contents: Sequence[Extent] | None, trace: Trace | None
+    ) -> MaskPyramid:
         factors = set(self.method.painta.down_factors if self.method.painta else ())
         if self.method.objective is not None:
             factors.add(self.method.objective.down_factor)
+        if self.own is not None or trace is not None:
+            factors |= {site.down_factor for site in attention_sites(self.backbone.unet)}
         return mask_pyramid(
             masks,
             self.backbone.latent_factor,
@@ -171,28 +192,76 @@ class StableInpainting(OnBackbone):
             contents,
         )
 
-    def _modules(
-        self, pyramid: MaskPyramid, prompts: Sequence[str], observer: SelfAttentionObserver
-    ) -> tuple[AttentionControl, CrossAttentionCapture | None, AttentionObjective | None]:
-        """The method's control of attention, its reading of attention and the objective on it.
+    def _parts(
+        self,
+        pyramid: MaskPyramid,
+        prompts: Sequence[str],
+        observer: SelfAttentionObserver,
+        trace: Trace | None,
+    ) -> _Parts:
+        """What takes part in the sampling of this batch.
 
-        Only a method that reads ind(tau) refuses an empty prompt.
+        Only a method that reads ind(tau) refuses an empty prompt (a trace reads it, too).
         """
-        painta, settings = self.method.painta, self.method.objective
-        if painta is None and settings is None:
-            return ByKind(Observed(observer), Plain()), None, None
+        method, own = self.method, self.own
+        plain: AttentionControl = Observed(observer)
+        if method.painta is None and method.objective is None and own is None and trace is None:
+            return _Parts(ByKind(plain, Plain()), self._sigmas())
         words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
+        masks = {1: pyramid.latent, **pyramid.levels}
+        if own is None:
+            parts = self._papers(pyramid, words, observer, trace)
+        else:
+            batch = MethodBatch(masks, words, self._timesteps(), self.backbone.schedule)
+            given = own(batch)
+            sigmas = given.sigmas_of(len(batch.timesteps))
+            capture = None if given.reads is None else self._capture(given.reads)
+            control = ByKind(given.self_attention or plain, capture or Plain())
+            parts = _Parts(control, sigmas, given.step_noise, capture)
+        if trace is None:
+            return parts
+        trace.begin(masks, words)
+        noise = parts.step_noise and TracedNoise(parts.step_noise, trace)
+        return replace(parts, control=TracedAttention(parts.control, trace), step_noise=noise)
+
+    def _papers(
+        self,
+        pyramid: MaskPyramid,
+        words: Tensor,
+        observer: SelfAttentionObserver,
+        trace: Trace | None,
+    ) -> _Parts:
+        """Of the paper's modules those that the method has."""
+        painta, settings = self.method.painta, self.method.objective
         on_self: AttentionControl = Observed(observer)
         if painta is not None:
-            on_self = PAIntA(painta, pyramid.levels, words, observer)
+            seen = None if trace is None else trace.similarity
+            on_self = PAIntA(painta, pyramid.levels, words, observer, seen)
         if settings is None:
-            return ByKind(on_self, Plain()), None, None
-        capture = CrossAttentionCapture(attention_sites(self.backbone.unet), settings.down_factor)
+            return _Parts(ByKind(on_self, Plain()), self._sigmas())
+        capture = self._capture(settings.down_factor)
         objective = AttentionObjective(settings, pyramid.flat(settings.down_factor), words)
-        return ByKind(on_self, capture), capture, objective
+        step_noise: RASG | None = None
+        if self.method.rasg is not None:
+            step_noise = RASG(objective, None if trace is None else trace.gradient)
+        return _Parts(ByKind(on_self, capture), self._sigmas(), step_noise, capture, objective)
+
+    def _capture(self, down_factor: int) -> CrossAttentionCapture:
+        return CrossAttentionCapture(attention_sites(self.backbone.unet), down_factor)
 
     def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
         """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], a middle grey."""
         masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
         latents = self.backbone.encode_images(masked_images)
         return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What takes part in the sampling of one batch."""
+
+    control: AttentionControl
+    sigmas: tuple[float, ...]
+    step_noise: StepNoise[AttentionClue | None] | None = None
+    capture: CrossAttentionCapture | None = None
+    objective: AttentionObjective | None = None
