@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from profi.config import DataConfig, MetricConfig
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
+from profi.evaluation import evaluation_of
 from profi.metrics import Metric, Sample
 from profi.runners.build_data import image_root, load_triplets
 from profi.runners.build_metrics import load_metrics
@@ -103,7 +104,7 @@ def metrics() -> list[Metric]:
     for name in ("clip", "accuracy", "aesthetic"):
         kind = type(getattr(MetricConfig(), name))
         settings[name] = kind(**settings[name])
-    judges = load_metrics(MetricConfig(**settings), "cpu")
+    judges = load_metrics(MetricConfig(**settings), "cpu", evaluation_of("ours"))
     return [judge for judge in judges if not judge.needs_original]
 
 
