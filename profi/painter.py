@@ -184,6 +184,11 @@ class Painter:
             negative=negative,
             noise=protocol.noise,
         )
+        if not isinstance(ablation, str) and not callable(ablation):
+            raise UserError(
+                f"ablation={ablation!r}: give a name such as profi, or a function from "
+                "MethodBatch to MethodParts"
+            )
         name, own = (ablation, None) if isinstance(ablation, str) else ("base", ablation)
         inpainter = StableInpainting(self.backbone, compose(name, chosen), sampling, own)
         parts = batches(jobs, self.batch_size)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import profi
 from profi.attention.control import attend
+from profi.attention.painta import PAIntA, PAIntASettings
 from profi.diffusion.ddim import ddim_step
 from profi.diffusion.schedule import sigma_schedule
 from profi.guidance.objectives import bce_objective, mean_attention
@@ -34,7 +35,7 @@ def traced(painter: profi.Painter, **choices: Any) -> tuple[np.ndarray, profi.Tr
 
 
 def painted(painter: profi.Painter, **choices: Any) -> np.ndarray:
-    given = {"steps": STEPS, "reading": "paper"} | choices
+    given: dict[str, Any] = {"steps": STEPS, "reading": "paper"} | choices
     return array(painter(picture(SIDE, SIDE), disc(SIDE, SIDE), "abc", **given))
 
 
@@ -210,3 +211,49 @@ def test_it_goes_with_base_alone_and_has_no_identity(painter: profi.Painter) -> 
     inpainter = StableInpainting(painter.backbone, compose("base", PAPER), own=rasg_by_hand)
     with pytest.raises(profi.UserError, match="cannot be recorded"):
         _ = inpainter.identity
+
+
+def test_painta_as_a_method_of_ones_own_is_painta(painter: profi.Painter) -> None:
+    def painta(batch: profi.MethodBatch) -> profi.MethodParts:
+        levels = {factor: mask for factor, mask in batch.masks.items() if factor > 1}
+        return profi.MethodParts(self_attention=PAIntA(PAIntASettings(), levels, batch.words))
+
+    own = painted(painter, ablation=painta)
+    assert np.array_equal(own, painted(painter, ablation="painta_only"))
+    assert not np.array_equal(own, painted(painter, ablation="base"))
+
+
+def test_the_mask_at_1_is_the_unet_s_own_channel(painter: profi.Painter) -> None:
+    channels: list[Tensor] = []
+    C = painter.backbone.vae.config.latent_channels
+
+    def seen(_: object, inputs: tuple[Tensor, ...]) -> None:
+        channels.append(inputs[0][:, C])
+
+    hook = painter.backbone.unet.conv_in.register_forward_pre_hook(seen)
+    trace = profi.Trace()
+    try:
+        painted(painter, ablation="base", trace=trace)
+    finally:
+        hook.remove()
+    mask = trace.masks[1].float()
+    # Without guidance both branches are one pass, the pictures twice.
+    assert all(torch.equal(channel[-1:], mask) for channel in channels)
+
+
+def test_a_step_noise_that_nothing_multiplies_is_refused(painter: profi.Painter) -> None:
+    for sigmas in ((), (0.0,) * STEPS):
+
+        def silent(batch: profi.MethodBatch, sigmas: tuple[float, ...] = sigmas) -> Any:
+            return replace(rasg_by_hand(batch), sigmas=sigmas)
+
+        with pytest.raises(profi.UserError, match="no sigmas above zero"):
+            painted(painter, ablation=silent)
+
+
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_method_is_refused_in_a_line(painter: profi.Painter, wrong: Any) -> None:
+    with pytest.raises(profi.UserError, match=f"ablation={wrong}"):
+        painted(painter, ablation=wrong)
+    with pytest.raises(profi.UserError, match=f"returned {type(wrong).__name__}"):
+        painted(painter, ablation=lambda batch: wrong)

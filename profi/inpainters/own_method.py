@@ -19,8 +19,8 @@ class MethodBatch:
     """What a method may use of a batch of B pictures.
 
     Fields:
-        masks: per down-factor of the latents, [B, h, w] bool, True = inpaint; 1 are the latents
-            themselves, the others the levels at which the UNet attends.
+        masks: per down-factor of the latents, [B, h, w] bool, True = inpaint; 1 is the UNet's own
+            mask channel, the others are the levels at which the UNet attends.
         words: ind(tau), [B, L] bool: the prompt's words and its first EOT.
         timesteps: of the run, descending.
         schedule: the forward process that the model was trained with.
@@ -51,7 +51,15 @@ class MethodParts:
     reads: int | None = None
 
     def sigmas_of(self, num_steps: int) -> tuple[float, ...]:
-        """One sigma_t per step; UserError where their number is another."""
+        """One sigma_t per step.
+
+        Raises UserError where their number is another, and for a step noise without any.
+        """
+        if self.step_noise is not None and not any(self.sigmas):
+            raise UserError(
+                "the method has a step_noise and no sigmas above zero, so it would do nothing; "
+                "give sigmas, one per step"
+            )
         sigmas = self.sigmas or (0.0,) * num_steps
         if len(sigmas) != num_steps:
             raise UserError(
@@ -62,3 +70,14 @@ class MethodParts:
 
 # A method: called once for every batch.
 OwnMethod = Callable[[MethodBatch], MethodParts]
+
+
+def parts_of(method: OwnMethod, batch: MethodBatch) -> MethodParts:
+    """What a method gives for a batch; UserError where it gives something else."""
+    parts = method(batch)
+    if not isinstance(parts, MethodParts):
+        name = getattr(method, "__name__", type(method).__name__)
+        raise UserError(
+            f"the method {name} returned {type(parts).__name__}; return a profi.MethodParts"
+        )
+    return parts

@@ -26,7 +26,7 @@ from profi.inpainters.denoiser import InpaintingDenoiser
 from profi.inpainters.identity import backbone_identity
 from profi.inpainters.masks import MaskPyramid, mask_pyramid
 from profi.inpainters.on_backbone import OnBackbone, both_texts
-from profi.inpainters.own_method import MethodBatch, OwnMethod
+from profi.inpainters.own_method import MethodBatch, OwnMethod, parts_of
 from profi.inpainters.trace import Trace, TracedAttention, TracedNoise
 from profi.types import UserError
 
@@ -208,12 +208,13 @@ class StableInpainting(OnBackbone):
         if method.painta is None and method.objective is None and own is None and trace is None:
             return _Parts(ByKind(plain, Plain()), self._sigmas())
         words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
-        masks = {1: pyramid.latent, **pyramid.levels}
+        # Of a UNet that attends at the latents' own size too, 1 is the mask channel all the same.
+        masks = {**pyramid.levels, 1: pyramid.latent}
         if own is None:
             parts = self._papers(pyramid, words, observer, trace)
         else:
             batch = MethodBatch(masks, words, self._timesteps(), self.backbone.schedule)
-            given = own(batch)
+            given = parts_of(own, batch)
             sigmas = given.sigmas_of(len(batch.timesteps))
             capture = None if given.reads is None else self._capture(given.reads)
             control = ByKind(given.self_attention or plain, capture or Plain())

@@ -56,7 +56,7 @@ class Trace:
     """Give one to `Painter` (trace=...) and read it afterwards. Of one batch of pictures.
 
     It changes no pixel. `masks` are the batch's per down-factor of the latents, [B, h, w] bool
-    (1: the latents' own); `steps` has a `TracedStep` for every step that is done.
+    (1: the UNet's own mask channel); `steps` has a `TracedStep` for every step that is done.
     """
 
     steps: list[TracedStep] = field(default_factory=list)
