@@ -1,8 +1,8 @@
 """Train the embedded world's models.
 
     python scripts/train_mini.py
-        stage=scenes|vae|clip|detector|t2i|inpaint|inpaint_random|controlnet|smartbrush|aesthetic|
-              ship|all
+        stage=scenes|vae|clip|detector|latents|t2i|inpaint|inpaint_random|controlnet|smartbrush|
+              aesthetic|ship|all
         [size=cpu|gpu] [work=outputs/mini] [seed=0] [minutes=30] [device=auto] [threads=2]
 
 `all` runs them in the order of STAGES. A stage that was stopped goes on from its checkpoint in
@@ -31,6 +31,7 @@ STAGES = (
     "vae",
     "clip",
     "detector",
+    "latents",
     "t2i",
     "inpaint",
     "inpaint_random",
@@ -41,15 +42,13 @@ STAGES = (
 )
 ONCE = ("clip_vision",)  # not part of `all`
 # What a stage finds in `work`, by the stage that makes it.
+_UNET = {"latents": "latents", "models/text_encoder": "clip"}
 NEEDS = {
     "detector": {"data": "scenes"},
-    "t2i": {"models/vae": "vae", "models/text_encoder": "clip"},
-    "inpaint": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
-    "inpaint_random": {
-        "models/vae": "vae",
-        "models/text_encoder": "clip",
-        "models/inpaint": "inpaint",
-    },
+    "latents": {"models/vae": "vae"},
+    "t2i": _UNET,
+    "inpaint": {**_UNET, "models/t2i": "t2i"},
+    "inpaint_random": {**_UNET, "models/inpaint": "inpaint"},
     "controlnet": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
     "smartbrush": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
     "aesthetic": {"models/clip": "clip"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -36,6 +37,32 @@ def caption(names: Sequence[str], rng: random.Random) -> str:
     parts = [with_article(name) for name in names]
     text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return rng.choice(TEMPLATES).format(text)
+
+
+@dataclass(frozen=True)
+class CaptionNoise:
+    """How far the captions of a training set are from their pictures.
+
+    Captions from the web leave objects out and name what is not in the picture, which is why a
+    model trained on them trusts what it sees more than what it reads. `left_out`: the probability
+    that an object's category is not named (one is always); `foreign`: that the whole caption
+    belongs to another picture.
+    """
+
+    left_out: float = 0.0
+    foreign: float = 0.0
+
+
+def noisy_caption(
+    names: Sequence[str], every: Sequence[str], noise: CaptionNoise, rng: random.Random
+) -> str:
+    """A caption of a scene that shows `names`, in a world of the categories `every`."""
+    if rng.random() < noise.foreign:
+        return caption(rng.sample(list(every), rng.choice((1, 1, 2))), rng)
+    shown = sorted(set(names))
+    rng.shuffle(shown)
+    named = [name for name in shown[1:] if rng.random() >= noise.left_out]
+    return caption(shown[:1] + named, rng)
 
 
 def build_tokenizer(folder: Path, token_limit: int) -> CLIPTokenizer:

@@ -31,14 +31,14 @@ SCHEDULER = {
 
 
 def vae(world: World) -> AutoencoderKL:
-    """4 latent channels; halves the image once per level after the first."""
+    """Halves the image once per level after the first."""
     levels = len(world.vae_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=world.vae_channels,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=world.latent_channels,
         norm_num_groups=8,
         sample_size=world.image_size,
         mid_block_add_attention=False,
@@ -50,7 +50,7 @@ def unet(world: World, in_channels: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=world.latent_size,
         in_channels=in_channels,
-        out_channels=4,
+        out_channels=world.latent_channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=world.unet_channels,

@@ -13,14 +13,16 @@ SHIPPED = Path(__file__).parent / "shipped"
 SPRITES = Path(__file__).parent / "sprites"
 
 CPU_CATEGORIES = (
+    "airplane",
     "apple",
     "banana",
-    "broccoli",
     "bus",
     "car",
     "clock",
+    "cup",
     "donut",
     "elephant",
+    "pizza",
     "teddy bear",
     "umbrella",
 )
@@ -72,6 +74,8 @@ class World:
     unet_layers: int
     text_width: int
     clip_image_size: int
+    detector_size: int
+    latent_channels: int = 4
     token_limit: int = 32
     max_objects: int = 4
     category_ids: dict[str, int] = field(init=False)
@@ -97,8 +101,8 @@ class World:
 
 
 WORLDS: dict[str, World] = {
-    "cpu": World("cpu", 64, CPU_CATEGORIES, (16, 32, 64), (64, 96, 160), 1, 128, 48),
-    "gpu": World("gpu", 128, GPU_CATEGORIES, (32, 64, 96), (80, 96, 128), 1, 160, 64),
+    "cpu": World("cpu", 128, CPU_CATEGORIES, (8, 16, 48, 96), (96, 96, 128), 1, 128, 64, 64),
+    "gpu": World("gpu", 128, GPU_CATEGORIES, (32, 64, 96), (80, 96, 128), 1, 160, 64, 128),
 }
 
 

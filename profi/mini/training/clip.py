@@ -26,7 +26,7 @@ from profi.mini.training.loop import Plan, make_generator, mixed_precision, trai
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=2000, batch=64, rate=1e-3, warmup=100, decay=0.5, weight_decay=0.05),
+    "cpu": Plan(steps=4000, batch=128, rate=1e-3, warmup=100, decay=0.6, weight_decay=0.05),
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096
@@ -115,7 +115,7 @@ def contrast(
         images, ids, sets, ratings = [], [], [], []
         for _ in range(POOL // 512):
             scenes = sampler.sample(384, g)
-            crops, kind = object_crops(scenes, world.image_size, g, jitter=0.15)
+            crops, kind = object_crops(scenes, side, g, jitter=0.15)
             crops = recolour(corrupt(crops, g, share=0.3), g, share=0.7)
             names = [world.categories[k] for k in kind.tolist()]
             texts = [
@@ -125,7 +125,7 @@ def contrast(
             part = scene_texts(scenes, rng)
             whole, rating = graded(scenes.image[:192], g)
             images += [
-                normalise(crops, side)[:320],
+                normalise(crops[:320], side),
                 normalise(recolour(whole, g, share=0.7), side),
             ]
             ratings += [torch.full((320,), torch.nan, device=device), rating / 10]

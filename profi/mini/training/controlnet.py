@@ -14,35 +14,41 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from profi.mini import models
-from profi.mini.captions import caption
-from profi.mini.training.clip import tokens
-from profi.mini.training.diffusion import DROP_CAPTION, PoolMaker, PoolPlan, encode
-from profi.mini.training.inpaint import OVER_OBJECTS
+from profi.mini.scenes import SceneSampler, SpriteSheet
+from profi.mini.training import vae as vae_stage
+from profi.mini.training.diffusion import (
+    TRUE,
+    Order,
+    Prompts,
+    plain_attention_on_cpu,
+    timesteps,
+    v_prediction,
+)
+from profi.mini.training.inpaint import HOLES
+from profi.mini.training.latents import DRAWN, encode
 from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.training.masks import object_masks, random_masks
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=900, batch=64, rate=1e-3, warmup=50, decay=0.4),
+    "cpu": Plan(steps=2000, batch=64, rate=1e-3, warmup=50, decay=0.4),
     "gpu": Plan(steps=20000, batch=256, rate=4e-4, warmup=500, decay=0.3),
 }
-POOLS = {"cpu": PoolPlan(8192, 4), "gpu": PoolPlan(65536, 2)}
+POOL, USES = 8192, 8  # a pool of so many scenes serves so many passes, then the next is made
 # Of the network that brings the condition to the latents' size, one width per halving and one more.
 WIDTHS = (16, 32, 96, 256)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """P scenes: latents [P, 4, h, w], token ids [P, L], images [P, 3, H, W] uint8, holes."""
+    """P scenes: latents [P, C, h, w], categories [P, K], images [P, 3, H, W] uint8, holes."""
 
     latents: Tensor
-    ids: Tensor
+    kinds: Tensor
     images: Tensor
     holes: Tensor
 
@@ -52,68 +58,50 @@ def condition(images: Tensor, holes: Tensor) -> Tensor:
     return torch.where(holes[:, None], -1.0, images)
 
 
-def make_pool(maker: PoolMaker, number: int, size: int) -> Pool:
-    """The pool of that number; the same in every run with the maker's seed."""
-    world, device = maker.world, maker.device
-    g = make_generator(device, maker.seed, 81, number)
-    rng = random.Random(f"{maker.seed}:controlnet:{number}")
-    latents, ids, images, holes = [], [], [], []
-    for _ in range(size // 512):
-        scenes = maker.sampler.sample(512, g)
-        texts = [
-            caption([world.categories[k] for k in row if k >= 0], rng)
-            for row in scenes.category.tolist()
-        ]
-        texts = ["" if rng.random() < DROP_CAPTION else text for text in texts]
-        over, anywhere = object_masks(scenes.masks, g), random_masks(512, world.image_size, g)
-        choose = torch.rand((512, 1, 1), generator=g, device=device) < OVER_OBJECTS
-        ids.append(tokens(maker.tokenizer, texts, world.token_limit).to(device))
-        latents.append(encode(maker.vae, scenes.image))
+def make_pool(vae: AutoencoderKL, sampler: SceneSampler, g: torch.Generator, size: int) -> Pool:
+    """A pool of `size` scenes."""
+    latents, kinds, images, holes = [], [], [], []
+    for _ in range(size // DRAWN):
+        scenes = sampler.sample(DRAWN, g)
+        over = object_masks(scenes.masks, g)
+        anywhere = random_masks(DRAWN, sampler.world.image_size, g)
+        choose = torch.rand((DRAWN, 1, 1), generator=g, device=g.device) < HOLES.over_objects
+        latents.append(encode(vae, scenes.image))
+        kinds.append(scenes.category)
         images.append((scenes.image * 255).round().byte())
         holes.append(torch.where(choose & over.flatten(1).any(1)[:, None, None], over, anywhere))
-    return Pool(torch.cat(latents), torch.cat(ids), torch.cat(images), torch.cat(holes))
+    return Pool(torch.cat(latents), torch.cat(kinds), torch.cat(images), torch.cat(holes))
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from the text-to-image UNet's encoder and save to `work/models/controlnet`."""
-    plan, pools = replace(PLANS[world.size], minutes=minutes), POOLS[world.size]
+    plan = replace(PLANS[world.size], minutes=minutes)
     folder = work / "models" / "t2i" / "unet"
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     unet = unet.to(device).eval().requires_grad_(False)
     torch.manual_seed(seed + 3)
     widths = WIDTHS[: len(world.vae_channels)]
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).to(device)
-    if device.type == "cpu":
-        # There the backward pass of fused attention takes several times as long as the plain one.
-        unet.set_attn_processor(AttnProcessor())
-        control.set_attn_processor(AttnProcessor())
-    text = CLIPTextModel.from_pretrained(
-        work / "models" / "text_encoder", torch_dtype=torch.float32
-    )
-    text = text.to(device).eval().requires_grad_(False)
-    maker = PoolMaker(world, device, work, seed + 3000)
-    make = lru_cache(maxsize=1)(make_pool)  # the current pool
-    scheduler = DDPMScheduler.from_config(dict(models.SCHEDULER), prediction_type="v_prediction")
+    for model in (unet, control):
+        plain_attention_on_cpu(model)
+    prompts, vae = Prompts(world, device, work), vae_stage.load(work, device)
+    sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
+    order, scheduler = Order(POOL, plan.batch, seed + 3000), v_prediction()
+
+    @lru_cache(maxsize=1)  # the current pool
+    def pool_of(number: int) -> Pool:
+        return make_pool(vae, sampler, make_generator(device, seed, 81, number), POOL)
 
     def loss_at(step: int) -> dict[str, Tensor]:
-        number, i = divmod(step * plan.batch, pools.size * pools.uses)
-        pool, use = make(maker, number, pools.size), i // pools.size
-        order = torch.randperm(
-            pools.size, generator=make_generator(device, seed, 82, number, use), device=device
-        )
-        rows = order[i % pools.size : i % pools.size + plan.batch]
-        x0, g = pool.latents[rows], make_generator(device, seed, 83, step)
+        pool = pool_of(step * plan.batch // (POOL * USES))
+        rows, g = order(step).to(device), make_generator(device, seed, 83, step)
+        x0 = pool.latents[rows]
         noise = torch.randn(x0.shape, generator=g, device=device)
-        # Stratified timesteps, as in the UNets' stages.
-        spread = torch.arange(len(x0), device=device) + torch.rand(
-            len(x0), generator=g, device=device
-        )
-        t = (spread / len(x0) * 1000).long().clamp(max=999)
+        t = timesteps(len(x0), g)
         x_t = scheduler.add_noise(x0, noise, t)
+        context = prompts(pool.kinds[rows], TRUE, random.Random(f"{seed}:controlnet:{step}"))
         told = condition(pool.images[rows].float() / 255, pool.holes[rows])
         with mixed_precision(device):
-            with torch.no_grad():
-                context = text(pool.ids[rows]).last_hidden_state
             down, mid = control(x_t, t, context, controlnet_cond=told, return_dict=False)
             prediction = unet(
                 x_t,

@@ -24,7 +24,7 @@ from profi.mini.world import World
 from profi.types import sample_seed
 
 PLANS = {
-    "cpu": Plan(steps=8000, batch=32, rate=1e-3, warmup=150, decay=0.5, weight_decay=1e-4),
+    "cpu": Plan(steps=12000, batch=32, rate=1e-3, warmup=150, decay=0.5, weight_decay=1e-4),
     "gpu": Plan(steps=12000, batch=128, rate=6e-4, warmup=300, decay=0.5, weight_decay=1e-4),
 }
 POOL = 2048
@@ -56,7 +56,7 @@ def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tens
     extent = torch.where(whole, 1.0, extent)
     middle = torch.where(whole, 0.5, centre + shift)
     view = torch.cat([middle - extent / 2, middle + extent / 2], 1)
-    images = view_resize(scenes.image, view, world.image_size)
+    images = view_resize(scenes.image, view, world.detector_size)
     origin, reach = view[:, None, :2].repeat(1, 1, 2), extent[:, None].repeat(1, 1, 2)
     inner = ((boxes - origin) / reach).clamp(0, 1)
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -105,7 +105,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     figures["parameters"] = models.parameters(model)
     folder = work / "models" / "detector"
     model.half().save_pretrained(folder)
-    side = {"height": world.image_size, "width": world.image_size}
+    side = {"height": world.detector_size, "width": world.detector_size}
     RTDetrImageProcessorPil(size=side, do_normalize=False).save_pretrained(folder)
     return figures | ceiling_and_floor(folder, work / "data")
 

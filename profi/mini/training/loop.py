@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 console = Console(soft_wrap=True)
-EMA_DECAY = 0.999
 SAVE_SECONDS = 120.0
 
 
@@ -26,7 +25,8 @@ class Plan:
     """How long and how fast a stage learns.
 
     The rate rises over `warmup` steps, stays, and falls linearly to nothing over the last
-    `decay` share of the steps. `minutes` ends a run early (it resumes from its checkpoint).
+    `decay` share of the steps. `ema` is the longest decay of the weights' moving average.
+    `minutes` ends a run early (it resumes from its checkpoint).
     """
 
     steps: int
@@ -35,6 +35,7 @@ class Plan:
     warmup: int = 100
     decay: float = 0.3
     weight_decay: float = 0.01
+    ema: float = 0.999
     minutes: float = float("inf")
 
     def rate_at(self, step: int) -> float:
@@ -52,18 +53,18 @@ def make_generator(device: torch.device, *numbers: int) -> torch.Generator:
 
 
 @contextmanager
-def mixed_precision(device: torch.device) -> Iterator[None]:
+def mixed_precision(device: torch.device, enabled: bool = True) -> Iterator[None]:
     """bfloat16 where matrices multiply, float32 elsewhere and on CPUs that only emulate bfloat16.
 
     (Emulated, a step takes several times as long as in float32.)
     """
     emulated = device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported()
-    with torch.autocast(device.type, torch.bfloat16, enabled=not emulated):
+    with torch.autocast(device.type, torch.bfloat16, enabled=enabled and not emulated):
         yield
 
 
-def _ema(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
-    decay = min(EMA_DECAY, (step + 1) / (step + 10))
+def _ema(average: dict[str, Tensor], model: nn.Module, step: int, longest: float) -> None:
+    decay = min(longest, (step + 1) / (step + 10))
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             average[name].lerp_(value.float(), 1 - decay)
@@ -167,7 +168,7 @@ def train(
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             step += 1
-            _ema(average, model, step)
+            _ema(average, model, step, plan.ema)
             count += 1
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.item()

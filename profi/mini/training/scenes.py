@@ -14,7 +14,7 @@ from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training.loop import make_generator
 from profi.mini.world import World
 
-COUNT = {"cpu": 240, "gpu": 240}
+COUNT = {"cpu": 400, "gpu": 240}
 
 
 def polygons(mask: np.ndarray) -> list[list[float]]:
