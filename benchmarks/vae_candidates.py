@@ -26,19 +26,20 @@ PIECE = 5.0  # minutes between two measurements
 
 @dataclass(frozen=True)
 class Candidate:
-    """Channels per level (one halving after each but the last), latent channels, loss."""
+    """Channels per level (it halves after all but the last), latent channels, loss, Muon's rate."""
 
     channels: tuple[int, ...]
     latent_channels: int = 4
     weights: LossWeights = field(default_factory=LossWeights)
+    matrix_rate: float | None = 1e-2
 
 
 CANDIDATES = {
-    "f8c4": Candidate((16, 32, 64, 96)),
-    "f8c4-narrow": Candidate((8, 16, 48, 96)),
-    "f8c8-narrow": Candidate((8, 16, 48, 96), latent_channels=8),
-    "f8c4-squared": Candidate((16, 32, 64, 96), weights=LossWeights(l1=0.1, edges=0.0)),
-    "f8c4-weak-kl": Candidate((16, 32, 64, 96), weights=LossWeights(kl=1e-5)),
+    "f8c4": Candidate((8, 16, 48, 96)),
+    "f8c8": Candidate((8, 16, 48, 96), latent_channels=8),
+    "f8c4-wide": Candidate((16, 32, 64, 96)),
+    "f8c4-no-edges": Candidate((8, 16, 48, 96), weights=LossWeights(edges=0.0)),
+    "f8c4-adamw": Candidate((8, 16, 48, 96), matrix_rate=None),
 }
 
 
@@ -57,7 +58,16 @@ def main() -> None:
         latent_channels=candidate.latent_channels,
     )
     # A constant rate: the moving average stands for the fall at the end of a real training.
-    plan = Plan(steps=10**6, batch=16, rate=2e-3, decay=0.0, weight_decay=0.0, minutes=PIECE)
+    plan = Plan(
+        steps=10**6,
+        batch=16,
+        rate=2e-3,
+        matrix_rate=candidate.matrix_rate,
+        warmup=50,
+        decay=0.0,
+        weight_decay=0.0,
+        minutes=PIECE,
+    )
     log = csv.writer(sys.stdout)
     for _ in range(round(chosen.minutes / PIECE)):
         torch.manual_seed(0)

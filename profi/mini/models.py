@@ -39,7 +39,7 @@ def vae(world: World) -> AutoencoderKL:
         block_out_channels=world.vae_channels,
         layers_per_block=1,
         latent_channels=world.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=2,  # more would leave one channel to a group, and take its mean from it
         sample_size=world.image_size,
         mid_block_add_attention=False,
     )

@@ -16,6 +16,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from profi.mini.training.muon import BETAS, Muon
+
 console = Console(soft_wrap=True)
 SAVE_SECONDS = 120.0
 
@@ -24,7 +26,8 @@ SAVE_SECONDS = 120.0
 class Plan:
     """How long and how fast a stage learns.
 
-    The rate rises over `warmup` steps, stays, and falls linearly to nothing over the last
+    `rate` is AdamW's; with `matrix_rate` matrices learn by Muon at that rate, and only vectors by
+    AdamW. The rate rises over `warmup` steps, stays, and falls linearly to nothing over the last
     `decay` share of the steps. `ema` is the longest decay of the weights' moving average.
     `minutes` ends a run early (it resumes from its checkpoint).
     """
@@ -36,12 +39,13 @@ class Plan:
     decay: float = 0.3
     weight_decay: float = 0.01
     ema: float = 0.999
+    matrix_rate: float | None = None
     minutes: float = float("inf")
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of a step (from 0)."""
+        """The learning rate of a step (from 0), of the matrices where they have their own."""
         fall = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return self.rate * min(1.0, (step + 1) / self.warmup, max(fall, 0.0))
+        return (self.matrix_rate or self.rate) * min(1.0, (step + 1) / self.warmup, max(fall, 0.0))
 
 
 def make_generator(device: torch.device, *numbers: int) -> torch.Generator:
@@ -61,6 +65,16 @@ def mixed_precision(device: torch.device, enabled: bool = True) -> Iterator[None
     emulated = device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported()
     with torch.autocast(device.type, torch.bfloat16, enabled=enabled and not emulated):
         yield
+
+
+def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if plan.matrix_rate is not None:
+        return Muon(trained, plan.matrix_rate, plan.rate, plan.weight_decay)
+    fused = trained[0].device.type == "cuda"
+    return torch.optim.AdamW(
+        trained, lr=plan.rate, betas=BETAS, weight_decay=plan.weight_decay, fused=fused
+    )
 
 
 def _ema(average: dict[str, Tensor], model: nn.Module, step: int, longest: float) -> None:
@@ -129,13 +143,7 @@ def train(
     """
     device = next(model.parameters()).device
     model.train()
-    optimizer = torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad),
-        lr=plan.rate,
-        betas=(0.9, 0.99),
-        weight_decay=plan.weight_decay,
-        fused=device.type == "cuda",
-    )
+    optimizer = _optimizer(model, plan)
     average = {
         k: v.detach().clone().float() if v.is_floating_point() else v.clone()
         for k, v in model.state_dict().items()
@@ -159,7 +167,7 @@ def train(
         log = csv.writer(file)
         while step < plan.steps and time.monotonic() - start < plan.minutes * 60:
             for group in optimizer.param_groups:
-                group["lr"] = plan.rate_at(step)
+                group["lr"] = plan.rate_at(step) * group.get("share", 1.0)
             torch.manual_seed(step)
             losses = loss_at(step)
             total = torch.stack(list(losses.values())).sum()

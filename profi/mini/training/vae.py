@@ -18,12 +18,16 @@ from profi.mini.training.masks import random_masks
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=16000, batch=16, rate=2e-3, warmup=100, decay=0.4, weight_decay=0.0),
-    "gpu": Plan(steps=12000, batch=64, rate=1e-3, warmup=200, decay=0.5, weight_decay=0.0),
+    "cpu": Plan(
+        steps=8000, batch=16, rate=2e-3, matrix_rate=1e-2, warmup=50, decay=0.6, weight_decay=0.0
+    ),
+    "gpu": Plan(
+        steps=12000, batch=64, rate=2e-3, matrix_rate=1e-2, warmup=50, decay=0.5, weight_decay=0.0
+    ),
 }
 # The first steps see a quarter of each image (the network is convolutional): so many of them, and
 # four times as many for the time. What only whole images have is learned in the rest.
-QUARTERS = {"cpu": 0.8, "gpu": 0.0}
+QUARTERS = {"cpu": 0.7, "gpu": 0.0}
 POOL = 4096
 
 
@@ -37,8 +41,8 @@ class LossWeights:
     """
 
     l1: float = 0.1
-    edges: float = 0.2
-    kl: float = 1e-4
+    edges: float = 0.05
+    kl: float = 1e-5
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
