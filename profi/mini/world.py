@@ -101,7 +101,18 @@ class World:
 
 
 WORLDS: dict[str, World] = {
-    "cpu": World("cpu", 128, CPU_CATEGORIES, (8, 16, 48, 96), (96, 96, 128), 1, 128, 64, 64),
+    "cpu": World(
+        "cpu",
+        128,
+        CPU_CATEGORIES,
+        (8, 16, 48, 96),
+        (96, 96, 128),
+        1,
+        128,
+        64,
+        64,
+        latent_channels=8,
+    ),
     "gpu": World("gpu", 128, GPU_CATEGORIES, (32, 64, 96), (80, 96, 128), 1, 160, 64, 128),
 }
 

@@ -16,7 +16,6 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from profi.mini import models
 from profi.mini.training import controlnet, smartbrush
-from profi.mini.training.diffusion import PoolPlan
 from profi.mini.training.loop import Plan
 from profi.mini.world import World, world
 from profi.types import UserError
@@ -66,7 +65,7 @@ def test_the_controlnet_s_stage_starts_at_the_unet_s_encoder_and_trains(
 ) -> None:
     plan = Plan(steps=2, batch=4, rate=1e-3, warmup=1)
     monkeypatch.setattr(controlnet, "PLANS", {"cpu": plan})
-    monkeypatch.setattr(controlnet, "POOLS", {"cpu": PoolPlan(512, 1)})
+    monkeypatch.setattr(controlnet, "POOL", 64)
     figures = controlnet.run(size, CPU, work, 0, float("inf"))
     assert (figures["steps"], figures["samples"]) == (2, 8)
     trained = ControlNetModel.from_pretrained(work / "models" / "controlnet")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from profi.mini import models
@@ -17,8 +18,11 @@ from profi.mini.training.crops import (
     recolour,
     view_resize,
 )
+from profi.mini.training.diffusion import Holes, Order, draw_holes, timesteps
+from profi.mini.training.latents import Latents, down
 from profi.mini.training.loop import Plan, make_generator, train
 from profi.mini.training.masks import object_masks, random_masks
+from profi.mini.training.muon import Muon, orthogonalised
 from profi.mini.world import world
 
 CPU = torch.device("cpu")
@@ -53,6 +57,116 @@ def test_training_learns_and_goes_on_from_its_checkpoint_as_if_undisturbed(tmp_p
     assert (whole.weight - 1).abs().max() < (start.weight - 1).abs().max()
 
 
+def test_the_average_is_of_all_steps_at_first_and_of_the_last_ones_later(tmp_path):
+    torch.manual_seed(0)
+    model, seen = nn.Linear(3, 1), []
+
+    def loss_at(step):
+        seen.append(model.weight.detach().clone())
+        x = torch.randn(8, 3, generator=make_generator(CPU, 1, step))
+        return {"mse": (model(x) - 1).square().mean()}
+
+    train(model, loss_at, Plan(steps=60, batch=8, rate=0.1, warmup=1, ema=0.75), tmp_path)
+    final = load_file(tmp_path / "checkpoint-60" / "model.safetensors")["weight"]
+    expected = seen[0].clone()
+    for step, weight in enumerate([*seen[1:], final], start=1):
+        decay = min(0.75, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(model.weight.detach(), expected)
+
+
+def test_muon_moves_every_direction_of_a_matrix_alike():
+    g = torch.Generator().manual_seed(0)
+    # Singular values from 0.01 to 1.
+    u, v = (torch.linalg.qr(torch.randn(6, 6, generator=g)).Q for _ in range(2))
+    gradient = u @ torch.diag(torch.logspace(-2, 0, 6)) @ v
+    moved = orthogonalised(gradient)
+    assert torch.linalg.svdvals(gradient)[-1] < 0.02
+    assert ((torch.linalg.svdvals(moved) > 0.3) & (torch.linalg.svdvals(moved) < 1.3)).all()
+    # Its directions stay: U^T moved V is diagonal.
+    inner = u.T @ moved @ v.T
+    assert (inner - inner.diag().diag()).abs().max() < 1e-4
+    torch.testing.assert_close(orthogonalised(gradient.T), moved.T)
+
+
+def test_a_step_of_muon_in_closed_form():
+    matrix, vector = nn.Parameter(torch.zeros(4, 2)), nn.Parameter(torch.zeros(3))
+    optimizer = Muon([matrix, vector], rate=0.5, vector_rate=0.1, weight_decay=0.0)
+    gradient = torch.arange(8.0).view(4, 2)
+    matrix.grad, vector.grad = gradient.clone(), torch.tensor([2.0, -3.0, 0.5])
+    optimizer.step()
+    # A tall matrix moves sqrt(4 / 2) times as far; AdamW's first step is the gradient's sign.
+    torch.testing.assert_close(
+        matrix.detach(), -0.5 * 2**0.5 * orthogonalised(gradient * (1 - 0.95 * 0.95))
+    )
+    torch.testing.assert_close(vector.detach(), -0.1 * vector.grad.sign())
+
+
+def test_a_training_by_muon_goes_on_as_if_undisturbed(tmp_path, monkeypatch):
+    monkeypatch.setattr("profi.mini.training.loop.SAVE_SECONDS", 0.0)
+
+    def run(folder, stops):
+        for last in stops:
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+
+            def loss_at(step, model=model, last=last):
+                if step == last:
+                    raise KeyboardInterrupt
+                x = torch.randn(16, 4, generator=make_generator(CPU, 5, step))
+                return {"mse": (model(x) - x.sum(1, keepdim=True)).square().mean()}
+
+            plan = Plan(steps=20, batch=16, rate=0.01, matrix_rate=0.05, warmup=5)
+            try:
+                train(model, loss_at, plan, folder)
+            except KeyboardInterrupt:
+                continue
+        return model
+
+    whole, parts = run(tmp_path / "a", [None]), run(tmp_path / "b", [6, None])
+    assert all(map(torch.equal, whole.parameters(), parts.parameters()))
+
+
+def test_an_order_shows_every_scene_once_before_any_again():
+    order = Order(count=12, batch=4, seed=3)
+    first, second = (torch.cat([order(step) for step in steps]) for steps in ((0, 1, 2), (3, 4, 5)))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
+    assert first.tolist() != second.tolist()
+    assert torch.equal(Order(count=12, batch=4, seed=3)(4), order(4))
+
+
+def test_timesteps_are_spread_evenly():
+    t = timesteps(50, torch.Generator().manual_seed(0))
+    assert ((t >= torch.arange(50) * 20) & (t < torch.arange(1, 51) * 20)).all()
+
+
+def test_a_latent_that_a_mask_touches_is_masked():
+    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
+    mask[0, 7, 8] = True  # the last row of the first latent, the first column of the second
+    assert down(mask, 2)[0, 0].tolist() == [[0, 1], [0, 0]]
+
+
+def test_holes_are_of_their_scene_and_over_objects_as_often_as_said():
+    P, M = 400, 3
+    marks = torch.arange(P * M).view(P, M)
+    scenes = Latents(
+        x0=torch.zeros(P, 1, 1, 1),
+        masked=marks.view(P, M, 1, 1, 1).float(),
+        mask=(marks % M).view(P, M, 1, 1).byte(),
+        kinds=torch.zeros(P, 1, dtype=torch.int8),
+    )
+    rows = torch.randperm(P, generator=torch.Generator().manual_seed(1))
+    g = torch.Generator().manual_seed(2)
+    mask, masked = draw_holes(scenes, rows, Holes(over_objects=0.25), g)
+    chosen = masked.flatten().long()
+    assert torch.equal(chosen // M, rows)
+    assert torch.equal(chosen % M, mask.flatten().long())
+    shares = torch.bincount(chosen % M, minlength=M) / P
+    assert shares.tolist() == pytest.approx([0.375, 0.375, 0.25], abs=0.06)
+    mask, _ = draw_holes(scenes, rows, Holes(), g)
+    assert int(mask.max()) == M - 2
+
+
 def test_the_learning_rate_rises_stays_and_falls_to_nothing():
     plan = Plan(steps=100, batch=1, rate=2.0, warmup=10, decay=0.4)
     assert plan.rate_at(0) == pytest.approx(0.2)
@@ -64,9 +178,10 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing():
 def test_the_widened_unet_computes_what_its_source_does():
     size = world("cpu")
     torch.manual_seed(0)
-    source = models.unet(size, 4).eval()
+    C = size.latent_channels
+    source = models.unet(size, C).eval()
     wide = inpaint.widen(source, size).eval()
-    x, extra = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 16, 16)
+    x, extra = torch.randn(2, C, 16, 16), torch.randn(2, C + 1, 16, 16)
     t, context = torch.tensor([10, 700]), torch.randn(2, 8, size.text_width)
     with torch.no_grad():
         a = source(x, t, context).sample

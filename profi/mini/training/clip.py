@@ -26,7 +26,9 @@ from profi.mini.training.loop import Plan, make_generator, mixed_precision, trai
 from profi.mini.world import World
 
 PLANS = {
-    "cpu": Plan(steps=4000, batch=128, rate=1e-3, warmup=100, decay=0.6, weight_decay=0.05),
+    "cpu": Plan(
+        steps=2500, batch=128, rate=1e-3, matrix_rate=5e-3, decay=0.7, weight_decay=0.05, warmup=50
+    ),
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096

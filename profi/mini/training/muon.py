@@ -32,7 +32,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Two groups: matrices by Muon at `rate`, vectors by AdamW at `vector_rate`.
 
-    A group's `lr` is its `share` times the first one's, so that one schedule serves both.
+    A schedule sets every group's `lr` to its `share` of the matrices' rate.
     """
 
     def __init__(
@@ -45,7 +45,11 @@ class Muon(torch.optim.Optimizer):
         trained = [p for p in parameters if p.requires_grad]
         groups = [
             {"params": [p for p in trained if p.ndim >= 2], "share": 1.0},
-            {"params": [p for p in trained if p.ndim < 2], "share": vector_rate / rate},
+            {
+                "params": [p for p in trained if p.ndim < 2],
+                "lr": vector_rate,
+                "share": vector_rate / rate,
+            },
         ]
         super().__init__(groups, {"lr": rate, "weight_decay": weight_decay})
 
