@@ -106,6 +106,7 @@ class SceneSampler:
     max_rotation: radians, either way.
     repeats: the probability that an object is another one of the first object's sprite, as
         things often come in groups.
+    counts: how probable one, two, ... objects are.
     places: centres that are tried for an object; the first is taken that keeps `clearance` times
         the sum of the two half sides from all objects before it, or else the farthest. So most
         objects stand free and some are occluded.
@@ -116,6 +117,7 @@ class SceneSampler:
     scale: tuple[float, float] = (0.30, 0.58)
     max_rotation: float = math.radians(15)
     repeats: float = 0.3
+    counts: tuple[float, ...] = (0.30, 0.35, 0.22, 0.13)
     places: int = 6
     clearance: float = 0.75
 
@@ -128,7 +130,7 @@ class SceneSampler:
         world, device, size = self.world, g.device, self.world.image_size
         k = world.max_objects
         clear = backgrounds(n, size, g)
-        weights = torch.tensor([0.30, 0.35, 0.22, 0.13][:k], device=device)
+        weights = torch.tensor(self.counts, device=device)
         count = torch.multinomial(weights.expand(n, k), 1, generator=g) + 1
         kind = torch.randint(len(world.categories), (n, k), generator=g, device=device)
         # One sprite of the drawn category, all its sprites being equally likely.
