@@ -63,6 +63,9 @@ def test_a_new_controlnet_fits_the_latents_and_says_nothing(size: World) -> None
 def test_the_controlnet_s_stage_starts_at_the_unet_s_encoder_and_trains(
     size: World, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    vae = json.loads((work / "models" / "vae" / "config.json").read_text())
+    if len(vae["block_out_channels"]) != len(size.vae_channels):
+        pytest.skip("the shipped autoencoder is of an earlier version of the world")
     plan = Plan(steps=2, batch=4, rate=1e-3, warmup=1)
     monkeypatch.setattr(controlnet, "PLANS", {"cpu": plan})
     monkeypatch.setattr(controlnet, "POOL", 64)
