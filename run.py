@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from profi.config import Config
+from profi.settings import Config
 from profi.types import MissingRowError, UserError
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ def carry_out(composed: DictConfig) -> None:
     config = accepted(composed, overrides())
     console = listen(config.logger.level)
     # torch, diffusers and transformers come in here.
-    from profi.libraries import hush_libraries
+    from profi.cli.libraries import hush_libraries
 
     # First: some of the advice is given while they are imported.
     hush_libraries()
-    from profi.runners.command import Command
-    from profi.runners.experiment import run
+    from profi.harness.command import Command
+    from profi.harness.experiment import run
 
     try:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())

@@ -15,10 +15,10 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.diffusion.schedule import Schedule
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.text import Conditioning, PromptEncoder, TextTower, size_ids
-from profi.inpainters.unet_role import INPAINTING, UNetRole
+from profi.models.schedule import Schedule
+from profi.models.backbone import Backbone
+from profi.models.text import Conditioning, PromptEncoder, TextTower, size_ids
+from profi.models.unet_role import INPAINTING, UNetRole
 
 TEXT_TOKENS = 77
 VOCABULARY = 49_408

@@ -21,9 +21,9 @@ from pathlib import Path
 from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import ROWS, Size, Step
 from benchmarks.timing import header, parser, timed, told
-from profi.inpainters.backbone import DTYPES
-from profi.inpainters.compiled import CompiledBlocks
-from profi.inpainters.readings import READINGS
+from profi.models.backbone import DTYPES
+from profi.models.compiled import CompiledBlocks
+from profi.settings.reading import READINGS
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, Size, Step
-from profi.diffusion.schedule import Schedule
-from profi.inpainters.backbone import DTYPES, Backbone
-from profi.inpainters.readings import READINGS, Reading
+from profi.models.schedule import Schedule
+from profi.models.backbone import DTYPES, Backbone
+from profi.settings.reading import READINGS, Reading
 
 
 class LiveBytes(TorchDispatchMode):

@@ -16,8 +16,8 @@ import torch
 from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import Size, Step
 from benchmarks.timing import header, parser, timed, told
-from profi.inpainters.backbone import DTYPES
-from profi.inpainters.readings import RELEASED
+from profi.models.backbone import DTYPES
+from profi.settings.reading import RELEASED
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -17,10 +17,10 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.masks import mask_pyramid
-from profi.inpainters.readings import Reading
-from profi.inpainters.text import Conditioning
+from profi.method.masks import mask_pyramid
+from profi.models.backbone import Backbone
+from profi.models.text import Conditioning
+from profi.settings.reading import Reading
 
 SMALLEST = 2  # PAIntA at down-factors 2 and 4 of the latents
 LOWEST = 4  # RASG at 4

@@ -26,16 +26,16 @@ import torch
 
 from benchmarks.architectures import SD15, make_backbone
 from benchmarks.timing import header, parser, told
-from profi.config import DataConfig, shipped_path
 from profi.data.manifest import write_manifest
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import DTYPES, Backbone, load_backbone
-from profi.inpainters.readings import READINGS
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting
-from profi.runners.build_data import image_root, load_triplets
-from profi.runners.generate import Plan, generate
-from profi.runners.progress import Meter
-from profi.runners.spec import RunFolder
+from profi.harness.build_data import image_root, load_triplets
+from profi.harness.generate import Plan, generate
+from profi.harness.progress import Meter
+from profi.harness.run_folder import RunFolder
+from profi.method.ablations import compose
+from profi.method.inpainting import Sampling, StableInpainting
+from profi.models.backbone import DTYPES, Backbone, load_backbone
+from profi.settings import DataConfig, shipped_path
+from profi.settings.reading import READINGS
 from profi.types import UserError
 
 

@@ -14,7 +14,7 @@ import statistics
 
 from benchmarks.rows import ROWS, Models, usual_vae_dtype
 from benchmarks.timing import machine, parser, timed, told
-from profi.inpainters.backbone import DTYPES
+from profi.models.backbone import DTYPES
 
 
 def main() -> None:

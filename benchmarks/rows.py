@@ -34,10 +34,10 @@ from benchmarks.architectures import (
 )
 from benchmarks.memory import peak_bytes, readable
 from benchmarks.steps import Size, Step
-from profi.inpainters.backbone import DTYPES, Backbone, auto_vae_dtype
-from profi.inpainters.readings import RELEASED
-from profi.inpainters.smartbrush import SMARTBRUSH
-from profi.inpainters.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
+from profi.baselines.smartbrush import SMARTBRUSH
+from profi.models.backbone import DTYPES, Backbone, auto_vae_dtype
+from profi.models.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
+from profi.settings.reading import RELEASED
 
 SMARTBRUSH_UNET = {"in_channels": 9, "out_channels": 5, "num_class_embeds": 5}
 Call = Callable[[], object]

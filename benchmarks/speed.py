@@ -25,10 +25,10 @@ from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
 from benchmarks.timing import header, parser, timed, told
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import DTYPES, Backbone
-from profi.inpainters.readings import READINGS
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting, start_noise
+from profi.method.ablations import compose
+from profi.method.inpainting import Sampling, StableInpainting, start_noise
+from profi.models.backbone import DTYPES, Backbone
+from profi.settings.reading import READINGS
 
 PEER = "diffusers"
 MORE = (*(row for row in ROWS if row != "base"), NAIVE)

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
-from profi.attention.capture import ByKind, CrossAttentionCapture
-from profi.attention.control import AttentionControl, Plain, controlled
-from profi.attention.painta import PAIntA
-from profi.attention.sites import attention_sites
-from profi.guidance.attention_objective import AttentionObjective
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.denoiser import InpaintingDenoiser
-from profi.inpainters.readings import Reading
+from profi.method.ablations import compose
+from profi.method.attention import AttentionControl, Plain, controlled
+from profi.method.attention_objective import AttentionObjective
+from profi.method.capture import ByKind, CrossAttentionCapture
+from profi.method.denoiser import InpaintingDenoiser
+from profi.method.painta import PAIntA
+from profi.method.sites import attention_sites
+from profi.models.backbone import Backbone
+from profi.settings.reading import Reading
 
 ROWS = ("base", "painta_only", "rasg_only", "profi")
 NAIVE = "naive profi"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import diffusers
 import torch
 
-from profi.inpainters.backbone import DTYPES
+from profi.models.backbone import DTYPES
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

@@ -20,13 +20,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from profi.config import DataConfig, MetricConfig
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
-from profi.evaluation import evaluation_of
+from profi.harness.build_data import image_root, load_triplets
+from profi.harness.build_metrics import load_metrics
 from profi.metrics import Metric, Sample
-from profi.runners.build_data import image_root, load_triplets
-from profi.runners.build_metrics import load_metrics
+from profi.settings import DataConfig, MetricConfig
+from profi.settings.evaluation import evaluation_of
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Set (to anything but 0) where nobody can move a slider: for an export to HTML.

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from profi.types import UserError
 
 if TYPE_CHECKING:
-    from profi.inpainters.own_method import MethodBatch, MethodParts
-    from profi.inpainters.pipeline import ProFIPainterPipeline
-    from profi.inpainters.trace import Trace, TracedStep
+    from profi.method.own_method import MethodBatch, MethodParts
+    from profi.method.trace import Trace, TracedStep
     from profi.painter import Cancelled, Painter, load
+    from profi.pipeline import ProFIPainterPipeline
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,12 +35,12 @@ __all__ = [
 
 _MODULES = {
     "Cancelled": "profi.painter",
-    "MethodBatch": "profi.inpainters.own_method",
-    "MethodParts": "profi.inpainters.own_method",
+    "MethodBatch": "profi.method.own_method",
+    "MethodParts": "profi.method.own_method",
     "Painter": "profi.painter",
-    "ProFIPainterPipeline": "profi.inpainters.pipeline",
-    "Trace": "profi.inpainters.trace",
-    "TracedStep": "profi.inpainters.trace",
+    "ProFIPainterPipeline": "profi.pipeline",
+    "Trace": "profi.method.trace",
+    "TracedStep": "profi.method.trace",
     "load": "profi.painter",
 }
 

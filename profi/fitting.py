@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from profi.evaluation import Bytes, Dilation, Evaluation, MaskFit, PictureFit, Size
+from profi.settings.evaluation import Bytes, Dilation, Evaluation, MaskFit, PictureFit, Size
 from profi.types import UserError
 
 #: (height, width) in pixels.

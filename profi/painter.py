@@ -15,21 +15,21 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from profi.diffusion.sampling import StepState
-from profi.evaluation import Evaluation, evaluation_of
 from profi.fitting import contents
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone, load_backbone, memory_format
-from profi.inpainters.compiled import CompiledBlocks
-from profi.inpainters.conversions import ImageLike, MaskLike
-from profi.inpainters.devices import resolve_device
-from profi.inpainters.jobs import Job, batches, jobs_of
-from profi.inpainters.own_method import OwnMethod
-from profi.inpainters.readings import READINGS, Reading
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting
-from profi.inpainters.trace import Trace
-from profi.presets import MODELS, model_source
-from profi.runners.progress import meter
+from profi.harness.progress import meter
+from profi.inputs import ImageLike, MaskLike
+from profi.jobs import Job, batches, jobs_of
+from profi.method.ablations import compose
+from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.own_method import OwnMethod
+from profi.method.sampling import StepState
+from profi.method.trace import Trace
+from profi.models.backbone import Backbone, load_backbone, memory_format
+from profi.models.compiled import CompiledBlocks
+from profi.models.devices import resolve_device
+from profi.settings.evaluation import Evaluation, evaluation_of
+from profi.settings.presets import MODELS, model_source
+from profi.settings.reading import READINGS, Reading
 from profi.types import UserError
 
 # Told (steps done, steps in all).

@@ -14,9 +14,9 @@ import sys
 
 from rich.console import Console
 
-from profi.config import shipped_path
-from profi.inpainters.devices import resolve_device
-from profi.runners.progress import byte_meter
+from profi.harness.progress import byte_meter
+from profi.models.devices import resolve_device
+from profi.settings import shipped_path
 from profi.training.captions import Blip, begun, caption_instances
 from profi.training.coco_files import coco_files
 from profi.training.instance_list import read_instances

@@ -26,11 +26,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from profi.config import ModelConfig, SamplingConfig
 from profi.reports import paper_numbers
 from profi.reports.names import RowKey, row_labels
-from profi.stores.generations import read_generations
-from profi.stores.parts import part_facts, part_indices
+from profi.settings import ModelConfig, SamplingConfig
+from profi.store.generations import read_generations
+from profi.store.parts import part_facts, part_indices
 from profi.types import UserError
 
 COLUMNS = ("model", "ablation", "seconds", "device")

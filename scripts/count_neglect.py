@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profi.config import shipped_path
 from profi.data.coco import read_coco
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.harness.run_folder import RunFolder, evaluation_of_run
+from profi.harness.score import decode, painted_mask
 from profi.metrics import TransformersDetector
 from profi.metrics.functional.accuracy import Detection
 from profi.metrics.functional.crop import bounding_box, crop
-from profi.runners.score import decode, painted_mask
-from profi.runners.spec import RunFolder, evaluation_of_run
-from profi.stores.generations import read_generations
+from profi.settings import shipped_path
+from profi.store.generations import read_generations
 from profi.types import Triplet, UserError
 
 THRESHOLD = 0.3

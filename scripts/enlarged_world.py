@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from profi.config import shipped_path
+from profi.settings import shipped_path
 
 SIDE = 100
 DATA = "shipped:cpu/data"

@@ -53,9 +53,9 @@ from reliability.lab import Lab, Row, redone
 from reliability.refusals import hub_is_down, wrong_weights
 
 from profi.data.manifest import read_manifest
-from profi.runners.provenance import environment
-from profi.stores.journal import read_lines
-from profi.stores.parts import part_facts, part_path
+from profi.harness.provenance import environment
+from profi.store.journal import read_lines
+from profi.store.parts import part_facts, part_path
 
 
 def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:

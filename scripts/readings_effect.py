@@ -24,10 +24,10 @@ from PIL import Image
 
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
-from profi.runners.score import decode, painted_mask
-from profi.runners.spec import RunFolder, evaluation_of_run, run_record
-from profi.stores.generations import read_generations
-from profi.stores.scores import IDENTITY, newest_folder, newest_scores
+from profi.harness.run_folder import RunFolder, evaluation_of_run, run_record
+from profi.harness.score import decode, painted_mask
+from profi.store.generations import read_generations
+from profi.store.scores import IDENTITY, newest_folder, newest_scores
 from profi.types import Triplet, UserError
 
 #: What of a run's record is no choice, or follows from one.

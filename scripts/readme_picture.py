@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from profi.config import shipped_path
 from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.harness.score import decode
 from profi.reports.figures import StripRow, comparison_strip
-from profi.runners.score import decode
-from profi.stores.generations import read_generations
-from profi.stores.scores import newest_scores
+from profi.settings import shipped_path
+from profi.store.generations import read_generations
+from profi.store.scores import newest_scores
 from profi.types import UserError
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from profi.inpainters.devices import resolve_device
 from profi.mini.world import SPRITES, World, world
+from profi.models.devices import resolve_device
 from profi.types import UserError, digest
 
 STAGES = (

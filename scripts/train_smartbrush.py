@@ -24,13 +24,13 @@ from accelerate.utils import InitProcessGroupKwargs
 from diffusers import UNet2DConditionModel
 from rich.console import Console
 
-from profi.config import shipped_path
 from profi.data.coco import read_coco
 from profi.data.sample import sample_triplets
-from profi.inpainters.model_folder import from_hub
+from profi.harness.progress import byte_meter
 from profi.mini.world import world
-from profi.presets import hub_id
-from profi.runners.progress import byte_meter
+from profi.models.folder import from_hub
+from profi.settings import shipped_path
+from profi.settings.presets import hub_id
 from profi.training import loop
 from profi.training.coco_files import coco_files
 from profi.training.examples import Source, TextToImage

@@ -5,7 +5,7 @@
 
 The group is what `logger=wandb` files an experiment's runs under: its name and its reading. Saving
 needs a login (`wandb login`); `--dry-run` prints the definition and asks no server. What the panels
-show is what `profi.reports.wandb_log` and `profi.runners.telling` write.
+show is what `profi.reports.wandb_log` and `profi.harness.log_results` write.
 """
 
 from __future__ import annotations

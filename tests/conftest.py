@@ -20,10 +20,10 @@ from file_server import FileServer, serving
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import profi
-from profi.diffusion.schedule import Schedule
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.text import PromptEncoder, TextTower
-from profi.inpainters.unet_role import INPAINTING, UNetRole
+from profi.models.schedule import Schedule
+from profi.models.backbone import Backbone
+from profi.models.text import PromptEncoder, TextTower
+from profi.models.unet_role import INPAINTING, UNetRole
 
 TOKEN_LIMIT = 24
 SCHEDULER_CONFIG = {

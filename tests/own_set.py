@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from profi.config import DataConfig
+from profi.settings import DataConfig
 
 
 def write_folder(root: Path, count: int = 4) -> DataConfig:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from profi.stores.generations import write_generations
+from profi.store.generations import write_generations
 from profi.types import Generation, UserError
 
 DREAMSHAPER = "Lykon/dreamshaper-8-inpainting"
@@ -158,8 +158,8 @@ def test_no_pictures_cost_nothing_to_tell(cost, argument: str) -> None:  # type:
 def test_a_method_s_name_is_told_from_what_it_is_made_of(cost, modules, name: str) -> None:  # type: ignore[no-untyped-def]
     from dataclasses import asdict
 
-    from profi.inpainters.ablations import compose
-    from profi.inpainters.readings import PAPER
+    from profi.method.ablations import compose
+    from profi.settings.reading import PAPER
 
     method = json.loads(json.dumps(asdict(compose(name, PAPER))))
     assert {part for part in ("painta", "rasg", "vanilla") if method[part]} == set(modules)

@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 import yaml
 
-from profi.config import Config, EvaluationConfig
-from profi.evaluation import (
+from profi.settings import Config, EvaluationConfig
+from profi.settings.evaluation import (
     EVALUATIONS,
     OF_SCORES,
     OURS,

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from profi.evaluation import OURS, RELEASED, Evaluation
 from profi.fitting import bytes_of, contents, fit, fit_mask, fit_picture, unfit, working_size
-from profi.inpainters.masks import mask_pyramid
+from profi.method.masks import mask_pyramid
+from profi.settings.evaluation import OURS, RELEASED, Evaluation
 from profi.types import UserError
 
 BOTH = pytest.mark.parametrize("evaluation", [OURS, RELEASED], ids=lambda e: e.name)

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 import profi
-from profi.__main__ import FORMATS, accepted, main
-from profi.presets import DEMO_NEGATIVE, DEMO_POSITIVE
+from profi.cli.paint import FORMATS, accepted, main
+from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE
 from profi.types import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -218,7 +218,7 @@ def test_the_demo_s_texts_are_those_of_the_released_code(files: Path) -> None:
 
 def test_a_mistake_costs_no_heavy_import(files: Path) -> None:
     code = (
-        "import sys; from profi.__main__ import main; status = main(sys.argv[1:]); "
+        "import sys; from profi.cli.paint import main; status = main(sys.argv[1:]); "
         "print(status, [m for m in ('torch', 'diffusers', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(

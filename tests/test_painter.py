@@ -15,15 +15,15 @@ from painter_pictures import array, disc, picture, same_outside
 from PIL import Image
 
 import profi
-from profi.config import shipped_path
 from profi.fitting import bytes_of
-from profi.inpainters.ablations import compose
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.conversions import image_tensor, mask_tensor, pil_image
-from profi.inpainters.readings import PAPER, RELEASED
-from profi.inpainters.stable_inpainting import Sampling, StableInpainting
+from profi.inputs import image_tensor, mask_tensor, pil_image
+from profi.method.ablations import compose
+from profi.method.inpainting import Sampling, StableInpainting
 from profi.mini.world import SHIPPED
-from profi.presets import MODELS
+from profi.models.backbone import Backbone
+from profi.settings import shipped_path
+from profi.settings.presets import MODELS
+from profi.settings.reading import PAPER, RELEASED
 from profi.types import UserError
 
 REPOSITORY = Path(__file__).parents[1]

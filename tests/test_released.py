@@ -14,14 +14,14 @@ from released_stages import Stages, clip_input, released_noise, released_row, wr
 
 from profi.data.coco import NO_MASK, read_listed
 from profi.data.masks import triplet_mask
-from profi.evaluation import OURS, RELEASED, Evaluation
 from profi.fitting import Fitted, contents, fit_mask, unfit
-from profi.inpainters.base import start_noise
-from profi.inpainters.masks import MaskPyramid, mask_pyramid
+from profi.harness.plan import Plan
+from profi.inpainter import start_noise
+from profi.method.masks import MaskPyramid, mask_pyramid
 from profi.metrics import Sample
 from profi.metrics.functional.crop import crop, pad_to_square
 from profi.metrics.functional.preprocess import opencv_cubic, resize
-from profi.runners.plan import Plan
+from profi.settings.evaluation import OURS, RELEASED, Evaluation
 from profi.types import Triplet
 
 N_IMAGES = 60

@@ -19,11 +19,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from profi.config import ABLATED, Config
-from profi.evaluation import EVALUATIONS
-from profi.inpainters.readings import READINGS
+from profi.harness.memory import BatchLimit, work_through
 from profi.reports import paper_numbers
-from profi.runners.memory import BatchLimit, work_through
+from profi.settings import ABLATED, Config
+from profi.settings.evaluation import EVALUATIONS
+from profi.settings.reading import READINGS
 from run import accepted, raised_in, task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def test_what_the_machine_refuses_is_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "outputs/x")
 
-    monkeypatch.setattr("profi.runners.experiment.run", full)
+    monkeypatch.setattr("profi.harness.experiment.run", full)
     with pytest.raises(SystemExit) as caught:
         task(OmegaConf.structured(Config))
     assert caught.value.code == 2
@@ -139,7 +139,7 @@ def test_what_the_machine_refuses_is_one_line(
 def test_a_refusal_needs_no_torch(tmp_path: Path) -> None:
     done = call("stage=paint", cwd=tmp_path, code=("-X", "importtime"))
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "profi.config" in imported
+    assert "profi.settings" in imported
     assert not imported & {"torch", "diffusers", "transformers", "pandas", "scipy"}
 
 
@@ -389,7 +389,7 @@ def test_a_job_whose_time_is_up_ends_and_sets_no_picture_aside(
     def run(*_: object) -> None:
         work_through([1, 2], painting, BatchLimit(2), lambda i, _: given_up.append(i), "painting")
 
-    monkeypatch.setattr("profi.runners.experiment.run", run)
+    monkeypatch.setattr("profi.harness.experiment.run", run)
     try:
         with pytest.raises(UncompletedJobError, match="timed-out too many times") as caught:
             task(OmegaConf.structured(Config))

@@ -13,15 +13,15 @@ from painter_pictures import array, disc, picture
 from torch import Tensor
 
 import profi
-from profi.attention.control import attend
-from profi.attention.painta import PAIntA, PAIntASettings
-from profi.diffusion.ddim import ddim_step
-from profi.diffusion.schedule import sigma_schedule
-from profi.guidance.objectives import bce_objective, mean_attention
-from profi.guidance.rasg import standardised
-from profi.inpainters.ablations import compose
-from profi.inpainters.readings import PAPER
-from profi.inpainters.stable_inpainting import StableInpainting
+from profi.method.ablations import compose
+from profi.method.attention import attend
+from profi.method.ddim import ddim_step
+from profi.method.inpainting import StableInpainting
+from profi.method.objectives import bce_objective, mean_attention
+from profi.method.painta import PAIntA, PAIntASettings
+from profi.method.rasg import standardised
+from profi.method.schedule import sigma_schedule
+from profi.settings.reading import PAPER
 
 STEPS = 4
 SIDE = 48  # the tiny painter's own size: nothing is scaled

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from profi.data.hulls import hull_area, hull_mask, hull_of
 from profi.data.sample import Candidates
-from profi.evaluation import OURS, Evaluation
+from profi.settings.evaluation import OURS, Evaluation
 from profi.types import Triplet, UserError
 
 CROWD = "crowd"

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from profi.data.opencv import fill_convex
-from profi.evaluation import Hull
+from profi.settings.evaluation import Hull
 
 Corner = tuple[float, float]
 

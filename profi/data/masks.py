@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 
 from profi.data.hulls import hull_mask
-from profi.evaluation import Hull
+from profi.settings.evaluation import Hull
 from profi.types import Triplet
 
 

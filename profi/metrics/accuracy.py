@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from profi.evaluation import BoxOf
 from profi.metrics.base import Sample
 from profi.metrics.detectors import Detector
 from profi.metrics.functional.accuracy import label_found
 from profi.metrics.functional.crop import crop
+from profi.settings.evaluation import BoxOf
 
 
 class GenerationAccuracy:

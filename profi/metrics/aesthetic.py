@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from profi.evaluation import AestheticCrop
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.metrics.base import Sample
 from profi.metrics.clip_encoder import ClipEncoder
 from profi.metrics.functional.similarity import l2_normalised
 from profi.metrics.loading import weights_digest
+from profi.settings.evaluation import AestheticCrop
 from profi.types import UserError
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from profi.evaluation import BoxOf
 from profi.metrics.functional.crop import Box, bounding_box
+from profi.settings.evaluation import BoxOf
 
 
 @dataclass(frozen=True, eq=False)

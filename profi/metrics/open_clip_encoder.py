@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from profi.evaluation import ClipResizing
 from profi.metrics.functional.preprocess import Preprocessing, square_image
 from profi.metrics.loading import explained, weights_digest
+from profi.settings.evaluation import ClipResizing
 from profi.types import UserError, digest
 
 #: How a name of open_clip's begins in the config.

@@ -16,7 +16,7 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from profi.atomic import write_text
 from profi.data.images import UnreadableImageError
-from profi.inpainters.devices import resolve_device
+from profi.models.devices import resolve_device
 from profi.training.instance_list import InstanceList, crop_of, picture_of
 from profi.training.instances import Unreadable, not_captions, parsed_captions
 from profi.types import UserError

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from profi.config import shipped_path
 from profi.data.coco2017 import SOURCE, Coco2017, Meter, Source, default_cache, silent
+from profi.settings import shipped_path
 
 
 class CocoFiles(NamedTuple):

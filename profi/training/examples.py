@@ -13,12 +13,12 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from profi.diffusion.schedule import Schedule
-from profi.inpainters.backbone import latent_factor, pixel_multiple
-from profi.inpainters.model_folder import SCHEDULER_CONFIG, load_part, loading, read_json
-from profi.inpainters.smartbrush import to_latents
-from profi.inpainters.text import PromptEncoder, TextTower
-from profi.inpainters.unet_role import TEXT_TO_IMAGE
+from profi.baselines.smartbrush import to_latents
+from profi.models.schedule import Schedule
+from profi.models.backbone import latent_factor, pixel_multiple
+from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json
+from profi.models.text import PromptEncoder, TextTower
+from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.training.precision import at_precision
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch

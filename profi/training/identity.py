@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from profi.download import sha256_of
-from profi.inpainters.model_folder import SCHEDULER_CONFIG, read_json, weight_hashes
+from profi.models.folder import SCHEDULER_CONFIG, read_json, weight_hashes
 from profi.training.coco_files import CocoFiles
 from profi.types import digest
 

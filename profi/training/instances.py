@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from profi.data.images import UnreadableImageError
-from profi.evaluation import OURS
 from profi.fitting import fit_mask, fit_picture
+from profi.settings.evaluation import OURS
 from profi.training.examples import Draw, Examples, TextToImage
 from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of
 from profi.training.packed import NumberedTexts

@@ -11,15 +11,15 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
+from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
-from profi.diffusion.schedule import Schedule
-from profi.evaluation import OURS
 from profi.fitting import fit
-from profi.inpainters.backbone import Backbone
-from profi.inpainters.base import Sampling
-from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
-from profi.inpainters.text import PromptEncoder, TextTower
+from profi.inpainter import Sampling
+from profi.models.schedule import Schedule
+from profi.models.backbone import Backbone
+from profi.models.text import PromptEncoder, TextTower
+from profi.settings.evaluation import OURS
 from profi.training.examples import TextToImage
 from profi.types import Triplet, sample_seed
 

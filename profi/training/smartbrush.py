@@ -15,7 +15,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from profi.inpainters.smartbrush import unet_input
+from profi.baselines.smartbrush import unet_input
 from profi.types import UserError
 
 

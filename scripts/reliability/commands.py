@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from profi.runners.score import decode
-from profi.stores.generations import read_generations
-from profi.stores.scores import read_scores
+from profi.harness.score import decode
+from profi.store.generations import read_generations
+from profi.store.scores import read_scores
 
 REPOSITORY = Path(__file__).parents[2]
 #: Rounding depends on the number of threads, and no library may wait for a network unasked.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from profi.config import shipped_path
+from profi.settings import shipped_path
 
 UNET = Path("unet", "diffusion_pytorch_model.safetensors")
 

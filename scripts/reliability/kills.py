@@ -61,8 +61,8 @@ class Child:
             os._exit(code)
 
     def _note_phases(self) -> None:
-        from profi.runners import experiment
-        from profi.stores import parts
+        from profi.harness import experiment
+        from profi.store import parts
 
         def noting(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
             def noted(*arguments: Any, **named: Any) -> Any:
@@ -113,7 +113,7 @@ class Child:
 
 def warm_up() -> None:
     """Import what the children need; nothing is computed, so that there is one thread to fork."""
-    from profi.libraries import hush_libraries
+    from profi.cli.libraries import hush_libraries
 
     hush_libraries()
 

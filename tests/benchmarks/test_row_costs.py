@@ -12,14 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import SD2, SD15, SDXL, Architecture, Tower, make_unet
 from benchmarks.rows import ROWS, Models, picture_bytes, picture_flops
-from profi.inpainters.ablations import compose
-from profi.inpainters.base import Row
-from profi.inpainters.blended_latent_diffusion import BlendedLatentDiffusion
-from profi.inpainters.controlnet import ControlNetInpainting, LoadedControlNet
-from profi.inpainters.readings import RELEASED
-from profi.inpainters.sdxl_inpainting import SDXLInpainting
-from profi.inpainters.smartbrush import SmartBrush
-from profi.inpainters.stable_inpainting import StableInpainting
+from profi.baselines.blended_latent_diffusion import BlendedLatentDiffusion
+from profi.baselines.controlnet import ControlNetInpainting, LoadedControlNet
+from profi.baselines.sdxl_inpainting import SDXLInpainting
+from profi.baselines.smartbrush import SmartBrush
+from profi.inpainter import Row
+from profi.method.ablations import compose
+from profi.method.inpainting import StableInpainting
+from profi.settings.reading import RELEASED
 from profi.training.smartbrush import from_text_to_image
 
 PIXELS = 128  # at 64 the mask would vanish at the smallest level of attention

@@ -17,7 +17,7 @@ from profi.data.coco import CROWD, RUN_LENGTH, SMALL, read_coco, read_listed
 from profi.data.hulls import hull_area
 from profi.data.masks import triplet_mask
 from profi.data.sample import in_order, sample_triplets
-from profi.evaluation import OURS, RELEASED
+from profi.settings.evaluation import OURS, RELEASED
 from profi.types import Triplet, UserError
 
 ROWS = [(2, 2), (0, 1), (1, 1), (1, 0), (2, 1)]

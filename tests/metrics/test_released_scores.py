@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from profi.evaluation import OURS, RELEASED
 from profi.metrics import AestheticScore, CLIPScore, Detection, GenerationAccuracy, Sample
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.metrics.functional.crop import Box
 from profi.metrics.functional.preprocess import centre_crop, opencv_cubic
+from profi.settings.evaluation import OURS, RELEASED
 
 RULES = {"resizing": RELEASED.clip_resizing, "clamp": RELEASED.clip_clamp, "box": RELEASED.box}
 

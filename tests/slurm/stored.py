@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from profi.stores.generations import read_generations
-from profi.stores.scores import read_scores
+from profi.store.generations import read_generations
+from profi.store.scores import read_scores
 
 
 def runs(out: Path) -> dict[int, Path]:

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from profi.config import Config
+from profi.settings import Config
 
 pytestmark = pytest.mark.slurm
 

@@ -14,7 +14,7 @@ import pytest
 from cluster import CPUS, Slurm, wait_for
 from stored import pictures, runs
 
-from profi.stores.parts import part_indices
+from profi.store.parts import part_indices
 
 pytestmark = pytest.mark.slurm
 

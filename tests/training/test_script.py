@@ -12,9 +12,9 @@ from coco_fixture import INSTANCES, publish, write_images
 from file_server import FileServer
 from PIL import Image
 
-from profi.inpainters.backbone import load_backbone
-from profi.inpainters.base import Sampling
-from profi.inpainters.smartbrush import SMARTBRUSH, SmartBrush
+from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
+from profi.inpainter import Sampling
+from profi.models.backbone import load_backbone
 from profi.training.coco_files import coco_files
 from profi.types import UserError
 

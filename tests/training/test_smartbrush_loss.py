@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from tiny_model import RECIPE, Recorder, batch_of, examples
 
-from profi.inpainters.smartbrush import to_latents
+from profi.baselines.smartbrush import to_latents
 from profi.training.smartbrush import Batch, dice, from_text_to_image, losses
 from profi.types import UserError
 

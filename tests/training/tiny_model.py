@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from profi.inpainters.backbone import Backbone
+from profi.models.backbone import Backbone
 from profi.training.examples import Examples, TextToImage
 from profi.training.recipe import Recipe
 from profi.training.smartbrush import Batch

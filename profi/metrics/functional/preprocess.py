@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from profi.evaluation import AestheticCrop, ClipResizing
+from profi.settings.evaluation import AestheticCrop, ClipResizing
 
 Size = tuple[int, int]
 

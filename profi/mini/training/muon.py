@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -68,8 +70,9 @@ class Muon(torch.optim.Optimizer):
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-        update = orthogonalised(p.grad.lerp(momentum, MOMENTUM).flatten(1))
+        gradient = cast(Tensor, p.grad)
+        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        update = orthogonalised(gradient.lerp(momentum, MOMENTUM).flatten(1))
         # A tall matrix has more rows than an orthogonal one can move by one each.
         size = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
         p.mul_(1 - rate * weight_decay).add_(update.view_as(p), alpha=-rate * size)
@@ -81,7 +84,8 @@ class Muon(torch.optim.Optimizer):
             state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
         state["step"] += 1
         n = state["step"].item()
-        state["mean"].lerp_(p.grad, 1 - BETAS[0])
-        state["square"].lerp_(p.grad.square(), 1 - BETAS[1])
+        gradient = cast(Tensor, p.grad)
+        state["mean"].lerp_(gradient, 1 - BETAS[0])
+        state["square"].lerp_(gradient.square(), 1 - BETAS[1])
         mean, square = state["mean"] / (1 - BETAS[0] ** n), state["square"] / (1 - BETAS[1] ** n)
         p.addcdiv_(mean, square.sqrt() + EPS, value=-rate)

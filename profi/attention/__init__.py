@@ -1,1 +1,0 @@
-"""Where attention is read and changed: sites, the control seam, capture, PAIntA (eq. 5)."""

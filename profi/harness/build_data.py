@@ -1,0 +1,121 @@
+"""From the data's settings to triplets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from profi.data.coco import read_coco, read_listed
+from profi.data.coco2017 import SOURCE, Coco2017, Meter, default_cache, read_sample
+from profi.data.folder import IMAGES, read_folder
+from profi.data.images import image_path
+from profi.data.sample import Candidates, in_order, sample_triplets
+from profi.harness.progress import byte_meter
+from profi.settings import DataConfig, shipped_path
+from profi.settings.evaluation import OURS, Evaluation
+from profi.types import Triplet, UserError
+
+log = logging.getLogger(__name__)
+
+
+def image_root(data: DataConfig) -> Path:
+    """The folder that the triplets' `file_name`s are in; nothing is fetched."""
+    if data.source == "folder":
+        return shipped_path(data.root) / IMAGES
+    return shipped_path(data.root) if data.root else _coco2017(data).images
+
+
+def data_label(data: DataConfig) -> str:
+    """The sample in a few words."""
+    return f"{data.name}, sample={data.sample}, limit={data.limit}, seed={data.sample_seed}"
+
+
+def load_triplets(
+    data: DataConfig, console: Console | None = None, evaluation: Evaluation = OURS
+) -> tuple[tuple[Triplet, ...], Candidates]:
+    """The sampled triplets, and what they were sampled from; fetches what is to be fetched.
+
+    `console` shows the progress of downloads; `evaluation` has the rules for hulls, crowds and
+    order. In the order of the list its first `data.limit` rows are the sample; of all other data
+    the sample is drawn by the seed, in whichever order it is painted.
+
+    Raises:
+        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
+            the sampled images (some may be missing: these are set aside when their turn comes);
+            what cannot be downloaded; see `read_coco`, `read_listed` and `read_folder`.
+    """
+    root = image_root(data)
+    if data.root and not root.is_dir():
+        raise UserError(f"{root} is no folder: set data.root to the images' folder")
+    if data.source == "folder":
+        candidates = read_folder(shipped_path(data.root))
+    elif data.source == "coco2017":
+        candidates = _val2017(data, lambda name: byte_meter(name, console), evaluation)
+    else:
+        candidates = read_coco(shipped_path(data.annotations), data.min_area, evaluation)
+    triplets = _sampled(data, candidates, evaluation)
+    _check_present(root, triplets)
+    return triplets, candidates
+
+
+def _coco2017(data: DataConfig) -> Coco2017:
+    cache = Path(data.cache).expanduser() if data.cache else default_cache()
+    return Coco2017(cache, SOURCE)
+
+
+def _sampled(
+    data: DataConfig, candidates: Candidates, evaluation: Evaluation
+) -> tuple[Triplet, ...]:
+    found, limit = candidates.triplets, data.limit
+    if data.sample == "released" and limit is not None:
+        # Some of the list's rows may be left out, and the limit is of rows.
+        limit = min(limit, len(found))
+    draw = in_order if evaluation.order == "list" else sample_triplets
+    return draw(found, limit, data.sample_seed)
+
+
+def _val2017(data: DataConfig, meter: Meter, evaluation: Evaluation) -> Candidates:
+    dataset = _coco2017(data)
+    # The small files first: what is wrong with them shows before a long download.
+    rows: Sequence[tuple[int, int]] = []
+    if data.sample == "released":
+        path = Path(data.sample_path).expanduser() if data.sample_path else None
+        rows = read_sample(path or dataset.fetched_sample(meter), dataset.source.sample)
+        if data.limit is not None and data.limit > len(rows):
+            raise UserError(
+                f"data.limit={data.limit}: the list has only {len(rows)} rows; lower it"
+            )
+        if evaluation.order == "list":
+            rows = rows[: data.limit]
+    annotations = _annotations(data) or dataset.fetched_annotations(meter)
+    if data.sample == "released":
+        candidates = read_listed(annotations, rows, dataset.source.n_images, evaluation)
+    else:
+        candidates = read_coco(annotations, data.min_area, evaluation)
+    if not data.root:
+        dataset.fetched_images(meter)
+    return candidates
+
+
+def _annotations(data: DataConfig) -> Path | None:
+    """The annotations that are given: by their setting, or beside the images as MSCOCO has them."""
+    if data.annotations:
+        return shipped_path(data.annotations)
+    usual = shipped_path(data.root).parent / "annotations" / "instances_val2017.json"
+    return usual if data.root and usual.is_file() else None
+
+
+def _check_present(root: Path, triplets: Sequence[Triplet]) -> None:
+    """UserError where most images are missing; a warning where some are."""
+    paths = [image_path(root, triplet) for triplet in triplets]
+    missing = [path for path in paths if not path.is_file()]
+    if 2 * len(missing) > len(paths):
+        raise UserError(
+            f"{len(missing)} of the {len(paths)} sampled images are not in {root} "
+            f"(such as {missing[0].name}): set data.root to the images' folder"
+        )
+    if missing:
+        log.warning("%d images are missing, such as %s", len(missing), missing[0])

@@ -1,0 +1,196 @@
+"""Generation: triplets -> painted images in the generations store."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from profi.fitting import Fitted, bytes_of, contents, unfit
+from profi.harness.background import in_background, read_ahead
+from profi.harness.memory import FAILURES, BatchLimit, explained, work_through
+from profi.harness.part_work import Painted, PartWork
+from profi.harness.plan import Plan
+from profi.harness.progress import Meter
+from profi.harness.run_folder import RunFolder
+from profi.inpainter import Inpainter
+from profi.store.journal import quarantine
+from profi.types import Triplet, UserError
+
+log = logging.getLogger(__name__)
+
+#: Where one picture by itself does not fit.
+SMALLER_MODEL = "set model.long_side to less, or model.dtype=float16"
+#: By (height, width) of the padded picture, how many are painted at once.
+Limits = defaultdict[tuple[int, ...], BatchLimit]
+Loaded = tuple[Triplet, Fitted]
+#: A batch: what was read of it, and what could not be.
+Read = tuple[list[Loaded], list[tuple[Triplet, Exception]]]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many samples were painted now, were there before, and failed."""
+
+    painted: int
+    kept: int
+    failed: int
+
+
+def generate(
+    run: RunFolder,
+    inpainter: Inpainter,
+    triplets: Sequence[Triplet],
+    plan: Plan,
+    device: torch.device,
+    meter: Meter,
+    facts: Mapping[str, str] | None = None,
+) -> Tally:
+    """Paint what is missing of this shard's parts.
+
+    A batch that does not fit into the memory is painted in halves, and so are the later ones of
+    such pictures; one that fails otherwise is painted one by one. A sample that fails is noted in
+    the quarantine with its traceback and left out; a later start tries it again, its whole batch
+    painted anew (pictures that are there are replaced only where that succeeds for all of them).
+    `seed` of a Generation is the run's seed; the start noise's is `Plan.noise_seed`.
+    `facts` (see `provenance.part_facts_of`) are noted in every part, and which samples were painted
+    without their fixed company, which costs them the last bits, and how many at once.
+
+    While a batch is painted, the next one is read, and the part before is written.
+
+    Raises:
+        UserError: every sample failed, or it is the machine's fault.
+    """
+    painted = kept = failed = 0
+    limits: Limits = defaultdict(lambda: BatchLimit(plan.batch_size))
+
+    def batches() -> Iterator[tuple[PartWork, list[Triplet], bool]]:
+        for index, part in plan.share(triplets):
+            work = PartWork.of(run, index, part)
+            # A complete part has an empty batch, so that it is told in its turn.
+            todo = [batch for batch in plan.batches(part) if not work.has(batch)] or [[]]
+            for batch in todo:
+                yield work, batch, batch is todo[-1]
+
+    def read(item: tuple[PartWork, list[Triplet], bool]) -> Read:
+        return _read(plan, item[1])
+
+    with in_background() as written:
+        for (work, batch, is_last), loaded in read_ahead(batches(), read):
+            if not batch:
+                kept += len(work.part)
+                meter.skip(len(work.part))
+                continue
+            work.take(batch, *_paint(run, inpainter, loaded, plan, limits, device, meter))
+            if is_last:
+                meter.skip(len(work.kept))
+                written(partial(work.write, facts or {}))
+                painted, kept = painted + len(work.fresh), kept + len(work.kept)
+                failed += work.n_missing
+                meter.tell(f"part {work.index} painted")
+    if failed and not painted and not kept:
+        raise UserError(f"all {failed} samples failed: see the reasons in {run.quarantine}")
+    return Tally(painted, kept, failed)
+
+
+def _read(plan: Plan, batch: Sequence[Triplet]) -> Read:
+    """A batch's pictures, and what could not be read."""
+    loaded: list[Loaded] = []
+    failed: list[tuple[Triplet, Exception]] = []
+    for triplet in batch:
+        try:
+            loaded.append((triplet, plan.fitted(triplet)))
+        except FAILURES as error:
+            failed.append((triplet, error))
+    return loaded, failed
+
+
+def _paint(
+    run: RunFolder,
+    inpainter: Inpainter,
+    batch: Read,
+    plan: Plan,
+    limits: Limits,
+    device: torch.device,
+    meter: Meter,
+) -> tuple[list[Painted], set[int]]:
+    """One fixed batch: what was painted of it, and how many at once."""
+    loaded, failed = batch
+    for triplet, error in failed:
+        _set_aside(run, triplet, "load", error)
+    if not loaded:
+        return [], set()
+
+    def work(some: Sequence[Loaded]) -> list[Painted]:
+        return _paint_together(inpainter, some, plan, device, meter.advance)
+
+    def give_up(item: Loaded, error: Exception) -> None:
+        _set_aside(run, item[0], "generate", explained(error, SMALLER_MODEL))
+
+    limit = limits[tuple(loaded[0][1].mask.shape)]
+    return work_through(loaded, work, limit, give_up, "painting")
+
+
+def _paint_together(
+    inpainter: Inpainter,
+    loaded: Sequence[Loaded],
+    plan: Plan,
+    device: torch.device,
+    advance: Callable[[float], None],
+) -> list[Painted]:
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        advance(len(loaded) * done / total - told)
+        told = len(loaded) * done / total
+
+    _reset_peak_memory(device)
+    start = time.perf_counter()
+    try:
+        images = inpainter(
+            torch.stack([fitted.image for _, fitted in loaded]),
+            torch.stack([fitted.mask for _, fitted in loaded]),
+            [triplet.prompt for triplet, _ in loaded],
+            [plan.noise_seed(triplet) for triplet, _ in loaded],
+            progress,
+            contents([fitted for _, fitted in loaded], plan.evaluation.dilation),
+        )
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError("the painted image is not finite")
+    except FAILURES:
+        # It is not done after all.
+        advance(-told)
+        raise
+    seconds = (time.perf_counter() - start) / len(loaded)
+    advance(len(loaded) - told)
+    peak = _peak_memory(device)
+    pixels = [
+        bytes_of(unfit(image, fitted), plan.evaluation.bytes)
+        for (_, fitted), image in zip(loaded, images, strict=True)
+    ]
+    return [
+        Painted(triplet.triplet_id, plan.seed, picture, seconds, peak)
+        for (triplet, _), picture in zip(loaded, pixels, strict=True)
+    ]
+
+
+def _set_aside(run: RunFolder, triplet: Triplet, stage: str, error: Exception) -> None:
+    quarantine(run.quarantine, triplet.triplet_id, stage, error)
+    log.warning("%s set aside (%s): %s", triplet.triplet_id, stage, error)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Bytes; NaN where the device does not report a peak."""
+    return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else math.nan

@@ -1,0 +1,94 @@
+"""What a logger is told of a run: who it is, and what there is of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from profi.harness.report_pictures import gallery_items, standing_failures
+from profi.harness.run_folder import run_record
+from profi.harness.run_log import GuardedLog, RunIdentity, RunLogs
+from profi.harness.run_status import Entry, collect, survey
+from profi.reports import Expected, GalleryItem, summarise
+from profi.reports.names import row_labels
+from profi.reports.wandb_log import WandbLog, WandbSettings
+from profi.settings import AblationConfig, Config
+from profi.store.journal import read_lines
+
+
+def run_logs(config: Config, out: Path) -> RunLogs:
+    """The logger of the settings.
+
+    Of several shards of a run the first alone tells: a W&B run has one writer.
+    """
+    logger = config.logger
+    if logger.name != "wandb" or not config.shard.startswith("1/"):
+        return RunLogs()
+    settings = WandbSettings(logger.project, logger.entity, logger.mode, out)
+
+    def opener(run: RunIdentity) -> WandbLog:
+        return WandbLog(settings, run.run_id, run.name, run.group, run.config)
+
+    return RunLogs(opener)
+
+
+def identity(entry: Entry, config: Config, group: str) -> RunIdentity:
+    """The run, with everything that it is compared by."""
+    ablation = AblationConfig(entry.ablation)
+    alone = replace(config, ablation=ablation, ablations=[], seed=entry.seed, seeds=[], models={})
+    settings = asdict(alone)
+    starts = read_lines(entry.run.root / "starts.jsonl")
+    told: dict[str, Any] = {
+        "run_id": entry.run.run_id,
+        "model": entry.model,
+        "ablation": entry.ablation,
+        "reading": entry.reading,
+        "seed": entry.seed,
+        "settings": settings,
+        "pixels": run_record(entry.run)["pixels"],
+        "environment": starts[-1] if starts else {},
+    }
+    # As JSON has it: a tuple would come back as a list and count as a change of the settings.
+    told = json.loads(json.dumps(told, default=str))
+    name = f"{entry.ablation} seed {entry.seed}"
+    return RunIdentity(entry.run.run_id, name, group, told)
+
+
+def tell_results(
+    log: GuardedLog, entry: Entry, folders: Mapping[str, str], data_root: Path, n_pictures: int
+) -> None:
+    """The run's scores as they are in the stores, and some of its pictures."""
+    if not log.listens:
+        return
+    surveyed = survey(entry)
+    surveys = {entry: surveyed}
+    scores = collect(surveys, folders)
+    painted = len(surveyed.part_of)
+    summary: dict[str, float] = {
+        "images_painted": painted,
+        "images_missing": surveyed.n_missing,
+        "scores_missing": len(surveyed.triplets) * len(folders) - len(scores),
+        "scores_nan": int(scores["value"].isna().sum()),
+    }
+    if surveyed.seconds:
+        summary["seconds_per_image"] = sum(surveyed.seconds) / len(surveyed.seconds)
+    pictures: list[GalleryItem] = []
+    if not scores.empty:
+        wanted = Expected(frozenset(surveyed.triplets), frozenset({entry.seed}))
+        for line in summarise(scores, wanted).itertuples(index=False):
+            summary[line.metric] = line.mean
+            summary[f"{line.metric}_low"], summary[f"{line.metric}_high"] = line.low, line.high
+        failures = standing_failures(surveys, scores, row_labels([entry.key]))
+        summary["quarantined"] = len(failures)
+        shown = dict.fromkeys(sorted(surveyed.triplets, key=_place)[:n_pictures], "")
+        pictures = list(gallery_items(shown, entry.seed, surveys, scores, failures, data_root))
+    log.results(summary, pictures)
+
+
+def _place(triplet_id: str) -> bytes:
+    """An order by chance that is the same in every run."""
+    return hashlib.sha256(triplet_id.encode()).digest()

@@ -1,0 +1,198 @@
+"""What a run is and where it lies: its `RunSpec`, its folder, its settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from profi.atomic import write_text
+from profi.data.manifest import manifest_digest, write_manifest
+from profi.harness.build import evaluation, method
+from profi.harness.provenance import environment
+from profi.inpainter import Row
+from profi.settings import ABLATED, Config, ModelConfig, choices_of
+from profi.settings.evaluation import OURS, Evaluation
+from profi.store.journal import append_line
+from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
+
+log = logging.getLogger(__name__)
+
+#: Part of every run's id. Raise it with a change of the code that changes the pixels of equal
+#: settings (a mended formula, another rounding, another order of the random draws), so that new
+#: paintings do not complete old runs; refactorings leave it.
+PIXELS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<out>/<run id>/` and what lies in it."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def generations(self) -> Path:
+        """Parts of painted images."""
+        return self.root / "generations"
+
+    @property
+    def scores(self) -> Path:
+        """A folder of parts per metric."""
+        return self.root / "scores"
+
+    @property
+    def manifest(self) -> Path:
+        """The triplets of the run."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        """What failed."""
+        return self.root / "quarantine.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was told while it ran."""
+        return self.root / "run.log"
+
+
+def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
+    """A run as it was asked for; finds its folder again without loading the model.
+
+    Less than `RunSpec.pixels`: names and paths stand where that has hashes of contents.
+    """
+    return {
+        "model": _settings_of_model(config.model),
+        **_settings_of_method(config, ablation),
+        "sampling": asdict(config.sampling),
+        "evaluation": evaluation(config).of_pixels,
+        "data": asdict(config.data),
+        "part_size": config.part_size,
+        "seed": seed,
+    }
+
+
+def _settings_of_model(model: ModelConfig) -> dict[str, Any]:
+    """What is set of a model that paints, the section of its own inpainter among it."""
+    others = set(choices_of(ModelConfig, "inpainter")) - {model.inpainter}
+    kept = {name: v for name, v in asdict(model).items() if name not in {*others, "device"}}
+    # So runs are found that were painted before there was a choice.
+    unused = {"inpainter": ABLATED, "unet": None}
+    return {name: v for name, v in kept.items() if name not in unused or v != unused[name]}
+
+
+def _settings_of_method(config: Config, ablation: str) -> dict[str, Any]:
+    """Nothing of an inpainter that the paper's modules are not for."""
+    if config.model.inpainter != ABLATED:
+        return {}
+    return {"method": asdict(method(config, ablation))}
+
+
+def run_spec(
+    config: Config,
+    inpainter: Row,
+    seed: int,
+    triplets: Sequence[Triplet],
+    images: str,
+) -> RunSpec:
+    """Everything that changes a pixel, by content, and the surroundings that are only recorded.
+
+    `images` is the `images_digest` of the triplets' files.
+    """
+    model = config.model
+    pixels = {
+        "version": PIXELS_VERSION,
+        **inpainter.identity,
+        "dtype": model.dtype,
+        # Both change the rounding.
+        "channels_last": model.channels_last,
+        "compile": model.compile,
+        "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
+        "evaluation": evaluation(config).of_pixels,
+        # Float rounding depends on the composition of the batches.
+        "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
+        "manifest": manifest_digest(triplets),
+        "images": images,
+        "seed": seed,
+    }
+    return RunSpec(pixels, environment(inpainter.device))
+
+
+def open_run(
+    out: Path,
+    spec: RunSpec,
+    settings: Mapping[str, Any],
+    triplets: Sequence[Triplet],
+    config_text: str,
+    command: str,
+) -> RunFolder:
+    """The run's folder with its records; a run that is there already is gone on with.
+
+    `run.json` holds the id and the pixels, `starts.jsonl` a line per start (command, commit,
+    versions, device), `config.yaml` the last command's settings, `manifest.parquet` the triplets.
+    """
+    run = RunFolder(out / spec.run_id)
+    run.root.mkdir(parents=True, exist_ok=True)
+    record = run.root / "run.json"
+    if record.is_file():
+        if canonical_json(_read_json(record)["pixels"]) != canonical_json(spec.pixels):
+            raise UserError(f"{record} is of other settings than its folder's name: move it away")
+    else:
+        write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
+    append_line(run.root / "starts.jsonl", {"command": command, **spec.environment})
+    # A manifest is a function of the run's id; writing it anew mends a damaged one.
+    write_manifest(run.manifest, triplets)
+    write_text(run.root / "config.yaml", config_text)
+    write_text(run.root / "settings" / f"{digest(settings)}.json", _pretty(settings))
+    return run
+
+
+def find_run(out: Path, settings: Mapping[str, Any]) -> RunFolder | None:
+    """The folder of the run that was last started with these settings, or None."""
+    found = list(out.glob(f"*/settings/{digest(settings)}.json"))
+    if not found:
+        return None
+    found.sort(key=lambda path: path.stat().st_mtime)
+    if len(found) > 1:
+        log.warning(
+            "%d runs in %s share these settings (weights or data changed): the latest is taken",
+            len(found),
+            out,
+        )
+    return RunFolder(found[-1].parent.parent)
+
+
+def run_record(run: RunFolder) -> dict[str, Any]:
+    """The run's `run.json`: its id and its pixels; UserError where it cannot be read."""
+    return _read_json(run.root / "run.json")
+
+
+def evaluation_of_run(run: RunFolder) -> Evaluation:
+    """The evaluation that a run was painted by; of its rules for scores there is no record.
+
+    UserError for a run of a time when there was no choice.
+    """
+    recorded = run_record(run)["pixels"].get("evaluation")
+    if recorded is None:
+        raise UserError(f"{run.root} was painted by an older version: paint it again")
+    return replace(OURS, **recorded)
+
+
+def _pretty(value: Mapping[str, Any]) -> str:
+    return json.dumps(json.loads(canonical_json(value)), indent=2, sort_keys=True) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: move its folder away") from error
+    return value

@@ -1,0 +1,249 @@
+"""What the runs of a table left: scores, what is missing, whether they belong together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from profi.data.manifest import read_manifest
+from profi.harness.run_folder import RunFolder, run_record
+from profi.reports import Expected
+from profi.reports.names import RowKey
+from profi.store.generations import pictures_digest, read_generations_part
+from profi.store.journal import read_lines
+from profi.store.parts import part_facts, part_indices
+from profi.store.scores import IDENTITY, metric_of, read_scores_part, scores_frame
+from profi.types import Triplet, UserError
+
+_OF_THE_DATA = ("manifest", "images")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in a table: its row and its seed."""
+
+    run: RunFolder
+    model: str
+    ablation: str
+    reading: str
+    seed: int
+
+    @property
+    def key(self) -> RowKey:
+        """The row."""
+        return RowKey(self.model, self.ablation, self.reading)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run of a table that nothing was painted of."""
+
+    key: RowKey
+    seed: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A run's triplets and paintings: what its scores are checked against.
+
+    `sources` is the digest of the pictures per part, `part_of` the part of each painted triplet,
+    `seconds` and `peak_bytes` (NaN: not reported) are per picture, `facts` what each part's painter
+    noted, `failed` the quarantine's last line per triplet and stage.
+    """
+
+    triplets: Mapping[str, Triplet]
+    sources: Mapping[int, str]
+    part_of: Mapping[str, int]
+    seconds: tuple[float, ...]
+    peak_bytes: tuple[float, ...]
+    facts: tuple[Mapping[str, str], ...]
+    failed: tuple[Mapping[str, str], ...]
+
+    @property
+    def n_missing(self) -> int:
+        """How many triplets are not painted."""
+        return len(self.triplets.keys() - self.part_of.keys())
+
+
+def survey(entry: Entry) -> Survey:
+    """One pass over a run's images, one part in memory at a time."""
+    triplets = {t.triplet_id: t for t in read_manifest(entry.run.manifest)}
+    sources: dict[int, str] = {}
+    part_of: dict[str, int] = {}
+    seconds: list[float] = []
+    peak_bytes: list[float] = []
+    facts = []
+    for index in part_indices(entry.run.generations):
+        generations = read_generations_part(entry.run.generations, index)
+        if not generations:
+            continue
+        facts.append(part_facts(entry.run.generations, index))
+        sources[index] = pictures_digest(generations)
+        part_of |= {item.triplet_id: index for item in generations}
+        seconds += [item.seconds for item in generations]
+        peak_bytes += [item.peak_memory_bytes for item in generations]
+    lines = read_lines(entry.run.quarantine)
+    failed = {(line["triplet_id"], line["stage"]): line for line in lines}
+    return Survey(
+        triplets,
+        sources,
+        part_of,
+        tuple(seconds),
+        tuple(peak_bytes),
+        tuple(facts),
+        tuple(failed.values()),
+    )
+
+
+def pictures(entry: Entry, surveyed: Survey, wanted: set[str]) -> dict[str, bytes]:
+    """The images of some triplets; reads the parts that hold one."""
+    found = {}
+    for index in sorted({surveyed.part_of[name] for name in wanted & surveyed.part_of.keys()}):
+        for item in read_generations_part(entry.run.generations, index) or []:
+            if item.triplet_id in wanted:
+                found[item.triplet_id] = item.image
+    return found
+
+
+def expected(surveys: Mapping[Entry, Survey], absent: Sequence[Absent] = ()) -> Expected:
+    """What every row of the table should hold: all triplets of the manifests, all wanted seeds."""
+    return Expected(
+        frozenset(name for surveyed in surveys.values() for name in surveyed.triplets),
+        frozenset([*(entry.seed for entry in surveys), *(item.seed for item in absent)]),
+        frozenset([*(entry.key for entry in surveys), *(item.key for item in absent)]),
+    )
+
+
+def check_comparable(entries: Sequence[Entry]) -> None:
+    """Refuse a table of runs that differ in more than they should.
+
+    Runs of one row may differ in the seed alone, rows in the method too; rows of other models share
+    the triplets and their images. (Settings find a run, and they do not tell that weights, images
+    or code have changed since; the records do.)
+
+    Raises:
+        UserError: naming two runs, what differs and the remedy.
+    """
+    records = {entry: _flat(run_record(entry.run)["pixels"]) for entry in entries}
+    first_of_row: dict[RowKey, Entry] = {}
+    first_of_model: dict[str, Entry] = {}
+    for entry in entries:
+        first = first_of_row.setdefault(entry.key, entry)
+        names = records[first].keys() | records[entry].keys()
+        _check_pair(first, entry, records, _without(names, "seed"))
+        of_model = first_of_model.setdefault(entry.model, entry)
+        names = records[of_model].keys() | records[entry].keys()
+        _check_pair(of_model, entry, records, _without(names, "seed", "method"))
+        _check_pair(entries[0], entry, records, _OF_THE_DATA)
+
+
+def _without(names: Iterable[str], *free: str) -> list[str]:
+    return [name for name in names if name.partition(".")[0] not in free]
+
+
+def _check_pair(
+    one: Entry, two: Entry, records: Mapping[Entry, Mapping[str, Any]], names: Iterable[str]
+) -> None:
+    a, b = records[one], records[two]
+    differing = sorted(name for name in names if a.get(name) != b.get(name))
+    if differing:
+        raise UserError(
+            f"runs {one.run.run_id} ({one.ablation}, seed {one.seed}) and {two.run.run_id} "
+            f"({two.ablation}, seed {two.seed}) differ in {', '.join(differing)} and cannot share "
+            "a table: give the same command with stage=all, which paints the outdated ones again"
+        )
+
+
+def _flat(pixels: Mapping[str, Any]) -> dict[str, Any]:
+    """One level down: `backbone.weights`."""
+    flat: dict[str, Any] = {}
+    for name, value in pixels.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def latest_scores(
+    entries: Sequence[Entry],
+    metrics: Sequence[str],
+    required: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, str]:
+    """Per metric the scores' folder name that most runs have; the latest where several do.
+
+    Runs that lack it count as not scored: scores of different models never share a column.
+
+    Args:
+        entries: the runs.
+        metrics: their names.
+        required: per metric, what its identity must hold, such as the accuracy's threshold; a dot
+            goes one level down.
+
+    Raises:
+        UserError: no run has such scores of a metric.
+    """
+    chosen = {}
+    for metric in metrics:
+        wanted = (required or {}).get(metric, {})
+        times: dict[str, float] = {}
+        counts: Counter[str] = Counter()
+        for entry in entries:
+            for folder in entry.run.scores.glob(f"{metric}-*"):
+                name = folder.name
+                if metric_of(name) != metric or not part_indices(folder):
+                    continue
+                if _holds(folder, wanted):
+                    counts[name] += 1
+                    times[name] = max(times.get(name, 0.0), folder.stat().st_mtime)
+        if not counts:
+            how = "".join(
+                f" with {name}={value}" for name, value in wanted.items() if value is not None
+            )
+            raise UserError(f"no run has {metric}{how}: run stage=score first")
+        chosen[metric] = max(counts, key=lambda name: (counts[name], times[name], name))
+    return chosen
+
+
+def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the metric's noted identity has these values."""
+    if not wanted:
+        return True
+    try:
+        identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    flat = _flat(identity)
+    return all(flat.get(name) == value for name, value in wanted.items())
+
+
+def collect(surveys: Mapping[Entry, Survey], folders: Mapping[str, str]) -> pd.DataFrame:
+    """The long table of `profi.reports`: a row per run, triplet and metric.
+
+    `folders` names, per metric, the folder of scores to take from every run. Scores of pictures
+    that have been painted again since count as absent; triplets without a score stay absent and
+    are counted against `expected`.
+    """
+    frames = []
+    for entry, surveyed in surveys.items():
+        scores = [
+            item
+            for name in folders.values()
+            for index, source in surveyed.sources.items()
+            for item in read_scores_part(entry.run.scores / name, index, source) or []
+            if item.triplet_id in surveyed.triplets
+        ]
+        frame = scores_frame(scores)
+        triplets = surveyed.triplets
+        frame["image_id"] = [triplets[item.triplet_id].image_id for item in scores]
+        frame["category"] = [triplets[item.triplet_id].prompt for item in scores]
+        frame["model"], frame["ablation"] = entry.model, entry.ablation
+        frame["reading"], frame["run_id"] = entry.reading, entry.run.run_id
+        frames.append(frame)
+    return pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)

@@ -1,1 +1,0 @@
-"""Inpainters: `(images, masks, prompts, seeds) -> images`, one file per kind of model."""

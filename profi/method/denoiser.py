@@ -1,0 +1,106 @@
+"""The UNets, wrapped to the sampling loop's convention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from profi.method.attention import Branch, UNetPass
+from profi.method.attention_objective import AttentionClue
+from profi.method.capture import CrossAttentionCapture
+from profi.method.ddim import classifier_free, to_x0_eps
+from profi.method.sampling import Denoised
+from profi.models.backbone import Backbone
+from profi.models.text import Conditioning
+
+# Of a float16 UNet: the power of two by which the objective's gradient is carried larger.
+FLOAT16_LOSS_SCALE = 1024.0
+
+
+@dataclass(frozen=True)
+class InpaintingDenoiser:
+    """eps_theta([x_t, down(M), E(I_M)], tau) with classifier-free guidance.
+
+    A step without guidance by attention runs the UNet once, on both branches as a pair. A guided
+    step runs it twice: first the conditional branch, which alone has a graph, then the
+    unconditional one, which uses PAIntA's c of the first. Latents and all that is made of them are
+    float32; only the UNet's own inputs are cast to its dtype.
+
+    Fields:
+        condition: [B, 5, h, w], mask channel and masked image's latents.
+        conditional, unconditional: the two branches' texts.
+        guided: per step, whether a guidance will want the attention's gradient; only there a
+            graph is built.
+        capture: where the guidance's attention is read, already installed in the UNet; None
+            without guidance.
+    """
+
+    backbone: Backbone
+    condition: Tensor
+    conditional: Conditioning
+    unconditional: Conditioning
+    guidance_scale: float
+    guided: tuple[bool, ...]
+    capture: CrossAttentionCapture | None
+
+    def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
+        """x0_pred and eps of x_t [B, C, h, w]; in guided steps the attention with its graph."""
+        clue: AttentionClue | None = None
+        if self.capture is not None and self.guided[step_index]:
+            cond, uncond, clue = self._guided(self.capture, x_t, t, step_index)
+        else:
+            uncond, cond = self._run(x_t, t, step_index, Branch.PAIR).chunk(2)
+        output = classifier_free(uncond, cond, self.guidance_scale)
+        schedule = self.backbone.schedule
+        x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
+        return Denoised(x0_pred, eps, clue)
+
+    def _guided(
+        self, capture: CrossAttentionCapture, x_t: Tensor, t: int, step_index: int
+    ) -> tuple[Tensor, Tensor, AttentionClue]:
+        """The two branches' outputs, and the conditional one's attention."""
+        leaf = x_t.detach().requires_grad_()
+        # The exit of this context also undoes the capture's cut (see CrossAttentionCapture).
+        with torch.enable_grad():
+            cond = self._run(leaf, t, step_index, Branch.CONDITIONAL).detach()
+        uncond = self._run(x_t, t, step_index, Branch.UNCONDITIONAL)
+        loss_scale = FLOAT16_LOSS_SCALE if self.backbone.unet.dtype == torch.float16 else 1.0
+        return cond, uncond, AttentionClue(leaf, capture.take(), loss_scale)
+
+    def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
+        unet = self.backbone.unet
+        inputs = torch.cat([x_t, self.condition], dim=1).to(unet.dtype)
+        text = self.unconditional if branch is Branch.UNCONDITIONAL else self.conditional
+        if branch is Branch.PAIR:
+            inputs = torch.cat([inputs, inputs])
+            text = self.unconditional.stacked(self.conditional)
+        unet_pass = UNetPass(branch, t, step_index, len(self.guided))
+        output: Tensor = unet(
+            inputs, t, **text.kwargs(), cross_attention_kwargs=unet_pass.kwargs()
+        ).sample
+        return output.float()
+
+
+@dataclass(frozen=True)
+class TextToImageDenoiser:
+    """eps_theta(x_t, tau) of a text-to-image UNet, with classifier-free guidance.
+
+    `conditional` and `unconditional` are the two branches' texts, for the batch.
+    """
+
+    backbone: Backbone
+    conditional: Conditioning
+    unconditional: Conditioning
+    guidance_scale: float
+
+    def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[None]:
+        """x0_pred and eps of x_t [B, C, h, w]."""
+        unet, schedule = self.backbone.unet, self.backbone.schedule
+        inputs = torch.cat([x_t, x_t]).to(unet.dtype)
+        text = self.unconditional.stacked(self.conditional)
+        uncond, cond = unet(inputs, t, **text.kwargs()).sample.float().chunk(2)
+        output = classifier_free(uncond, cond, self.guidance_scale)
+        x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
+        return Denoised(x0_pred, eps, None)

@@ -1,0 +1,113 @@
+"""The mask at the sizes where the method needs it, in both readings.
+
+`nearest`: the mask, straight from the image's size. A cell is masked where at least half of it is.
+(One pixel of a cell, its nearest neighbour by the letter, would lose what is thin; the first one,
+which torch's `nearest` takes, shifts the mask by half a cell too.) Where that leaves nothing of a
+part of the mask, the cells that the part touches are masked: nothing vanishes.
+`pil_bicubic`: the mask is first dilated once by a 3x3 cross. Then, by PIL's bicubic filter on
+8-bit greys: for the attention more than a half, for the UNet's mask channel anything above zero.
+A part that is thin enough vanishes from the attention's levels, as it does in the released code.
+Which of the two masks blanks the image out for the VAE is a choice of its own, `masked_image`:
+"as_resized", the mask that the levels were made from (so the dilated one in `pil_bicubic`: a ring
+that the UNet takes for unknown but the VAE shows would make no sense), or "given". A blend with
+the given image always uses the mask as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from profi.fitting import Extent, bicubic_greys
+from profi.settings.reading import MaskedImage, MaskResizing
+
+
+
+@dataclass(frozen=True)
+class MaskPyramid:
+    """A batch of masks at all sizes, bool, True = inpaint.
+
+    `image` [B, H, W], what is blanked out for the VAE; `latent` [B, h, w], for the UNet's mask
+    channel; `levels`, for attention, per down-factor f of the latents [B, h / f, w / f]. With
+    `pil_bicubic` a small mask may vanish at a level.
+    """
+
+    image: Tensor
+    latent: Tensor
+    levels: dict[int, Tensor]
+
+    def flat(self, down_factor: int) -> Tensor:
+        """The mask of a level as [B, N]."""
+        return self.levels[down_factor].flatten(1)
+
+
+def mask_pyramid(
+    masks: Tensor,
+    latent_factor: int,
+    down_factors: Sequence[int],
+    resizing: MaskResizing,
+    masked_image: MaskedImage = "as_resized",
+    contents: Sequence[Extent] | None = None,
+) -> MaskPyramid:
+    """All sizes of masks [B, H, W] bool; H and W must be multiples of every size's factor.
+
+    `contents` are the images' (height, width) without their padding, into which no dilation
+    reaches; None: there is no padding, or it may.
+    """
+    if resizing == "nearest":
+        levels = {f: nearest(masks, latent_factor * f) for f in down_factors}
+        return MaskPyramid(masks, nearest(masks, latent_factor), levels)
+    H, W = masks.shape[1:]
+    h, w = H // latent_factor, W // latent_factor
+    given, masks = masks, _within(dilated(masks), contents)
+    levels = {f: _bicubic(masks, (h // f, w // f)) > 127 for f in down_factors}
+    blanked = given if masked_image == "given" else masks
+    return MaskPyramid(blanked, _bicubic(masks, (h, w)) > 0, levels)
+
+
+def nearest(masks: Tensor, factor: int) -> Tensor:
+    """Masks [B, H, W] bool in cells of `factor` x `factor` pixels: [B, H / factor, W / factor].
+
+    A cell is masked where at least half of it is, and where a masked pixel is in it that would
+    otherwise be lost: one that has no such cell around it, or one beside that.
+    """
+    pixels = masks[:, None].float()
+    touched = functional.max_pool2d(pixels, factor)
+    # Shares are multiples of 1 / factor^2: a half of them is exact or missed by far.
+    filled = (functional.avg_pool2d(pixels, factor) > 0.5 - 1e-4).float()
+    lost = touched * (1.0 - _around(filled))
+    return torch.maximum(filled, touched * _around(lost))[:, 0] > 0.5
+
+
+def _around(cells: Tensor) -> Tensor:
+    """Cells [B, 1, h, w] of 0 and 1, and their eight neighbours."""
+    return functional.max_pool2d(cells, 3, stride=1, padding=1)
+
+
+def dilated(masks: Tensor) -> Tensor:
+    """One dilation of [B, H, W] bool by a 3x3 cross."""
+    grown = masks.clone()
+    grown[:, 1:] |= masks[:, :-1]
+    grown[:, :-1] |= masks[:, 1:]
+    grown[:, :, 1:] |= masks[:, :, :-1]
+    grown[:, :, :-1] |= masks[:, :, 1:]
+    return grown
+
+
+def _within(masks: Tensor, contents: Sequence[Extent] | None) -> Tensor:
+    """Masks [B, H, W] with nothing outside of the contents."""
+    if contents is None:
+        return masks
+    kept = torch.zeros_like(masks)
+    for mask, inside, (height, width) in zip(masks, kept, contents, strict=True):
+        inside[:height, :width] = mask[:height, :width]
+    return kept
+
+
+def _bicubic(masks: Tensor, size: Extent) -> Tensor:
+    """`bicubic_greys` of a batch: uint8 [B, *size]."""
+    return torch.stack([bicubic_greys(mask, size) for mask in masks])

@@ -1,0 +1,73 @@
+"""RASG, Reweighting Attention Score Guidance (paper, sec. 3.4, eq. 8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from profi.method.attention_objective import DOWN_FACTOR, AttentionClue, AttentionObjective
+from profi.method.methods import Build, MethodBatch, MethodParts
+from profi.method.sampling import StepState
+from profi.method.schedule import sigma_schedule
+from profi.settings.method import RASGSettings
+from profi.settings.reading import Reading
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RASG:
+    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation.
+
+    `on_gradient` is shown every gradient [B, C, h, w] before that.
+    """
+
+    objective: AttentionObjective
+    on_gradient: Callable[[Tensor], None] | None = None
+
+    def __call__(self, state: StepState[AttentionClue | None]) -> Tensor:
+        """g / std(g), [B, C, h, w], float32: the direction that raises S."""
+        if state.clue is None:
+            raise RuntimeError(f"RASG: the denoiser gave no attention at t={state.t}")
+        g = self.objective.gradient(state.clue)
+        if self.on_gradient is not None:
+            self.on_gradient(g)
+        noise = standardised(g)
+        dead = (~noise.flatten(1).any(dim=1)).tolist()
+        if any(dead):
+            which = [i for i, is_dead in enumerate(dead) if is_dead]
+            log.warning("RASG: no usable gradient at t=%d for samples %s", state.t, which)
+        return noise
+
+
+def standardised(g: Tensor) -> Tensor:
+    """g / std(g) per sample [B, ...], float32; the mean is not subtracted (app. C.3).
+
+    The std is the unbiased one over a sample's own elements. A sample whose gradient is constant
+    or not finite has no direction: it gets zeros, and the loop steps it by eq. 4.
+    """
+    g = g.float()
+    std = g.flatten(1).std(dim=1).view(-1, *[1] * (g.ndim - 1))
+    usable = torch.isfinite(std) & (std > 0)
+    return torch.where(usable, g / torch.where(usable, std, 1.0), 0.0)
+
+
+def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
+    """The method that has RASG alone; in steps without it sigma_t is zero (eq. 4)."""
+
+    def build(batch: MethodBatch) -> MethodParts:
+        mask = batch.level(DOWN_FACTOR).flatten(1)
+        objective = AttentionObjective(reading, mask, batch.words, rasg.objective)
+        sigmas = sigma_schedule(batch.schedule, batch.timesteps, reading.sigma, reading.eta)
+        guided = [rasg.is_guided(i, len(sigmas)) for i in range(len(sigmas))]
+        return MethodParts(
+            step_noise=RASG(objective, batch.on_gradient),
+            sigmas=tuple(s if on else 0.0 for s, on in zip(sigmas, guided, strict=True)),
+            reads=DOWN_FACTOR,
+        )
+
+    return build

@@ -1,0 +1,1 @@
+"""Pre-trained models: folders, repositories, the parts of a model, compiled blocks."""

@@ -1,0 +1,43 @@
+"""What of a model decides its pictures, in a few hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from profi.models.backbone import Backbone
+from profi.types import digest
+
+
+def config_values(config: Mapping[str, Any]) -> dict[str, str]:
+    """What of a model's config says how it works."""
+    # Where the files lay and which version wrote them changes nothing.
+    return {
+        key: repr(value)
+        for key, value in config.items()
+        if not key.startswith("_") and key not in ("transformers_version", "dtype")
+    }
+
+
+def backbone_identity(backbone: Backbone) -> dict[str, Any]:
+    """Hashes of the weights and of what else decides a model's output; the VAE's dtype."""
+    parts = {
+        "unet": dict(backbone.unet.config),
+        "vae": dict(backbone.vae.config),
+        **backbone.text.configs,
+    }
+    kept = {part: config_values(values) for part, values in parts.items()}
+    hashes = {
+        "weights": backbone.digest,
+        "configs": digest(kept),
+        "tokenizer": backbone.text.tokenizer_digest,
+        "token_limit": str(backbone.text.token_limit),
+        "schedule": digest(
+            {
+                "prediction_type": backbone.schedule.prediction_type,
+                "alphas_cumprod": backbone.schedule.alphas_cumprod.tolist(),
+            }
+        ),
+    }
+    # As it came out: what `auto` means depends on the device.
+    return {"backbone": hashes, "vae_dtype": str(backbone.vae.dtype).removeprefix("torch.")}

@@ -1,0 +1,142 @@
+"""A setting: a dataclass field with its type, its bounds and its meaning.
+
+The choices of a text are its `Literal` type. The schema of the command line, the checks, `--help`
+and docs/settings.md are made of these fields.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from profi.types import UserError
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A field with a default (a type: a section of that type's defaults), a meaning and bounds."""
+    metadata = {"meaning": meaning, "at_least": at_least, "at_most": at_most}
+    if isinstance(default, type | list | dict):
+        factory = default if isinstance(default, type) else lambda: type(default)(default)
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@cache
+def types_of(section: type) -> Mapping[str, Any]:
+    """The fields' types, by name."""
+    return get_type_hints(section)
+
+
+def choices_of(section: type, name: str) -> tuple[str, ...]:
+    """What a field of a `Literal` type takes; empty for others."""
+    hint = types_of(section)[name]
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def default_of(spec: Field[Any]) -> Any:
+    """A field's default."""
+    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+
+
+def check_fields(section: str, values: Any) -> None:
+    """UserError naming the first field of a section's instance whose value is not allowed."""
+    for spec in fields(values):
+        key = f"{section}.{spec.name}" if section else spec.name
+        value = getattr(values, spec.name)
+        choices = choices_of(type(values), spec.name)
+        if choices and value not in choices:
+            raise UserError(f"{key}={value}: choose one of {', '.join(choices)}")
+        _check_bounds(key, spec, value, types_of(type(values))[spec.name])
+
+
+def _check_bounds(key: str, spec: Field[Any], value: Any, hint: Any) -> None:
+    if _bare(hint) not in (int, float) or (value is None and _bare(hint) is not hint):
+        return
+    least, most = spec.metadata.get("at_least"), spec.metadata.get("at_most")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{key}={value}: must be a number")
+    # Written so that a NaN is refused too.
+    if not (abs(value) < float("inf")) or (least is not None and not value >= least):
+        limit = f" of at least {least:g}" if least is not None else ""
+        raise UserError(f"{key}={value}: must be a finite number{limit}")
+    if most is not None and value > most:
+        raise UserError(f"{key}={value}: must be at most {most:g}")
+
+
+def _bare(hint: Any) -> Any:
+    """`X` of `X | None`; any other type as it is."""
+    if get_origin(hint) in (Union, types.UnionType):
+        kept = [part for part in get_args(hint) if part is not type(None)]
+        return kept[0] if len(kept) == 1 else hint
+    return hint
+
+
+def build(section: type, values: Mapping[str, Any]) -> Any:
+    """A section's instance of plain values (dicts, lists, texts, numbers), with its sections.
+
+    What is absent keeps its default; unknown names raise UserError.
+    """
+    known = types_of(section)
+    unknown = set(values) - {spec.name for spec in fields(section)}
+    if unknown:
+        raise UserError(f"{section.__name__} has no {', '.join(sorted(unknown))}")
+    return section(**{name: _built(known[name], value) for name, value in values.items()})
+
+
+def _built(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return build(hint, value)  # type: ignore[arg-type]  # a class, not an instance
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        return {key: _built(get_args(hint)[1], item) for key, item in value.items()}
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def changed(values: Any) -> dict[str, Any]:
+    """What of a section differs from its defaults, nested: so a new setting changes no old digest.
+
+    Sections that are all default are left out.
+    """
+    found: dict[str, Any] = {}
+    for spec in fields(values):
+        value, usual = getattr(values, spec.name), default_of(spec)
+        if is_dataclass(value):
+            inner = changed(value)
+            if inner:
+                found[spec.name] = inner
+        elif value != usual:
+            found[spec.name] = value
+    return found
+
+
+def settings_in(section: type, prefix: str = "") -> Iterator[tuple[str, type, Field[Any]]]:
+    """(key, section, field) of every setting, sections in place."""
+    for spec in fields(section):
+        key, hint = f"{prefix}{spec.name}", types_of(section)[spec.name]
+        if is_dataclass(hint):
+            yield from settings_in(hint, f"{key}.")  # type: ignore[arg-type]
+        else:
+            yield key, section, spec
+
+
+def check_device(key: str, name: str) -> None:
+    """UserError naming `key` for what is no device's name; whether it is there shows later."""
+    kind, _, index = name.partition(":")
+    indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
+    if not indexed and name not in ("auto", "cpu", "mps"):
+        raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")
+
+
+def plain(values: Any) -> dict[str, Any]:
+    """A section as nested dicts."""
+    return asdict(values)

@@ -1,0 +1,65 @@
+"""Which method paints, what may be chosen of it beside its reading, and how it samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from profi.catalogue import catalogue
+from profi.settings.fields import check_fields, setting
+
+Objective = Literal["bce", "max_attention"]
+Output = Literal["unblended", "blended"]
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Which method paints: a row of Table 2."""
+
+    name: str = setting("profi", "base, painta_only, rasg_only, profi, or another of the catalogue")
+
+    def __post_init__(self) -> None:
+        catalogue.method(self.name, "ablation.name")
+
+
+@dataclass(frozen=True)
+class RASGSettings:
+    """What may be chosen of RASG beside its reading (beyond the paper, which names it in 4.1)."""
+
+    every: int = setting(1, "RASG works in every n-th step, the others go by eq. 4", at_least=1)
+    until: float = setting(1.0, "of this first share of the steps", at_least=0, at_most=1)
+    objective: Objective = setting("bce", "S: eq. 10 (bce) or eq. 13; for vanilla_only too")
+
+    def __post_init__(self) -> None:
+        check_fields("rasg", self)
+
+    def is_guided(self, step_index: int, num_steps: int) -> bool:
+        """Whether RASG works in this step, counted from 0."""
+        return step_index % self.every == 0 and step_index < math.ceil(self.until * num_steps)
+
+
+@dataclass(frozen=True)
+class VanillaSettings:
+    """The vanilla guidance that fig. 8 compares RASG with."""
+
+    scale: float = setting(1000.0, "s of eq. 6 (0, 100, 1000, 10000 in fig. 8)", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("vanilla", self)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the diffusion is sampled; the defaults are the paper's evaluation."""
+
+    num_inference_steps: int = setting(50, "DDIM steps", at_least=1)
+    guidance_scale: float = setting(7.5, "of classifier-free guidance", at_least=0)
+    output: Output = setting(
+        "unblended", "the picture as decoded, or with the given pixels back outside the mask"
+    )
+    positive_prompt: str = setting("", "appended to every prompt")
+    negative_prompt: str = setting("", "replaces the empty unconditional text")
+
+    def __post_init__(self) -> None:
+        check_fields("sampling", self)

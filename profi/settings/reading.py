@@ -1,0 +1,100 @@
+"""Readings: every choice where the printed paper and the authors' released code differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from profi.settings.fields import check_fields, setting
+from profi.types import UserError
+
+MaskResizing = Literal["nearest", "pil_bicubic"]
+MaskedImage = Literal["given", "as_resized"]
+Query = Literal["block_input", "after_self_attention"]
+Smoothing = Literal["none", "zero_padded_3x3"]
+Active = Literal["first_half", "t_above_500"]
+CGradient = Literal["flows", "stops"]
+Reduction = Literal["sum", "mean"]
+VanishedMask = Literal["unguided", "literal"]
+SigmaFormula = Literal["cumulative", "per_step"]
+
+#: Where no reading is named.
+DEFAULT_READING = "released"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value per choice, by default what the paper prints.
+
+    Any can be changed by itself with `dataclasses.replace`, or on the command line:
+    `reading=released reading.eta=0.1`.
+    """
+
+    name: Literal["paper", "released"] = setting(
+        "paper", "the bundle that the values started from; a label"
+    )
+    mask_resizing: MaskResizing = setting(
+        "nearest", "how masks get to the sizes of the latents and the attention (method/masks.py)"
+    )
+    masked_image: MaskedImage = setting(
+        "given", "which mask blanks the picture out for the VAE: as given, or as it was resized"
+    )
+    query: Query = setting(
+        "block_input",
+        "what PAIntA's query for c is made of: the block's input X, or X plus the output of the "
+        "plain self-attention",
+    )
+    smoothing: Smoothing = setting(
+        "none", "of PAIntA's c before it is normalised: none, or the released 3x3 filter"
+    )
+    active: Active = setting(
+        "first_half", "the steps in which PAIntA works: the first half, or while t > 500"
+    )
+    c_gradient: CGradient = setting("flows", "whether RASG's gradient flows through PAIntA's c")
+    offset: float = setting(0.0, "subtracted from the logits in eq. 10")
+    reduction: Reduction = setting("sum", "over the pixels in eq. 10")
+    vanished_mask: VanishedMask = setting(
+        "unguided",
+        "what happens where no masked cell is left at the objective's level: no gradient, or eq. "
+        "10 taken literally, which lowers attention to the prompt everywhere",
+    )
+    sigma: SigmaFormula = setting(
+        "cumulative", "the alphas in eq. 11: cumulative, or those of a training step"
+    )
+    eta: float = setting(0.15, "of eq. 11", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("reading", self)
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What differs from the bundle of its name."""
+        usual = asdict(READINGS[self.name])
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+
+PAPER = Reading()
+RELEASED = Reading(
+    name="released",
+    mask_resizing="pil_bicubic",
+    masked_image="as_resized",
+    query="after_self_attention",
+    smoothing="zero_padded_3x3",
+    active="t_above_500",
+    offset=1.0,
+    reduction="mean",
+    vanished_mask="literal",
+    sigma="per_step",
+    eta=0.25,
+)
+READINGS: Mapping[str, Reading] = MappingProxyType({r.name: r for r in (PAPER, RELEASED)})
+
+
+def reading_of(chosen: str | Reading) -> Reading:
+    """A bundle by its name, or a reading as it is; UserError for an unknown name."""
+    found = READINGS.get(chosen) if isinstance(chosen, str) else chosen
+    if found is None:
+        raise UserError(f"reading={chosen} is unknown; choose {' or '.join(READINGS)}")
+    return found

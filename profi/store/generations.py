@@ -1,0 +1,66 @@
+"""The generations store: `<run>/generations/part-*.parquet`, a row per painted image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from profi.store.parts import Part, read_part, read_parts, write_part
+from profi.types import Generation, digest
+
+SCHEMA = pa.schema(
+    [
+        ("triplet_id", pa.string()),
+        ("seed", pa.int64()),
+        ("image", pa.binary()),
+        ("image_sha256", pa.string()),
+        ("seconds", pa.float64()),
+        ("peak_memory_bytes", pa.float64()),
+    ]
+)
+
+
+def write_generations(
+    folder: Path,
+    index: int,
+    generations: Sequence[Generation],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write one part, with what is to be noted of how it was painted."""
+    rows = [
+        asdict(item) | {"image_sha256": hashlib.sha256(item.image).hexdigest()}
+        for item in generations
+    ]
+    write_part(folder, index, rows, SCHEMA, facts)
+
+
+def read_generations_part(folder: Path, index: int) -> list[Generation] | None:
+    """The images of one part, verified; None where it is absent or was broken and moved aside."""
+    part = read_part(folder, index, SCHEMA)
+    return None if part is None else _generations(part)
+
+
+def read_generations(folder: Path) -> Iterator[Generation]:
+    """All painted images of a run, verified, one part in memory at a time."""
+    for part in read_parts(folder, SCHEMA):
+        yield from _generations(part)
+
+
+def _generations(part: Part) -> list[Generation]:
+    # The part's checksum covers the images' bytes; their own hashes are for other readers.
+    return [
+        Generation(**{name: value for name, value in row.items() if name != "image_sha256"})
+        for row in part.rows
+    ]
+
+
+def pictures_digest(generations: Sequence[Generation]) -> str:
+    """What scores depend on: the ids, seeds and images in order, and not how long they took."""
+    pictures = [
+        (item.triplet_id, item.seed, hashlib.sha256(item.image).hexdigest()) for item in generations
+    ]
+    return digest(pictures)

@@ -1,0 +1,118 @@
+"""The scores store: `<run>/scores/<metric>-<hash of its identity>/part-*.parquet`.
+
+Part n holds the scores of part n of the generations, whose digest it notes: when that part has
+been painted again, its scores are stale and count as absent. It notes too which of its NaN stand
+for a failure (memory, a damaged file), so that these are tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from profi.store.parts import part_facts, read_part, read_parts, write_part
+from profi.types import Score, UserError, digest
+
+SCHEMA = pa.schema(
+    [
+        ("triplet_id", pa.string()),
+        ("seed", pa.int64()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+#: What the hash in a folder's name stands for, beside the parts.
+IDENTITY = "identity.json"
+#: The fact that says how many samples were scored at once, a JSON list.
+BATCH_SIZES = "batch sizes"
+_SOURCE = "generations"
+_FAILED = "failed"
+
+
+def scores_folder_name(metric: str, identity: Mapping[str, Any]) -> str:
+    """`<metric>-<8 hex digits>`: scores of another model or reading lie in another folder."""
+    return f"{metric}-{digest(dict(identity), 8)}"
+
+
+def metric_of(folder_name: str) -> str:
+    """The metric's name in a `scores_folder_name`."""
+    return folder_name.rpartition("-")[0]
+
+
+def write_scores(
+    folder: Path,
+    index: int,
+    scores: Sequence[Score],
+    source: str,
+    failed: Iterable[str] = (),
+    batch_sizes: Iterable[int] = (),
+) -> None:
+    """Write one part.
+
+    Args:
+        folder: of the metric.
+        index: the part's number.
+        scores: its rows.
+        source: the `pictures_digest` of the generations that were scored.
+        failed: the triplets whose NaN stands for a failure and not for "there is no such score".
+        batch_sizes: how many were scored at once, the last time that any were.
+    """
+    facts = {
+        _SOURCE: source,
+        _FAILED: json.dumps(sorted(failed)),
+        BATCH_SIZES: json.dumps(sorted(batch_sizes)),
+    }
+    write_part(folder, index, [asdict(score) for score in scores], SCHEMA, facts)
+
+
+def failed_scores(folder: Path, index: int) -> frozenset[str]:
+    """The triplets of a part whose scoring failed, see `write_scores`."""
+    return frozenset(json.loads(part_facts(folder, index).get(_FAILED, "[]")))
+
+
+def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | None:
+    """The scores of exactly these generations; None where they are absent, broken or stale."""
+    part = read_part(folder, index, SCHEMA)
+    if part is None or part.facts.get(_SOURCE) != source:
+        return None
+    return [Score(**row) for row in part.rows]
+
+
+def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
+    """The scores of several folders, see `scores_frame`; stale ones are among them."""
+    return scores_frame(
+        Score(**row)
+        for folder in folders
+        for part in read_parts(folder, SCHEMA)
+        for row in part.rows
+    )
+
+
+def newest_scores(scores: Path, metric: str) -> dict[str, float]:
+    """A run's values of a metric by triplet, of the folder that was written last.
+
+    Raises:
+        UserError: there are none in `scores`, the folder of the run's scores.
+    """
+    frame = read_scores([newest_folder(scores, metric)])
+    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
+
+
+def newest_folder(scores: Path, metric: str) -> Path:
+    """The folder of a metric's scores that was written last; raises as `newest_scores`."""
+    folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
+    if not folders:
+        raise UserError(f"{scores} has no {metric}: run stage=score first")
+    return max(folders, key=lambda folder: folder.stat().st_mtime)
+
+
+def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:
+    """Columns triplet_id, seed, metric, value (NaN: no score); a row per score, in order."""
+    frame = pd.DataFrame([asdict(score) for score in scores], columns=SCHEMA.names)
+    return frame.astype({"seed": "int64", "value": "float64"})

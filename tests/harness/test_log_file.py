@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from profi.harness.log_file import logged_to
+
+FULL = Path("/dev/full")
+log = logging.getLogger("profi.test")
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    logging.getLogger("profi").propagate = True
+    logging.getLogger("profi").setLevel("INFO")
+
+
+def test_what_is_told_meanwhile_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+    for text in ("one", "two"):
+        log.info("before")
+        with logged_to(path):
+            log.info(text)
+    lines = path.read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["one", "two"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux")
+def test_a_full_disk_is_told_once_and_nothing_raises(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logged_to(FULL):
+        log.info("one")
+        log.info("two")
+    told = "/dev/full: No space left on device; no more lines are written there"
+    assert sorted(caplog.messages) == [told, "one", "two"]
+    assert "Traceback" not in capsys.readouterr().err
