@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -72,32 +70,6 @@ class Row(Inpainter, Protocol):
         shows.
         """
         ...
-
-
-Output = Literal["unblended", "blended"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a run samples; the defaults are the paper's evaluation.
-
-    `positive` is appended to every prompt and `negative` replaces the empty unconditional text.
-    `output`: the decoded image as it is, or with the given pixels put back outside the mask.
-    `noise`: of the seeds' draws: float32, or (`run`) rounded to half precision (`Evaluation`).
-    """
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
-    positive: str = ""
-    negative: str = ""
-    output: Output = "unblended"
-    noise: Noise = "picture"
-
-    def __post_init__(self) -> None:
-        if self.output not in get_args(Output):
-            raise UserError(f"output {self.output!r} is unknown; choose unblended or blended")
-        if not math.isfinite(self.guidance_scale):
-            raise UserError(f"guidance_scale={self.guidance_scale} is not a number; choose 7.5")
 
 
 def check_inputs(

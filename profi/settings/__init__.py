@@ -1,22 +1,15 @@
-"""Every setting of a run, typed: plain dataclasses that know neither Hydra nor torch.
+"""Every setting, stated once: frozen dataclasses that know neither Hydra nor torch.
 
-`run.py` registers `Config` as the schema of `conf/`, so an unknown key or a value of the wrong type
-is refused by name; what a type cannot say (choices, ranges, combinations) is checked here on
-construction and raised as a `UserError` that names the key, the value and what is allowed. (The
-classes are not frozen: OmegaConf takes a frozen schema as one that no YAML may fill in.)
+A field has its type (choices are a `Literal`), its default, its bounds and its meaning. What a
+type cannot say (combinations) is checked on construction and raised as a `UserError` that names
+the key, the value and what is allowed. `profi.cli.schema` makes the command line's schema of them.
 """
 
 from profi.settings.command import MAX_SEED, Config, LoggerConfig, ReportConfig, parse_shard
 from profi.settings.data import DataConfig
-from profi.settings.evaluation_schema import EvaluationConfig
+from profi.settings.evaluation import EVALUATIONS, OURS, Evaluation
 from profi.settings.fields import check_device, choices_of
-from profi.settings.method import (
-    AblationConfig,
-    RASGConfig,
-    ReadingConfig,
-    SamplingConfig,
-    VanillaConfig,
-)
+from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
 from profi.settings.metric import (
     AccuracyConfig,
     AestheticConfig,
@@ -26,7 +19,6 @@ from profi.settings.metric import (
     PickConfig,
 )
 from profi.settings.model import (
-    ABLATED,
     BlendedLatentDiffusionConfig,
     ControlNetConfig,
     GLIDEConfig,
@@ -36,11 +28,17 @@ from profi.settings.model import (
     WeightsConfig,
 )
 from profi.settings.paths import PACKAGE, SHIPPED, shipped_path
+from profi.settings.reading import DEFAULT_READING, PAPER, READINGS, RELEASED, Reading
 
 __all__ = [
-    "ABLATED",
+    "DEFAULT_READING",
+    "EVALUATIONS",
     "MAX_SEED",
+    "OURS",
     "PACKAGE",
+    "PAPER",
+    "READINGS",
+    "RELEASED",
     "SHIPPED",
     "AblationConfig",
     "AccuracyConfig",
@@ -50,20 +48,20 @@ __all__ = [
     "Config",
     "ControlNetConfig",
     "DataConfig",
-    "EvaluationConfig",
+    "Evaluation",
     "GLIDEConfig",
     "LPIPSConfig",
     "LoggerConfig",
     "MetricConfig",
     "ModelConfig",
     "PickConfig",
-    "RASGConfig",
-    "ReadingConfig",
+    "RASGSettings",
+    "Reading",
     "ReportConfig",
     "SDXLInpaintingConfig",
-    "SamplingConfig",
+    "Sampling",
     "SmartBrushConfig",
-    "VanillaConfig",
+    "VanillaSettings",
     "WeightsConfig",
     "check_device",
     "choices_of",

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
+from profi.catalogue import catalogue
 from profi.settings.data import DataConfig
-from profi.settings.evaluation_schema import EvaluationConfig
-from profi.settings.fields import check_fields, choice, number
-from profi.settings.method import (
-    AblationConfig,
-    RASGConfig,
-    ReadingConfig,
-    SamplingConfig,
-    VanillaConfig,
-    canonical_ablation,
-)
+from profi.settings.evaluation import Evaluation
+from profi.settings.fields import build, check_fields, setting
+from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
 from profi.settings.metric import MetricConfig
-from profi.settings.model import ABLATED, ModelConfig
+from profi.settings.model import ModelConfig
+from profi.settings.reading import DEFAULT_READING, READINGS, Reading
 from profi.types import UserError
 
-STAGES = ("generate", "score", "report", "all")
-
-
+#: Seeds are stored as 64-bit integers.
 MAX_SEED = 2**63 - 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoggerConfig:
-    """Where progress is told; every run also writes its own `run.log`.
+    """Where progress is logged; every run also writes its own `run.log`."""
 
-    `wandb` tells Weights & Biases too: `project` and `entity` (null: the user's own) say where,
-    `mode=offline` keeps it in the folder `wandb` of `out` for `wandb sync`; `pictures` triplets of
-    each run are shown, the same ones of all runs of the same data.
-    """
-
-    name: str = choice("console", "wandb")
-    level: str = choice("info", "debug", "warning", "error")
-    project: str = "profi"
-    entity: str | None = None
-    mode: str = choice("online", "offline")
-    pictures: int = number(32, at_least=0)
+    name: Literal["console", "wandb"] = setting("console", "the terminal, or Weights & Biases too")
+    level: Literal["info", "debug", "warning", "error"] = setting("info", "of the terminal's lines")
+    project: str = setting("profi", "of W&B")
+    entity: str | None = setting(None, "of W&B; null: the user's own")
+    mode: Literal["online", "offline"] = setting(
+        "online", "offline keeps it in the folder wandb of out, for `wandb sync`"
+    )
+    pictures: int = setting(32, "triplets of each run that W&B shows, the same in all", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("logger", self)
@@ -48,61 +40,69 @@ class LoggerConfig:
             raise UserError("logger.project= is empty: name the project that the runs go to")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReportConfig:
-    """What the report shows: so many triplets can be browsed in its gallery (null: all of them)."""
+    """What the report shows."""
 
-    gallery: int | None = number(1000, at_least=0, or_null=True)
+    gallery: int | None = setting(
+        1000, "so many triplets can be browsed in its gallery; null: all", at_least=0
+    )
 
     def __post_init__(self) -> None:
         check_fields("report", self)
 
 
-@dataclass
+def _default_reading() -> Reading:
+    return READINGS[DEFAULT_READING]
+
+
+@dataclass(frozen=True)
 class Config:
     """One command: a model, a method, data, metrics, and which stages to run.
 
     `ablations` and `seeds`, where not empty, make one process run every pair of them (that is what
     an experiment is) in place of the single `ablation` and `seed`; of `ablations` a model runs
     those that it has. `models`, named as `model`'s options are, does so for every one of them in
-    place of `model`, one after the other. `shard=i/n` takes parts i, i+n, ... (counted from 1) of
-    the `part_size` triplets each that the manifest is cut into.
+    place of `model`, one after the other.
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    models: dict[str, ModelConfig] = field(default_factory=dict)
-    ablation: AblationConfig = field(default_factory=AblationConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    metric: MetricConfig = field(default_factory=MetricConfig)
-    reading: ReadingConfig = field(default_factory=ReadingConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    rasg: RASGConfig = field(default_factory=RASGConfig)
-    vanilla: VanillaConfig = field(default_factory=VanillaConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    stage: str = choice("all", *STAGES[:-1])
-    seed: int = number(0, at_least=0)
-    seeds: list[int] = field(default_factory=list)
-    ablations: list[str] = field(default_factory=list)
-    shard: str = "1/1"
-    part_size: int = number(16, at_least=1)
-    out: str = "outputs"
-    name: str | None = None
+    model: ModelConfig = setting(ModelConfig, "what paints")
+    models: dict[str, ModelConfig] = setting({}, "several, one after the other")
+    ablation: AblationConfig = setting(AblationConfig, "the method")
+    data: DataConfig = setting(DataConfig, "the triplets")
+    metric: MetricConfig = setting(MetricConfig, "the metrics")
+    reading: Reading = setting(_default_reading, "how the paper is read")
+    evaluation: Evaluation = setting(Evaluation, "the protocol, apart from the method")
+    rasg: RASGSettings = setting(RASGSettings, "of RASG")
+    vanilla: VanillaSettings = setting(VanillaSettings, "of vanilla_only")
+    own: dict[str, Any] = setting({}, "settings of plugins, by their names: own.NAME.KEY=value")
+    logger: LoggerConfig = setting(LoggerConfig, "where progress goes")
+    report: ReportConfig = setting(ReportConfig, "what the report shows")
+    sampling: Sampling = setting(Sampling, "how the diffusion is sampled")
+    stage: Literal["all", "generate", "score", "report"] = setting("all", "what is run")
+    seed: int = setting(0, "of the run", at_least=0, at_most=MAX_SEED)
+    seeds: list[int] = setting([], "several, in place of seed")
+    ablations: list[str] = setting([], "several, in place of ablation")
+    shard: str = setting("1/1", "i/n: this process takes parts i, i+n, ... (counted from 1)")
+    part_size: int = setting(16, "triplets of a part, into which the manifest is cut", at_least=1)
+    out: str = setting("outputs", "the folder of all runs")
+    name: str | None = setting(None, "of the experiment: its report's folder")
+    plugins: list[str] = setting([], "modules that register methods, rows, metrics, data sets")
 
     def __post_init__(self) -> None:
         check_fields("", self)
         parse_shard(self.shard)
-        ablations = [canonical_ablation("ablations", name) for name in self.ablations]
-        for key, values in (("ablations", ablations), ("seeds", self.seeds)):
+        object.__setattr__(self, "ablations", [method(name) for name in self.ablations])
+        for key, values in (("ablations", self.ablations), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise UserError(f"{key}={values}: one of them is named twice")
         if any(seed < 0 for seed in self.seeds):
             raise UserError(f"seeds={self.seeds}: every seed must be at least 0")
-        # They are stored as 64-bit integers.
         largest = max([self.seed, *self.seeds])
         if largest > MAX_SEED:
             raise UserError(f"seed={largest}: must be at most {MAX_SEED}")
+        for name, values in self.own.items():
+            self.section(name, values)
         if not self.out:
             raise UserError("out= is empty: name the folder that the runs go to")
         if self.name is not None and (
@@ -116,8 +116,8 @@ class Config:
         for one in self.models.values() or [self.model]:
             if not set(self._ablations) & set(one.ablations):
                 raise UserError(
-                    f"model {one.id} has no ablation {', '.join(self._ablations)}: the modules are "
-                    f"for inpainter={ABLATED}, this is {one.inpainter}; choose ablation=base"
+                    f"model {one.id} has no ablation {', '.join(self._ablations)}: methods are for "
+                    f"inpainter=stable_inpainting, this is {one.inpainter}; choose ablation=base"
                 )
 
     @property
@@ -145,8 +145,22 @@ class Config:
 
     @property
     def _ablations(self) -> list[str]:
-        names = self.ablations or [self.ablation.name]
-        return [canonical_ablation("ablations", name) for name in names]
+        return self.ablations or [method(self.ablation.name)]
+
+    def section(self, name: str, values: Mapping[str, Any] | None = None) -> Any:
+        """A plugin's own settings; UserError for a name without any."""
+        shelves = (catalogue.methods, catalogue.inpainters, catalogue.metrics, catalogue.data)
+        for shelf in shelves:
+            if name in shelf.names():
+                found = shelf.get(name).section()
+                if found is not None:
+                    return build(found, values if values is not None else self.own.get(name, {}))
+        raise UserError(f"own.{name}: nothing of that name has settings of its own; add its plugin")
+
+
+def method(name: str) -> str:
+    """The one spelling of a method's name; UserError for an unknown one."""
+    return catalogue.methods.get(name, "ablations").name
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from profi.settings.fields import check_fields, choice, number
+from profi.catalogue import catalogue
+from profi.settings.fields import check_fields, setting
 from profi.settings.paths import SHIPPED
 from profi.types import UserError
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """The benchmark's triplets (image, mask, prompt), and which of them are painted.
 
-    `source` is how they are given: `coco` are instances of any file of MSCOCO's format, hulled
-    (`root` the images' folder, `annotations` the file); `coco2017` are those of val2017, each of
-    `root` and `annotations` fetched into `cache` where it is empty (null: the user's cache folder);
-    `folder` is one's own set (`root` holds images/, masks/ and prompts.csv).
-
-    `sample=released` (of coco2017) takes the published list, fetched or from `sample_path`;
-    `sample=seeded` takes all instances whose hulls have `min_area` square pixels. Of either,
-    `limit` are drawn by `sample_seed` (null: all); with `evaluation.order=list` they are the
-    published list's first ones.
+    `coco` are instances of any file of MSCOCO's format, hulled; `coco2017` are those of val2017,
+    fetched where `root` or `annotations` is empty; `folder` is one's own set (images/, masks/ and
+    prompts.csv in `root`).
     """
 
-    name: str = "mini"
-    source: str = choice("coco", "coco2017", "folder")
-    root: str = f"{SHIPPED}cpu/data/images"
-    annotations: str = f"{SHIPPED}cpu/data/instances_val.json"
-    cache: str | None = None
-    sample: str = choice("seeded", "released")
-    sample_path: str | None = None
-    limit: int | None = number(None, at_least=1, or_null=True)
-    sample_seed: int = number(0, at_least=0)
-    min_area: float = number(1.0, at_least=0)
+    name: str = setting("mini", "labels the data")
+    source: str = setting("coco", "how they are given: a data set of the catalogue")
+    root: str = setting(f"{SHIPPED}cpu/data/images", "the images' folder, or one's own set's")
+    annotations: str = setting(f"{SHIPPED}cpu/data/instances_val.json", "an instances JSON")
+    cache: str | None = setting(None, "where downloads lie; null: the user's cache folder")
+    sample: Literal["seeded", "released"] = setting(
+        "seeded", "all instances above min_area, or the published list (coco2017)"
+    )
+    sample_path: str | None = setting(None, "a copy of the published list; null: fetched")
+    limit: int | None = setting(
+        None,
+        "so many are drawn by sample_seed; with evaluation.order=list the published list's first; "
+        "null: all",
+        at_least=1,
+    )
+    sample_seed: int = setting(0, "of the draw", at_least=0)
+    min_area: float = setting(1.0, "of hulls, in square pixels (sample=seeded)", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("data", self)
+        catalogue.data.get(self.source)
         if self.source == "coco":
             self._require("root", "the images' folder")
             self._require("annotations", "an instances JSON")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from types import MappingProxyType
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
+from profi.settings.fields import check_fields, setting
 from profi.types import UserError
 
 Hull = Literal["exact", "opencv"]
@@ -35,56 +35,66 @@ OF_SCORES = ("box", "clip_resizing", "clip_clamp", "channels", "aesthetic_crop")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One value per choice, by default `ours`; `dataclasses.replace` changes any by itself.
+    """One value per choice, by default `ours`; `dataclasses.replace` changes any by itself."""
 
-    Fields:
-        name: the bundle that the values started from, a label.
-        hull: how an instance's polygons become a mask. `exact`: every pixel that the convex hull
-            of their points touches. `opencv`: points truncated to integers, hull and filling as
-            OpenCV's `convexHull` and `drawContours` do it.
-        crowds: whether polygons that are marked as crowd become triplets.
-        order: `hash`: by the hash of seed and annotation id. `list`: as the released list (or the
-            file) has them, named `<image id>_<segment>`.
-        size: how the shorter side of the working size becomes a whole number.
-        picture: how pictures are resized: bicubic with antialiasing on floats, or PIL's bicubic on
-            bytes.
-        mask: how masks are resized. `covering`: every new pixel that a masked one reaches into.
-            `pil_bicubic`: what is above 0 after PIL's bicubic on bytes.
-        dilation: whether a reading's dilation of the mask may reach into the padding.
-        bytes: how a painted picture becomes bytes.
-        noise: `picture`: a start noise of each picture's own, float32. `run`: all pictures of one
-            size start from the noise of the run's seed, rounded to half precision.
-        box: the mask whose bounding box is cropped for the CLIP score and the accuracy: as it was
-            painted, or PIL's bicubic one.
-        clip_resizing: how the crop is resized for CLIP: PIL's bicubic (antialiased) or OpenCV's
-            INTER_CUBIC (not antialiased).
-        clip_clamp: whether negative CLIP scores count as 0.
-        channels: of the pictures that RTMDet gets, which was trained on BGR: `rgb_as_bgr` is the
-            wrong order.
-        aesthetic_crop: how the offset of the aesthetic score's centre crop becomes whole.
-    """
-
-    name: Literal["ours", "released"] = "ours"
-    hull: Hull = "exact"
-    crowds: Crowds = "left_out"
-    order: Order = "hash"
-    size: Size = "rounded"
-    picture: PictureFit = "antialiased"
-    mask: MaskFit = "covering"
-    dilation: Dilation = "before_padding"
-    bytes: Bytes = "rounded"
-    noise: Noise = "picture"
-    box: BoxOf = "painted_mask"
-    clip_resizing: ClipResizing = "antialiased"
-    clip_clamp: ClipClamp = "none"
-    channels: Channels = "bgr"
-    aesthetic_crop: AestheticCrop = "floored"
+    name: Literal["ours", "released"] = setting(
+        "ours", "the bundle that the values started from; a label"
+    )
+    hull: Hull = setting(
+        "exact",
+        "how an instance's polygons become a mask. exact: every pixel that the convex hull of "
+        "their points touches. opencv: points truncated to integers, hull and filling as OpenCV's "
+        "convexHull and drawContours do it",
+    )
+    crowds: Crowds = setting(
+        "left_out", "whether polygons that are marked as crowd become triplets"
+    )
+    order: Order = setting(
+        "hash",
+        "hash: by the hash of seed and annotation id. list: as the released list (or the file) has "
+        "them, named <image id>_<segment>",
+    )
+    size: Size = setting(
+        "rounded", "how the shorter side of the working size becomes a whole number"
+    )
+    picture: PictureFit = setting(
+        "antialiased",
+        "how pictures are resized: bicubic with antialiasing on floats, or PIL's bicubic on bytes",
+    )
+    mask: MaskFit = setting(
+        "covering",
+        "how masks are resized. covering: every new pixel that a masked one reaches into. "
+        "pil_bicubic: what is above 0 after PIL's bicubic on bytes",
+    )
+    dilation: Dilation = setting(
+        "before_padding", "whether a reading's dilation of the mask may reach into the padding"
+    )
+    bytes: Bytes = setting("rounded", "how a painted picture becomes bytes")
+    noise: Noise = setting(
+        "picture",
+        "picture: a start noise of each picture's own, float32. run: all pictures of one size "
+        "start from the noise of the run's seed, rounded to half precision",
+    )
+    box: BoxOf = setting(
+        "painted_mask",
+        "the mask whose bounding box is cropped for the CLIP score and the accuracy: as it was "
+        "painted, or PIL's bicubic one",
+    )
+    clip_resizing: ClipResizing = setting(
+        "antialiased",
+        "how the crop is resized for CLIP: PIL's bicubic (antialiased) or OpenCV's INTER_CUBIC",
+    )
+    clip_clamp: ClipClamp = setting("none", "whether negative CLIP scores count as 0")
+    channels: Channels = setting(
+        "bgr",
+        "of the pictures that RTMDet gets, which was trained on BGR: rgb_as_bgr is the wrong order",
+    )
+    aesthetic_crop: AestheticCrop = setting(
+        "floored", "how the offset of the aesthetic score's centre crop becomes whole"
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in _choices().items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise UserError(f"evaluation.{name}={value}: choose one of {', '.join(choices)}")
+        check_fields("evaluation", self)
 
     @property
     def of_pixels(self) -> dict[str, str]:
@@ -101,11 +111,6 @@ class Evaluation:
             if getattr(self, field.name) != getattr(usual, field.name)
         ]
         return ", ".join([self.name, *changed])
-
-
-@cache
-def _choices() -> dict[str, tuple[str, ...]]:
-    return {name: get_args(hint) for name, hint in get_type_hints(Evaluation).items()}
 
 
 OURS = Evaluation()

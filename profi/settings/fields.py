@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -22,10 +22,10 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """A field with a default (a type: a section of that type's defaults), a meaning and bounds."""
+    """A field with a default (a callable gives it: a section's class), a meaning and bounds."""
     metadata = {"meaning": meaning, "at_least": at_least, "at_most": at_most}
-    if isinstance(default, type | list | dict):
-        factory = default if isinstance(default, type) else lambda: type(default)(default)
+    if callable(default) or isinstance(default, list | dict):
+        factory = default if callable(default) else default.copy
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -135,8 +135,3 @@ def check_device(key: str, name: str) -> None:
     indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
     if not indexed and name not in ("auto", "cpu", "mps"):
         raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")
-
-
-def plain(values: Any) -> dict[str, Any]:
-    """A section as nested dicts."""
-    return asdict(values)

@@ -3,102 +3,101 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-from profi.settings.fields import check_device, check_fields, choice, number
+from profi.catalogue import catalogue
+from profi.settings.fields import check_device, check_fields, setting
 from profi.settings.paths import SHIPPED
-from profi.types import ABLATIONS, UserError
+from profi.types import UserError
 
-#: The inpainter that the paper's modules are for: the one of all ablations.
-ABLATED = "stable_inpainting"
 #: Those that are pipelines of diffusers, which have one dtype.
 OF_DIFFUSERS = ("sdxl_inpainting", "controlnet", "glide")
+DType = Literal["float32", "bfloat16", "float16"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class BlendedLatentDiffusionConfig:
-    """What may be chosen of Blended Latent Diffusion (`profi.baselines.blended_latent_diffusion`).
+    """Of Blended Latent Diffusion (`profi.baselines.blended_latent_diffusion`)."""
 
-    `skip`: the share of the first steps that are left out; `start`: from noise alone, or from the
-    known latents noised. `background_steps`: steps by which the decoder is fitted to every
-    picture's background, 0 for none; `background_weight` is what the background counts beside the
-    painted part in it, `background_lr` its learning rate.
-    """
-
-    skip: float = number(0.25, at_least=0, at_most=0.99)
-    start: str = choice("noise", "known")
-    background_steps: int = number(0, at_least=0)
-    background_weight: float = number(100.0, at_least=0)
-    background_lr: float = number(1e-4, at_least=0)
+    skip: float = setting(
+        0.25, "the share of the first steps that are left out", at_least=0, at_most=0.99
+    )
+    start: Literal["noise", "known"] = setting(
+        "noise", "from noise alone, or from the known latents, noised"
+    )
+    background_steps: int = setting(
+        0, "steps by which the decoder is fitted to each picture's background", at_least=0
+    )
+    background_weight: float = setting(
+        100.0, "of the background beside the painted part in it", at_least=0
+    )
+    background_lr: float = setting(1e-4, "its learning rate", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.blended_latent_diffusion", self)
 
 
-@dataclass
+@dataclass(frozen=True)
 class SmartBrushConfig:
-    """What may be chosen of SmartBrush (`profi.baselines.smartbrush`).
+    """Of SmartBrush (`profi.baselines.smartbrush`)."""
 
-    `level`: the precision that the masks are said to have, 0 for an object's outline, the model's
-    last for its box. `composition`: what is painted in the end: the given mask, or the part of it
-    where the model says that its object is.
-    """
-
-    level: int = number(2, at_least=0)
-    composition: str = choice("given_mask", "predicted_mask")
+    level: int = setting(
+        2,
+        "the precision that the masks are said to have: 0 an object's outline, the last its box",
+        at_least=0,
+    )
+    composition: Literal["given_mask", "predicted_mask"] = setting(
+        "given_mask", "what is painted in the end: the given mask, or its predicted object"
+    )
 
     def __post_init__(self) -> None:
         check_fields("model.smartbrush", self)
 
 
-@dataclass
+@dataclass(frozen=True)
 class SDXLInpaintingConfig:
-    """What may be chosen of SDXL Inpainting: `strength`, the share of the noise that is painted.
+    """Of SDXL Inpainting (`profi.baselines.sdxl_inpainting`)."""
 
-    See `profi.baselines.sdxl_inpainting`.
-    """
-
-    strength: float = number(0.9999, at_least=0, at_most=1)
+    strength: float = setting(
+        0.9999, "the share of the noise that is painted from", at_least=0, at_most=1
+    )
 
     def __post_init__(self) -> None:
         check_fields("model.sdxl_inpainting", self)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ControlNetConfig:
-    """The ControlNet for inpainting: a local folder or a Hugging Face repository, and its scale."""
+    """The ControlNet for inpainting."""
 
-    path: str | None = None
-    scale: float = number(1.0, at_least=0)
+    path: str | None = setting(None, "a local folder or a Hugging Face repository")
+    scale: float = setting(1.0, "of what it adds to the UNet", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.controlnet", self)
 
 
-@dataclass
+@dataclass(frozen=True)
 class WeightsConfig:
-    """A file of weights, local or by its URL, and its SHA-256 (a URL is fetched by it alone)."""
+    """A file of weights."""
 
-    path: str | None = None
-    sha256: str | None = None
+    path: str | None = setting(None, "a local file or its URL")
+    sha256: str | None = setting(None, "its SHA-256; a URL is fetched by it alone")
 
 
-@dataclass
+@dataclass(frozen=True)
 class GLIDEConfig:
-    """GLIDE's two models and how they are sampled (`profi.baselines.glide`).
+    """GLIDE's two models and how they are sampled (`profi.baselines.glide`)."""
 
-    `base` paints at 64 pixels, `upsampler` makes 256 of them. `base_steps` and `upsampler_steps`
-    are the spacings of the package: a number of steps, numbers for equal shares of the process
-    (10,10,3), or fast27. `guidance_scale` is the base's, `temperature` scales the upsampler's start
-    noise.
-    """
-
-    base: WeightsConfig = field(default_factory=WeightsConfig)
-    upsampler: WeightsConfig = field(default_factory=WeightsConfig)
-    base_steps: str = "100"
-    upsampler_steps: str = "fast27"
-    guidance_scale: float = number(5.0, at_least=0)
-    temperature: float = number(0.997, at_least=0)
+    base: WeightsConfig = setting(WeightsConfig, "the model that paints at 64 pixels")
+    upsampler: WeightsConfig = setting(WeightsConfig, "the model that makes 256 of them")
+    base_steps: str = setting(
+        "100", "its spacing: a number of steps, numbers for equal shares (10,10,3), or fast27"
+    )
+    upsampler_steps: str = setting("fast27", "likewise")
+    guidance_scale: float = setting(5.0, "of the model at 64 pixels", at_least=0)
+    temperature: float = setting(0.997, "scales the upsampler's start noise", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.glide", self)
@@ -111,56 +110,54 @@ class GLIDEConfig:
                 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig:
     """A model that inpaints, and how it is run: a row of Table 1.
 
-    `inpainter` is the file of `profi.inpainters` that paints; the section of its name holds what
-    may be chosen of it alone. All but stable_inpainting have one ablation, base.
-
-    `id` is the row label and, where `path` is null, the Hugging Face repository; `path` is a local
-    folder in the diffusers layout, or the repository of a row with a label of its own. `unet` is
-    another folder, whose `unet/` and `scheduler/` take the place of the model's.
-
-    Images are fitted to `long_side` pixels and padded right and bottom to a multiple of
-    `pad_multiple`. `dtype` is the UNet's; of `vae_dtype`, auto is float16 beside a float16 UNet on
-    a GPU (but for SDXL's VAE, which overflows in it) and float32 else, or `dtype` of a pipeline of
-    diffusers.
-    `channels_last` is the memory format of UNet and VAE. `compile` compiles the UNet's blocks anew
-    for each size of batch and padded picture: it needs a C++ compiler and pays off only after many
-    pictures of one size. Both change results by float rounding.
+    The section of its inpainter's name holds what may be chosen of that one alone. All inpainters
+    but stable_inpainting have one ablation, base. `channels_last` and `compile` change results by
+    float rounding.
     """
 
-    id: str = "profi-mini"
-    path: str | None = f"{SHIPPED}cpu/inpaint"
-    unet: str | None = None
-    inpainter: str = choice(
-        ABLATED,
-        "blended_latent_diffusion",
-        "sdxl_inpainting",
-        "controlnet",
-        "glide",
-        "smartbrush",
+    id: str = setting(
+        "profi-mini", "the row's label and, where path is null, the Hugging Face repository"
     )
-    blended_latent_diffusion: BlendedLatentDiffusionConfig = field(
-        default_factory=BlendedLatentDiffusionConfig
+    path: str | None = setting(
+        f"{SHIPPED}cpu/inpaint",
+        "a local folder in the diffusers layout, or the repository of a row with its own label",
     )
-    sdxl_inpainting: SDXLInpaintingConfig = field(default_factory=SDXLInpaintingConfig)
-    controlnet: ControlNetConfig = field(default_factory=ControlNetConfig)
-    glide: GLIDEConfig = field(default_factory=GLIDEConfig)
-    smartbrush: SmartBrushConfig = field(default_factory=SmartBrushConfig)
-    dtype: str = choice("float32", "bfloat16", "float16")
-    vae_dtype: str = choice("auto", "float32", "bfloat16", "float16")
-    channels_last: bool = False
-    compile: bool = False
-    device: str = "auto"
-    long_side: int = number(512, at_least=8)
-    pad_multiple: int = number(64, at_least=1)
-    batch_size: int = number(4, at_least=1)
+    unet: str | None = setting(
+        None, "another folder, whose unet/ and scheduler/ take the place of the model's"
+    )
+    inpainter: str = setting("stable_inpainting", "what paints: an inpainter of the catalogue")
+    blended_latent_diffusion: BlendedLatentDiffusionConfig = setting(
+        BlendedLatentDiffusionConfig, "of this inpainter alone"
+    )
+    sdxl_inpainting: SDXLInpaintingConfig = setting(SDXLInpaintingConfig, "likewise")
+    controlnet: ControlNetConfig = setting(ControlNetConfig, "likewise")
+    glide: GLIDEConfig = setting(GLIDEConfig, "likewise")
+    smartbrush: SmartBrushConfig = setting(SmartBrushConfig, "likewise")
+    dtype: DType = setting("float32", "of the UNet")
+    vae_dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "of the VAE; auto is float16 with a float16 UNet on a GPU (but for SDXL's VAE, which "
+        "overflows in it), else float32; a pipeline of diffusers has one dtype",
+    )
+    channels_last: bool = setting(False, "the memory format of UNet and VAE")
+    compile: bool = setting(
+        False,
+        "compile the UNet's blocks for each size of batch and picture; needs a C++ compiler and "
+        "pays off after many pictures of one size",
+    )
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    long_side: int = setting(512, "in pixels: pictures are fitted to it", at_least=8)
+    pad_multiple: int = setting(64, "both sides are padded to a multiple, right and below", at_least=1)
+    batch_size: int = setting(4, "pictures painted at once", at_least=1)
 
     def __post_init__(self) -> None:
         check_fields("model", self)
         check_device("model.device", self.device)
+        catalogue.inpainters.get(self.inpainter)
         if self.inpainter == "controlnet" and not self.controlnet.path:
             raise UserError(
                 "model.controlnet.path is not set: name the ControlNet's folder or repository"
@@ -188,5 +185,6 @@ class ModelConfig:
 
     @property
     def ablations(self) -> tuple[str, ...]:
-        """The ablations that the model has, by their one spelling."""
-        return tuple(ABLATIONS.values()) if self.inpainter == ABLATED else ("base",)
+        """The methods that the model has."""
+        ablated = catalogue.inpainters.get(self.inpainter).ablated
+        return catalogue.methods.names() if ablated else ("base",)
