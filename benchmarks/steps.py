@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
-from profi.method.ablations import compose
+from profi.method.methods import compose
 from profi.method.attention import AttentionControl, Plain, controlled
 from profi.method.attention_objective import AttentionObjective
 from profi.method.capture import ByKind, CrossAttentionCapture

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from profi.types import UserError
 
 if TYPE_CHECKING:
-    from profi.method.own_method import MethodBatch, MethodParts
+    from profi.method.methods import MethodBatch, MethodParts
     from profi.method.trace import Trace, TracedStep
     from profi.painter import Cancelled, Painter, load
     from profi.pipeline import ProFIPainterPipeline
@@ -35,8 +35,8 @@ __all__ = [
 
 _MODULES = {
     "Cancelled": "profi.painter",
-    "MethodBatch": "profi.method.own_method",
-    "MethodParts": "profi.method.own_method",
+    "MethodBatch": "profi.method.methods",
+    "MethodParts": "profi.method.methods",
     "Painter": "profi.painter",
     "ProFIPainterPipeline": "profi.pipeline",
     "Trace": "profi.method.trace",

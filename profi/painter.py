@@ -19,17 +19,17 @@ from profi.fitting import contents
 from profi.harness.progress import meter
 from profi.inputs import ImageLike, MaskLike
 from profi.jobs import Job, batches, jobs_of
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
-from profi.method.own_method import OwnMethod
+from profi.method.inpainting import StableInpainting
+from profi.method.methods import Build, compose
 from profi.method.sampling import StepState
 from profi.method.trace import Trace
 from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
 from profi.models.devices import resolve_device
 from profi.settings.evaluation import Evaluation, evaluation_of
-from profi.settings.presets import MODELS, model_source
-from profi.settings.reading import READINGS, Reading
+from profi.settings.method import Sampling
+from profi.settings.presets import model_source, models
+from profi.settings.reading import DEFAULT_READING, Reading, reading_of
 from profi.types import UserError
 
 # Told (steps done, steps in all).
@@ -55,7 +55,7 @@ class Callback(Protocol):
 class Choices(TypedDict, total=False):
     """The choices of `Painter.__call__`, which says what they mean."""
 
-    ablation: str | OwnMethod
+    ablation: str | Build
     reading: str | Reading
     evaluation: str | Evaluation
     steps: int
@@ -124,11 +124,11 @@ class Painter:
         prompt: str | Sequence[str],
         *,
         seed: int | Sequence[int] = 0,
-        ablation: str | OwnMethod = "profi",
-        reading: str | Reading = "released",
+        ablation: str | Build = "profi",
+        reading: str | Reading = DEFAULT_READING,
         evaluation: str | Evaluation = "ours",
-        steps: int = 50,
-        guidance_scale: float = 7.5,
+        steps: int = Sampling.num_inference_steps,
+        guidance_scale: float = Sampling.guidance_scale,
         positive: str = "",
         negative: str = "",
         long_side: int | None = None,
@@ -174,23 +174,14 @@ class Painter:
         side = self.long_side if long_side is None else long_side
         protocol = evaluation_of(evaluation)
         jobs, alone = jobs_of(image, mask, prompt, seed, side, self.pad_multiple, protocol)
-        chosen = READINGS.get(reading) if isinstance(reading, str) else reading
-        if chosen is None:
-            raise UserError(f"reading={reading} is unknown; choose {' or '.join(READINGS)}")
         sampling = Sampling(
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
-            positive=positive,
-            negative=negative,
-            noise=protocol.noise,
+            positive_prompt=positive,
+            negative_prompt=negative,
         )
-        if not isinstance(ablation, str) and not callable(ablation):
-            raise UserError(
-                f"ablation={ablation!r}: give a name such as profi, or a function from "
-                "MethodBatch to MethodParts"
-            )
-        name, own = (ablation, None) if isinstance(ablation, str) else ("base", ablation)
-        inpainter = StableInpainting(self.backbone, compose(name, chosen), sampling, own)
+        method = compose(ablation, reading_of(reading))
+        inpainter = StableInpainting(self.backbone, method, sampling, protocol.noise)
         parts = batches(jobs, self.batch_size)
         if trace is not None and len(parts) > 1:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
@@ -307,9 +298,10 @@ def load(
     )
     if compile:
         CompiledBlocks(backbone.unet).install()
-    preset = MODELS.get(str(model))
-    if preset is not None:
-        side, multiple, batch_size = preset.long_side, preset.pad_multiple, preset.batch_size
-        return Painter(backbone, long_side or side, multiple, batch_size)
+    known = models().get(str(model))
+    if known is not None:
+        return Painter(
+            backbone, long_side or known.long_side, known.pad_multiple, known.batch_size
+        )
     trained_at = int(backbone.unet.config.sample_size) * backbone.latent_factor
     return Painter(backbone, long_side or trained_at, backbone.pixel_multiple)

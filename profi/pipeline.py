@@ -24,14 +24,15 @@ from profi.inputs import (
     several,
     several_masks,
 )
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.method.sampling import StepState
 from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
 from profi.models.text import PromptEncoder, TextTower
 from profi.settings.evaluation import Evaluation, evaluation_of
-from profi.settings.reading import READINGS, Reading
+from profi.settings.reading import DEFAULT_READING, Reading, reading_of
 from profi.types import UserError
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -83,7 +84,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
             feature_extractor=feature_extractor,
         )
         self._interrupt = False
-        self._guidance_scale = 7.5
+        self._guidance_scale = Sampling.guidance_scale
         self._num_timesteps = 0
 
     @property
@@ -108,15 +109,15 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         mask_image: Any,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int = Sampling.num_inference_steps,
+        guidance_scale: float = Sampling.guidance_scale,
         negative_prompt: str = "",
         positive_prompt: str = "",
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         ablation: str = "profi",
-        reading: str | Reading = "released",
+        reading: str | Reading = DEFAULT_READING,
         evaluation: str | Evaluation = "ours",
         blended: bool = False,
         output_type: str = "pil",
@@ -168,9 +169,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
                 f"callback_on_step_end_tensor_inputs: {', '.join(sorted(unknown))} cannot be had; "
                 f"choose among {', '.join(self._callback_tensor_inputs)}"
             )
-        chosen = READINGS.get(reading) if isinstance(reading, str) else reading
-        if chosen is None:
-            raise UserError(f"reading={reading} is unknown; choose {' or '.join(READINGS)}")
+        chosen = reading_of(reading)
         protocol = evaluation_of(evaluation)
         self._interrupt = False
         self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
@@ -180,10 +179,9 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
             Sampling(
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
-                positive=positive_prompt,
-                negative=negative_prompt,
+                positive_prompt=positive_prompt,
+                negative_prompt=negative_prompt,
                 output="blended" if blended else "unblended",
-                noise=protocol.noise,
             ),
         )
         multiple = inpainter.backbone.pixel_multiple

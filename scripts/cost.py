@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from profi.reports import paper_numbers
 from profi.reports.names import RowKey, row_labels
-from profi.settings import ModelConfig, SamplingConfig
+from profi.settings import ModelConfig, Sampling
 from profi.store.generations import read_generations
 from profi.store.parts import part_facts, part_indices
 from profi.types import UserError
@@ -89,7 +89,7 @@ def timed_settings(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def usual_settings() -> dict[str, Any]:
     """The defaults of a model's settings and of the sampling's."""
-    return flat({"model": asdict(ModelConfig()), "sampling": asdict(SamplingConfig())})
+    return flat({"model": asdict(ModelConfig()), "sampling": asdict(Sampling())})
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

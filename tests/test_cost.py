@@ -158,7 +158,7 @@ def test_no_pictures_cost_nothing_to_tell(cost, argument: str) -> None:  # type:
 def test_a_method_s_name_is_told_from_what_it_is_made_of(cost, modules, name: str) -> None:  # type: ignore[no-untyped-def]
     from dataclasses import asdict
 
-    from profi.method.ablations import compose
+    from profi.method.methods import compose
     from profi.settings.reading import PAPER
 
     method = json.loads(json.dumps(asdict(compose(name, PAPER))))

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 import yaml
 
-from profi.settings import Config, EvaluationConfig
+from profi.settings import Config, Evaluation
 from profi.settings.evaluation import (
     EVALUATIONS,
     OF_SCORES,
@@ -30,8 +30,8 @@ def test_the_yaml_is_the_bundle(name: str) -> None:
 
 
 def test_the_configuration_has_the_same_fields_and_defaults() -> None:
-    assert asdict(EvaluationConfig()) == asdict(Config().evaluation) == asdict(OURS)
-    assert [f.name for f in fields(EvaluationConfig)] == [f.name for f in fields(Evaluation)]
+    assert asdict(Evaluation()) == asdict(Config().evaluation) == asdict(OURS)
+    assert [f.name for f in fields(Evaluation)] == [f.name for f in fields(Evaluation)]
 
 
 def test_each_choice_has_two_values_and_the_bundles_differ_in_all_but_one() -> None:
@@ -46,7 +46,7 @@ def test_each_choice_has_two_values_and_the_bundles_differ_in_all_but_one() -> N
 def test_an_unknown_value_is_refused_by_name(name: str) -> None:
     for build in (
         lambda: replace(OURS, **{name: "best"}),
-        lambda: EvaluationConfig(**{name: "best"}),
+        lambda: Evaluation(**{name: "best"}),
     ):
         with pytest.raises(UserError, match=rf"evaluation\.{name}=best: choose one of") as caught:
             build()

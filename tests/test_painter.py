@@ -17,8 +17,9 @@ from PIL import Image
 import profi
 from profi.fitting import bytes_of
 from profi.inputs import image_tensor, mask_tensor, pil_image
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
 from profi.settings import shipped_path

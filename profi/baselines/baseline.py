@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from profi.fitting import Extent
-from profi.inpainter import Progress, Sampling, blended, check_inputs
+from profi.inpainter import Progress, blended, check_inputs
+from profi.settings.method import Sampling
 
 
 class Inputs(NamedTuple):

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from profi.baselines.baseline import Baseline, Inputs
-from profi.inpainter import Progress, Sampling, noise_of
+from profi.inpainter import Progress, noise_of
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.method.ddim import noised
 from profi.method.denoiser import TextToImageDenoiser
 from profi.method.masks import nearest
@@ -136,6 +138,7 @@ class BlendedLatentDiffusion(OnBackbone, Baseline):
     skip: float = 0.25
     start: Start = "noise"
     background: BackgroundReconstruction = field(default_factory=BackgroundReconstruction)
+    noise: Noise = "picture"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.skip < 1.0:
@@ -165,7 +168,7 @@ class BlendedLatentDiffusion(OnBackbone, Baseline):
         masks = inputs.masks.to(self.device)
         m = nearest(masks, self.backbone.latent_factor)
         schedule = self.backbone.schedule
-        draw = noise_of(inputs.seeds, self.sampling.noise, self.device)
+        draw = noise_of(inputs.seeds, self.noise, self.device)
         noise = partial(draw, tuple(z_init.shape[1:]))
         z_k = noise()
         if self.start == "known":

@@ -10,7 +10,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from profi.baselines.baseline import Inputs
-from profi.inpainter import Progress, Sampling
+from profi.inpainter import Progress
+from profi.settings.method import Sampling
 from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
 from profi.models.backbone import both_texts

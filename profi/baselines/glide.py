@@ -17,7 +17,9 @@ from torch.nn import functional
 
 from profi.baselines.baseline import Baseline, Inputs
 from profi.baselines.glide_stage import Diffusion, ModelFn, Stage
-from profi.inpainter import Progress, Sampling, noise_of
+from profi.inpainter import Progress, noise_of
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.method.ddim import classifier_free
 from profi.method.masks import nearest
 from profi.models.tokens import with_suffix
@@ -31,7 +33,7 @@ class GLIDE(Baseline):
     """A `Row`: GLIDE's inpainting model and its upsampler, for images of 256 x 256 pixels.
 
     `guidance_scale` is that of the 64-pixel model, `temperature` scales the upsampler's start
-    noise. Of `sampling` the texts, `output` and `noise` count; steps are the two diffusions' own.
+    noise. Of `sampling` the texts, and `output` count; steps are the two diffusions' own.
     What is known (by a mask of 64 x 64 cells, `nearest`) is put back in every x0_pred, so it comes
     out as it was given.
     """
@@ -42,6 +44,7 @@ class GLIDE(Baseline):
     sampling: Sampling = field(default_factory=Sampling)
     guidance_scale: float = 5.0
     temperature: float = 0.997
+    noise: Noise = "picture"
 
     @property
     def pixel_multiple(self) -> int:
@@ -51,7 +54,7 @@ class GLIDE(Baseline):
     @property
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
-        counting = ("positive", "negative", "output", "noise")
+        counting = ("positive_prompt", "negative_prompt", "output")
         stages = (self.base, self.upsampler)
         return {
             "backbone": {"weights": "+".join(stage.sha256 for stage in stages)},
@@ -79,8 +82,8 @@ class GLIDE(Baseline):
         ).clamp(-1.0, 1.0)
         holes = nearest(inputs.masks.to(self.device), LARGE // SMALL)
         keep = (~holes[:, None]).float()
-        draw = noise_of(inputs.seeds, self.sampling.noise, self.device)
-        full = [with_suffix(prompt, self.sampling.positive) for prompt in inputs.prompts]
+        draw = noise_of(inputs.seeds, self.noise, self.device)
+        full = [with_suffix(prompt, self.sampling.positive_prompt) for prompt in inputs.prompts]
         painted = self._paint_small(full, small, keep, draw, lambda done: progress(done, total))
         painted = self._enlarge(
             full,
@@ -101,7 +104,7 @@ class GLIDE(Baseline):
         report: Callable[[int], None],
     ) -> Tensor:
         """[B, 3, 64, 64], with classifier-free guidance."""
-        texts = self.base.tokens([*prompts, *[self.sampling.negative] * len(prompts)], self.device)
+        texts = self.base.tokens([*prompts, *[self.sampling.negative_prompt] * len(prompts)], self.device)
         # Both branches' arguments, the conditional one's first.
         pair = {
             **texts,

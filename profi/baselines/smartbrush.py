@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from profi.baselines.baseline import Baseline, Inputs
-from profi.inpainter import Progress, Sampling, start_noise
+from profi.inpainter import Progress, start_noise
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.method.ddim import classifier_free, to_x0_eps
 from profi.method.sampling import Denoised, StepState, sample
 from profi.method.schedule import trailing_timesteps
@@ -105,6 +107,7 @@ class SmartBrush(OnBackbone, Baseline):
     sampling: Sampling = field(default_factory=Sampling)
     level: int = 2
     composition: Composition = "given_mask"
+    noise: Noise = "picture"
 
     def __post_init__(self) -> None:
         if self.composition not in get_args(Composition):
@@ -167,7 +170,7 @@ class SmartBrush(OnBackbone, Baseline):
             return noised_inside(x_prev, known, mask)
 
         shape = tuple(known.shape[1:])
-        noise = start_noise(inputs.seeds, shape, self.sampling.noise).to(self.device)
+        noise = start_noise(inputs.seeds, shape, self.noise).to(self.device)
         x_T = noised_inside(noise, known, mask)
         sigmas = (0.0,) * len(timesteps)
         schedule = self.backbone.schedule

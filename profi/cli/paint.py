@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from profi.atomic import whole_file
-from profi.settings import MAX_SEED, ModelConfig, ReadingConfig, check_device, choices_of
+from profi.settings import MAX_SEED, ModelConfig, Reading, check_device, choices_of
 from profi.settings.evaluation import EVALUATIONS
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, MODELS, model_source
 from profi.types import ABLATIONS, UserError
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--model", default="mini", help="default: mini, which ships with the package")
     add("--ablation", default="profi", choices=list(ABLATIONS))
-    add("--reading", default="released", choices=choices_of(ReadingConfig, "name"))
+    add("--reading", default="released", choices=choices_of(Reading, "name"))
     add(
         "--evaluation",
         default="ours",

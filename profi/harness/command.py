@@ -9,11 +9,11 @@ from pathlib import Path
 
 from profi.harness import build
 from profi.harness.run_status import Entry
-from profi.settings import Config, ReadingConfig, parse_shard
+from profi.settings import Config, Reading, parse_shard
 from profi.settings.evaluation import OURS
 from profi.types import UserError, digest
 
-DEFAULT_READING = ReadingConfig().name
+DEFAULT_READING = Reading().name
 
 
 @dataclass(frozen=True)

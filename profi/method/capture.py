@@ -12,8 +12,8 @@ from profi.method.attention import (
     AttentionCall,
     AttentionControl,
     Branch,
+    Plain,
     Projected,
-    attend,
     logits,
 )
 from profi.method.sites import Site, sites_at
@@ -32,18 +32,23 @@ class CrossAttentionCapture:
     nothing. Run the pass inside `torch.set_grad_enabled(...)`, whose exit turns them on again.
     """
 
-    def __init__(self, sites: Iterable[Site], down_factor: int) -> None:
+    def __init__(
+        self, sites: Iterable[Site], down_factor: int, control: AttentionControl | None = None
+    ) -> None:
+        self._control = control or Plain()
         self._wanted = tuple(site.index for site in sites_at(sites, "cross", down_factor))
         self._logits: dict[int, Tensor] = {}
 
-    def __call__(self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """Plain attention; its logits are recorded at the wanted sites."""
+    def __call__(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
+    ) -> Tensor | Projected:
+        """The control's output (else plain attention); the logits are recorded at its sites."""
         conditional = call.unet_pass is None or call.unet_pass.branch is Branch.CONDITIONAL
         if conditional and site.index in self._wanted:
             self._logits[site.index] = logits(q, k)
             if site.index == self._wanted[-1]:
                 torch.set_grad_enabled(False)
-        return attend(q, k, v)
+        return self._control(site, q, k, v, call)
 
     def take(self) -> tuple[Tensor, ...]:
         """The logits of the last conditional pass; they are forgotten here."""

@@ -1,33 +1,31 @@
-"""Stable Inpainting, plain or with the paper's two modules: four rows of Table 2."""
+"""Stable Inpainting with a method: the rows of Table 2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from profi.fitting import Extent
-from profi.inpainter import Progress, Sampling, blended, check_inputs, start_noise
-from profi.method.ablations import Method
-from profi.method.attention import AttentionControl, Plain, controlled
-from profi.method.attention_objective import AttentionClue, AttentionObjective
+from profi.inpainter import Progress, blended, check_inputs, start_noise
+from profi.method.attention import Plain, controlled
+from profi.method.attention_objective import AttentionClue
 from profi.method.capture import ByKind, CrossAttentionCapture
 from profi.method.denoiser import InpaintingDenoiser
 from profi.method.masks import MaskPyramid, mask_pyramid
-from profi.method.own_method import MethodBatch, OwnMethod, parts_of
-from profi.method.painta import PAIntA
-from profi.method.rasg import RASG
-from profi.method.sampling import AfterStep, Denoise, StepNoise, StepState, sample
-from profi.method.schedule import sigma_schedule, trailing_timesteps
+from profi.method.methods import Method, MethodBatch, generators_of
+from profi.method.sampling import AfterStep, Denoise, StepState, sample
+from profi.method.schedule import trailing_timesteps
 from profi.method.similarity_maps import Observed, SelfAttentionObserver, unobserved
-from profi.method.sites import attention_sites, sites_at
+from profi.method.sites import attention_sites
 from profi.method.trace import Trace, TracedAttention, TracedNoise
-from profi.method.vanilla import VanillaGuidance
-from profi.models.fingerprint import backbone_identity
 from profi.models.backbone import OnBackbone, both_texts
+from profi.models.fingerprint import backbone_identity
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 
@@ -35,35 +33,36 @@ from profi.types import UserError
 class StableInpainting(OnBackbone):
     """An `Inpainter`: a latent inpainting model, a method and how to sample.
 
-    `own` is a method of one's own; `method` is then that of the ablation base, and says how masks
-    are resized.
+    `noise` is the rule of the seeds' draws (`Evaluation.noise`).
     Nothing of a call stays behind: the UNet is as it was, and two inpainters, even on one UNet,
     do not see each other (though not in two threads at once).
     """
 
     method: Method
     sampling: Sampling = field(default_factory=Sampling)
-    own: OwnMethod | None = None
+    noise: Noise = "picture"
 
     def __post_init__(self) -> None:
-        if self.own is not None and (self.method.painta or self.method.objective):
-            raise UserError("a method of one's own takes the place of the others: use base with it")
-        # Mistakes of the configuration show before the first image.
-        self._sigmas()
-        sites = attention_sites(self.backbone.unet)
-        for factor in self.method.painta.down_factors if self.method.painta else ():
-            sites_at(sites, "self", factor)
-        if self.method.objective is not None:
-            sites_at(sites, "cross", self.method.objective.down_factor)
+        timesteps = self._timesteps()
+        if self.method.identity is not None:
+            # Mistakes of the configuration show before the first image.
+            cell = torch.ones(1, 1, 1, dtype=torch.bool)
+            masks = {factor: cell for factor in self._factors}
+            schedule = self.backbone.schedule
+            batch = MethodBatch(masks, timesteps, schedule, lambda: torch.ones(1, 1) > 0)
+            self.method.parts(batch)
 
     @property
     def identity(self) -> dict[str, Any]:
         """See `Row`."""
-        if self.own is not None:
-            raise UserError("a method of one's own cannot be recorded: paint with a Painter")
+        if self.method.identity is None:
+            raise UserError(
+                f"the method {self.method.name} is a function, of which nothing can be recorded: "
+                "paint with a Painter, or register it (docs/extending.md)"
+            )
         return {
             **backbone_identity(self.backbone),
-            "method": asdict(self.method),
+            "method": dict(self.method.identity),
             "sampling": asdict(self.sampling),
         }
 
@@ -91,7 +90,7 @@ class StableInpainting(OnBackbone):
                 progress(state.step_index + 1, self.sampling.num_inference_steps)
             return after_step(state, x_prev) if after_step is not None else None
 
-        x_T = start_noise(seeds, self.latent_shape(images), self.sampling.noise)
+        x_T = start_noise(seeds, self.latent_shape(images), self.noise)
         x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents, trace)
         return self.decode(x_0, images, masks)
 
@@ -119,24 +118,43 @@ class StableInpainting(OnBackbone):
         """
         device = self.backbone.device
         given = images.to(device, torch.float32)
-        masks = masks.to(device)
-        pyramid = self._masks(masks, contents, trace)
-        parts = self._parts(pyramid, prompts, observer, trace)
+        pyramid = self._masks(masks.to(device), contents)
+        x_T = x_T.to(device, torch.float32)
+        timesteps, schedule = self._timesteps(), self.backbone.schedule
+        # Of a UNet that attends at the latents' own size too, 1 is the mask channel all the same.
+        levels = {**pyramid.levels, 1: pyramid.latent}
+        batch = MethodBatch(
+            levels,
+            timesteps,
+            schedule,
+            lambda: self.backbone.text.words(prompts, self.sampling.positive_prompt).to(device),
+            generators_of(x_T),
+            observer,
+            None if trace is None else trace.similarity,
+            None if trace is None else trace.gradient,
+        )
+        parts = self.method.parts(batch)
+        sigmas = parts.sigmas_of(len(timesteps))
+        on_self = parts.self_attention or Observed(observer)
+        on_cross = parts.cross_attention or Plain()
+        capture: CrossAttentionCapture | None = None
+        if parts.reads is not None:
+            sites = attention_sites(self.backbone.unet)
+            on_cross = capture = CrossAttentionCapture(sites, parts.reads, on_cross)
         size = (given.shape[2], given.shape[3])
         conditional, unconditional = both_texts(self.backbone, self.sampling, prompts, size)
-        vanilla = self.method.vanilla
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
             condition=self._condition(given, pyramid),
             conditional=conditional,
             unconditional=unconditional,
             guidance_scale=self.sampling.guidance_scale,
-            guided=tuple(sigma > 0.0 or vanilla is not None for sigma in parts.sigmas),
-            capture=parts.capture,
+            guided=tuple(sigma > 0.0 or parts.wrap is not None for sigma in sigmas),
+            capture=capture,
         )
-        if parts.objective is not None and vanilla is not None:
-            schedule = self.backbone.schedule
-            denoise = VanillaGuidance(denoise, parts.objective, vanilla.scale, schedule)
+        if parts.wrap is not None:
+            denoise = parts.wrap(denoise)
+        control, step_noise = ByKind(on_self, on_cross), parts.step_noise
 
         def look_on(state: StepState[AttentionClue | None], x_prev: Tensor) -> Tensor | None:
             changed = after_step(state, x_prev) if after_step is not None else None
@@ -144,12 +162,13 @@ class StableInpainting(OnBackbone):
                 trace.step(state, x_prev if changed is None else changed)
             return changed
 
-        x_T = x_T.to(device, torch.float32)
-        timesteps, schedule = self._timesteps(), self.backbone.schedule
-        with controlled(self.backbone.unet, parts.control):
-            return sample(
-                denoise, x_T, timesteps, schedule, parts.sigmas, parts.step_noise, look_on
-            )
+        with controlled(
+            self.backbone.unet, control if trace is None else TracedAttention(control, trace)
+        ):
+            if trace is not None:
+                trace.begin(levels, batch.words)
+                step_noise = step_noise and TracedNoise(step_noise, trace)
+            return sample(denoise, x_T, timesteps, schedule, sigmas, step_noise, look_on)
 
     def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, of a batch's latents.
@@ -165,90 +184,21 @@ class StableInpainting(OnBackbone):
         T = self.backbone.schedule.num_train_timesteps
         return trailing_timesteps(T, self.sampling.num_inference_steps)
 
-    def _sigmas(self) -> tuple[float, ...]:
-        """sigma_t per step (eq. 11); zero, and so deterministic DDIM, in steps without RASG."""
-        timesteps, rasg = self._timesteps(), self.method.rasg
-        if rasg is None:
-            return (0.0,) * len(timesteps)
-        sigmas = sigma_schedule(self.backbone.schedule, timesteps, rasg.sigma, rasg.eta)
-        return tuple(
-            sigma_t if rasg.is_guided(i, len(sigmas)) else 0.0 for i, sigma_t in enumerate(sigmas)
-        )
+    @property
+    def _factors(self) -> list[int]:
+        """The down-factors of the latents at which the UNet attends."""
+        return sorted({site.down_factor for site in attention_sites(self.backbone.unet)})
 
-    def _masks(
-        self, masks: Tensor, contents: Sequence[Extent] | None, trace: Trace | None
-    ) -> MaskPyramid:
-        factors = set(self.method.painta.down_factors if self.method.painta else ())
-        if self.method.objective is not None:
-            factors.add(self.method.objective.down_factor)
-        if self.own is not None or trace is not None:
-            factors |= {site.down_factor for site in attention_sites(self.backbone.unet)}
+    def _masks(self, masks: Tensor, contents: Sequence[Extent] | None) -> MaskPyramid:
+        reading = self.method.reading
         return mask_pyramid(
             masks,
             self.backbone.latent_factor,
-            sorted(factors),
-            self.method.mask_resizing,
-            self.method.masked_image,
+            self._factors,
+            reading.mask_resizing,
+            reading.masked_image,
             contents,
         )
-
-    def _parts(
-        self,
-        pyramid: MaskPyramid,
-        prompts: Sequence[str],
-        observer: SelfAttentionObserver,
-        trace: Trace | None,
-    ) -> _Parts:
-        """What takes part in the sampling of this batch.
-
-        Only a method that reads ind(tau) refuses an empty prompt (a trace reads it, too).
-        """
-        method, own = self.method, self.own
-        plain: AttentionControl = Observed(observer)
-        if method.painta is None and method.objective is None and own is None and trace is None:
-            return _Parts(ByKind(plain, Plain()), self._sigmas())
-        words = self.backbone.text.words(prompts, self.sampling.positive).to(self.backbone.device)
-        # Of a UNet that attends at the latents' own size too, 1 is the mask channel all the same.
-        masks = {**pyramid.levels, 1: pyramid.latent}
-        if own is None:
-            parts = self._papers(pyramid, words, observer, trace)
-        else:
-            batch = MethodBatch(masks, words, self._timesteps(), self.backbone.schedule)
-            given = parts_of(own, batch)
-            sigmas = given.sigmas_of(len(batch.timesteps))
-            capture = None if given.reads is None else self._capture(given.reads)
-            control = ByKind(given.self_attention or plain, capture or Plain())
-            parts = _Parts(control, sigmas, given.step_noise, capture)
-        if trace is None:
-            return parts
-        trace.begin(masks, words)
-        noise = parts.step_noise and TracedNoise(parts.step_noise, trace)
-        return replace(parts, control=TracedAttention(parts.control, trace), step_noise=noise)
-
-    def _papers(
-        self,
-        pyramid: MaskPyramid,
-        words: Tensor,
-        observer: SelfAttentionObserver,
-        trace: Trace | None,
-    ) -> _Parts:
-        """Of the paper's modules those that the method has."""
-        painta, settings = self.method.painta, self.method.objective
-        on_self: AttentionControl = Observed(observer)
-        if painta is not None:
-            seen = None if trace is None else trace.similarity
-            on_self = PAIntA(painta, pyramid.levels, words, observer, seen)
-        if settings is None:
-            return _Parts(ByKind(on_self, Plain()), self._sigmas())
-        capture = self._capture(settings.down_factor)
-        objective = AttentionObjective(settings, pyramid.flat(settings.down_factor), words)
-        step_noise: RASG | None = None
-        if self.method.rasg is not None:
-            step_noise = RASG(objective, None if trace is None else trace.gradient)
-        return _Parts(ByKind(on_self, capture), self._sigmas(), step_noise, capture, objective)
-
-    def _capture(self, down_factor: int) -> CrossAttentionCapture:
-        return CrossAttentionCapture(attention_sites(self.backbone.unet), down_factor)
 
     def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
         """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], a middle grey."""
@@ -256,13 +206,3 @@ class StableInpainting(OnBackbone):
         latents = self.backbone.encode_images(masked_images)
         return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
 
-
-@dataclass(frozen=True)
-class _Parts:
-    """What takes part in the sampling of one batch."""
-
-    control: AttentionControl
-    sigmas: tuple[float, ...]
-    step_noise: StepNoise[AttentionClue | None] | None = None
-    capture: CrossAttentionCapture | None = None
-    objective: AttentionObjective | None = None

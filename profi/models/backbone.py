@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.inpainter import Sampling
+from profi.settings.method import Sampling
 from profi.models.folder import (
     PIPELINE_CONFIG,
     SCHEDULER_CONFIG,
@@ -150,9 +150,9 @@ def both_texts(
     `size` is the pictures' (height, width) in pixels. Raises UserError for a prompt that does not
     fit.
     """
-    full = [with_suffix(prompt, sampling.positive) for prompt in prompts]
+    full = [with_suffix(prompt, sampling.positive_prompt) for prompt in prompts]
     conditional = backbone.condition(full, size)
-    return conditional, backbone.unconditional(sampling.negative, size, len(full))
+    return conditional, backbone.unconditional(sampling.negative_prompt, size, len(full))
 
 
 @dataclass(frozen=True)

@@ -7,46 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from profi.settings import SHIPPED, shipped_path
+import yaml
+
+from profi.catalogue import catalogue
+from profi.settings.fields import build
+from profi.settings.model import ModelConfig
+from profi.settings.paths import conf_folder, shipped_path
 from profi.types import UserError
-
-
-@dataclass(frozen=True)
-class ModelPreset:
-    """A known model; `conf/model/` has one file for each, with these values.
-
-    `id` is its Hugging Face repository, or its label where `path` names a folder. Images are
-    fitted to `long_side` pixels and padded to a multiple of `pad_multiple`; `batch_size` is how
-    many are painted at once.
-    """
-
-    id: str
-    path: str | None = None
-    long_side: int = 512
-    pad_multiple: int = 64
-    batch_size: int = 4
-
-    @property
-    def source(self) -> str:
-        """The folder or the repository."""
-        return str(shipped_path(self.path)) if self.path is not None else self.id
-
-
-MODELS: Mapping[str, ModelPreset] = MappingProxyType(
-    {
-        "mini": ModelPreset("profi-mini", f"{SHIPPED}cpu/inpaint", 64, 16, 32),
-        "sd15": ModelPreset("stable-diffusion-v1-5/stable-diffusion-inpainting"),
-        "sd2": ModelPreset("sd2-community/stable-diffusion-2-inpainting"),
-        "dreamshaper8": ModelPreset("Lykon/dreamshaper-8-inpainting"),
-        "sdxl": ModelPreset(
-            "diffusers/stable-diffusion-xl-1.0-inpainting-0.1", long_side=1024, batch_size=1
-        ),
-    }
-)
 
 # What the released demo adds to every prompt, and what it puts in place of the empty text.
 DEMO_POSITIVE = "Full HD, 4K, high quality, high resolution"
@@ -55,6 +26,17 @@ DEMO_NEGATIVE = (
     "extra limbs, gross proportions, jpeg artifacts, long neck, low quality, lowres, malformed, "
     "morbid, mutated, mutilated, out of frame, ugly, worst quality"
 )
+
+@cache
+def models() -> Mapping[str, ModelConfig]:
+    """The models that `profi.load` knows by name: those of conf/model/ that paint with a method."""
+    found = {}
+    for path in sorted((conf_folder() / "model").glob("*.yaml")):
+        model: ModelConfig = build(ModelConfig, yaml.safe_load(path.read_text("utf-8")))
+        if catalogue.inpainters.get(model.inpainter).ablated:
+            found[path.stem] = model
+    return MappingProxyType(found)
+
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -65,13 +47,14 @@ def hub_id(text: str) -> str | None:
 
 
 def model_source(name: str | Path) -> str:
-    """Where a model is: of a key of `MODELS`, a local folder or the id of a Hub repository.
+    """Where a model is: of a key of `models()`, a local folder or the id of a Hub repository.
 
     Nothing is asked of the network. Raises UserError for a name that is none of them.
     """
     text = str(name)
-    if text in MODELS:
-        return MODELS[text].source
+    if text in models():
+        known = models()[text]
+        return str(shipped_path(known.path)) if known.path is not None else known.id
     try:
         folder = Path(text).expanduser()
     except RuntimeError:
@@ -80,7 +63,7 @@ def model_source(name: str | Path) -> str:
         return str(folder)
     if hub_id(text) is None:
         raise UserError(
-            f"model {text!r} is unknown: choose {', '.join(MODELS)}, a local folder in the "
+            f"model {text!r} is unknown: choose {', '.join(models())}, a local folder in the "
             "diffusers layout or a repository of the Hugging Face Hub (owner/name)"
         )
     return text

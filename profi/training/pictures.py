@@ -15,7 +15,7 @@ from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
 from profi.fitting import fit
-from profi.inpainter import Sampling
+from profi.settings.method import Sampling
 from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
 from profi.models.text import PromptEncoder, TextTower

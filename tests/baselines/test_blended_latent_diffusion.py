@@ -11,7 +11,8 @@ from torch import Tensor
 
 from profi.baselines.blended_latent_diffusion import BackgroundReconstruction
 from profi.baselines.blended_latent_diffusion import BlendedLatentDiffusion, blend_latents
-from profi.inpainter import Sampling, noise_of
+from profi.settings.method import Sampling
+from profi.inpainter import noise_of
 from profi.method.ddim import noised
 from profi.method.denoiser import TextToImageDenoiser
 from profi.method.sampling import Denoised, sample
@@ -207,7 +208,7 @@ def test_every_setting_is_in_the_identity(text_to_image) -> None:  # type: ignor
         replace(row, skip=0.5),
         replace(row, start="known"),
         replace(row, background=BackgroundReconstruction(steps=1)),
-        replace(row, sampling=replace(STEPS, negative="blurry")),
+        replace(row, sampling=replace(STEPS, negative_prompt="blurry")),
         replace(row, backbone=replace(text_to_image, weights={"unet/x.safetensors": "1"})),
     ]
     assert all(other.identity != row.identity for other in others)

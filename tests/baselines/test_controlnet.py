@@ -16,7 +16,7 @@ from profi.baselines.controlnet import (
     load_controlnet,
 )
 from profi.baselines.diffusers_call import ddim_scheduler
-from profi.inpainter import Sampling
+from profi.settings.method import Sampling
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.types import UserError
@@ -69,7 +69,7 @@ def test_it_is_diffusers_pipeline_given_prompts(row, batch) -> None:  # type: ig
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    sampling = replace(STEPS, positive="shiny", negative="blurry", guidance_scale=5.0)
+    sampling = replace(STEPS, positive_prompt="shiny", negative_prompt="blurry", guidance_scale=5.0)
     ours = replace(row, sampling=sampling, scale=0.5)(*batch.args())
     for i, (image, mask, prompt, seed) in enumerate(zip(*batch.args(), strict=True)):
         condition = image.clone()

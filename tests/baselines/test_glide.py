@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from profi.baselines.glide import GLIDE, guided, p_sample_loop
 from profi.baselines.glide_stage import Stage, load_stage
-from profi.inpainter import Sampling, noise_of
+from profi.settings.method import Sampling
+from profi.inpainter import noise_of
 from profi.types import UserError
 
 BATCH_TOLERANCE = 2e-5  # of pixels in [0, 1], float32
@@ -106,7 +107,7 @@ def test_the_laws_of_a_row(row: GLIDE, large: Any) -> None:
 def test_the_networks_are_given_what_the_package_s_example_gives_them(
     row: GLIDE, large: Any
 ) -> None:
-    sampling = Sampling(positive="shiny", negative="dull")
+    sampling = Sampling(positive_prompt="shiny", negative_prompt="dull")
     painted = replace(row, sampling=sampling)(*large.args())
     base, upsampler = row.base.model.given, row.upsampler.model.given
     assert [len(base), len(upsampler)] == [4, 4]
@@ -210,7 +211,7 @@ def test_every_setting_is_in_the_identity(row: GLIDE) -> None:
         replace(row, temperature=1.0),
         replace(row, base=replace(row.base, sha256="another")),
         replace(row, upsampler=replace(row.upsampler, steps="2,2")),
-        replace(row, sampling=Sampling(negative="dull")),
+        replace(row, sampling=Sampling(negative_prompt="dull")),
     ):
         assert changed.identity != row.identity
     # Its steps and its guidance are its own.

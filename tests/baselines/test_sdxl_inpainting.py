@@ -10,7 +10,7 @@ from tiny_pipelines import make_pipeline
 
 from profi.baselines.diffusers_call import ddim_scheduler
 from profi.baselines.sdxl_inpainting import SDXLInpainting
-from profi.inpainter import Sampling
+from profi.settings.method import Sampling
 from profi.models.backbone import Backbone, load_backbone
 from profi.types import UserError
 
@@ -36,7 +36,7 @@ def test_it_is_diffusers_pipeline_given_prompts(xl, batch, strength: float) -> N
     pipe.unet.load_state_dict(xl.unet.state_dict())
     pipe.scheduler = ddim_scheduler(xl.schedule)
     pipe.set_progress_bar_config(disable=True)
-    ours = SDXLInpainting(xl, replace(STEPS, positive="shiny"), strength)(*batch.args())
+    ours = SDXLInpainting(xl, replace(STEPS, positive_prompt="shiny"), strength)(*batch.args())
     for i, (image, mask, prompt, seed) in enumerate(zip(*batch.args(), strict=True)):
         theirs = pipe(
             f"{prompt}, shiny",

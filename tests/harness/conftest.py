@@ -22,7 +22,7 @@ from profi.settings import (
     DataConfig,
     MetricConfig,
     ModelConfig,
-    SamplingConfig,
+    Sampling,
 )
 
 # The tiny CLIP model is the metrics' own.
@@ -119,7 +119,7 @@ def settings(world: World, tmp_path: Path) -> Callable[..., Config]:
             ),
             "data": world.data,
             "metric": world.metric,
-            "sampling": SamplingConfig(num_inference_steps=2),
+            "sampling": Sampling(num_inference_steps=2),
             "part_size": 4,
             "out": str(tmp_path / "out"),
         }

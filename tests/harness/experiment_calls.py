@@ -10,9 +10,7 @@ from rich.console import Console
 from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder, find_run, settings_of
-from profi.settings import (
-    Config,
-)
+from profi.settings import Config
 from profi.store.generations import read_generations
 
 

@@ -22,7 +22,13 @@ from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder
 from profi.harness.score import decode
-from profi.settings import AccuracyConfig, Config, DataConfig, MetricConfig, ModelConfig
+from profi.settings import (
+    AccuracyConfig,
+    Config,
+    DataConfig,
+    MetricConfig,
+    ModelConfig,
+)
 from profi.store.generations import read_generations
 from profi.store.journal import read_lines
 

@@ -27,7 +27,7 @@ from profi.harness.run_status import Entry
 from profi.harness.score import decode
 from profi.metrics import MMDetDetector
 from profi.models.backbone import Backbone
-from profi.settings import AccuracyConfig, Config, EvaluationConfig, MetricConfig
+from profi.settings import AccuracyConfig, Config, Evaluation, MetricConfig
 from profi.settings.evaluation import OF_SCORES, OURS, RELEASED, Evaluation
 from profi.store.generations import read_generations
 from profi.types import UserError
@@ -35,8 +35,8 @@ from profi.types import UserError
 OTHERS = {n: v for n, v in asdict(RELEASED).items() if n != "name"} | {"dilation": "after_padding"}
 
 
-def config_of(evaluation: Evaluation) -> EvaluationConfig:
-    return EvaluationConfig(**asdict(evaluation))
+def config_of(evaluation: Evaluation) -> Evaluation:
+    return Evaluation(**asdict(evaluation))
 
 
 def turned(config: Config, **choices: str) -> Config:

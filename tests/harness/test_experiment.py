@@ -30,8 +30,8 @@ from profi.settings import (
     DataConfig,
     MetricConfig,
     ModelConfig,
-    RASGConfig,
-    ReadingConfig,
+    RASGSettings,
+    Reading,
 )
 from profi.settings.evaluation import OURS
 from profi.settings.reading import READINGS, Reading
@@ -237,8 +237,8 @@ def test_weights_of_a_metric_that_are_not_there_name_their_key(
 
 
 def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
-    assert [f.name for f in fields(ReadingConfig)] == [f.name for f in fields(Reading)]
-    assert Reading(**asdict(ReadingConfig())) == READINGS["paper"]
+    assert [f.name for f in fields(Reading)] == [f.name for f in fields(Reading)]
+    assert Reading(**asdict(Reading())) == READINGS["paper"]
 
 
 def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config]) -> None:
@@ -246,7 +246,7 @@ def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config])
     assert build.reading_label(config) == "paper"
     changed = replace(config, reading=replace(config.reading, eta=0.05), name="x")
     assert build.reading_label(changed) == "paper, eta=0.05"
-    fewer = replace(changed, rasg=RASGConfig(every=2))
+    fewer = replace(changed, rasg=RASGSettings(every=2))
     assert build.reading_label(fewer) == "paper, eta=0.05, every=2"
     folders = [
         report_folder(Command(c, "", ""), []).name for c in (replace(config, name="x"), changed)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from profi.harness.command import Command
 from profi.harness.experiment import run
-from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, SamplingConfig
+from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, Sampling
 from profi.store.generations import read_generations
 from profi.store.scores import read_scores
 
@@ -56,7 +56,7 @@ def carry_out(out: str, stage: str) -> None:
         ablation=AblationConfig("profi"),
         data=DataConfig(limit=TRIPLETS),
         metric=Config().metric,
-        sampling=SamplingConfig(num_inference_steps=2),
+        sampling=Sampling(num_inference_steps=2),
         part_size=1,
         stage=stage,
         out=out,

@@ -24,7 +24,7 @@ from profi.settings import (
     Config,
     ControlNetConfig,
     ModelConfig,
-    SamplingConfig,
+    Sampling,
     SDXLInpaintingConfig,
 )
 from profi.store.generations import read_generations
@@ -93,7 +93,7 @@ def test_a_row_is_painted_scored_and_reported(
     config = settings(
         model=model_of(kind),
         ablations=["profi", "base"],
-        sampling=SamplingConfig(num_inference_steps=3),
+        sampling=Sampling(num_inference_steps=3),
     )
     assert "base" in go(config)
     first = only_run(config)

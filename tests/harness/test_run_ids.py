@@ -17,10 +17,7 @@ from profi.harness import build
 from profi.harness.build_data import load_triplets
 from profi.harness.run_folder import run_spec
 from profi.models.backbone import Backbone
-from profi.settings import (
-    Config,
-    MetricConfig,
-)
+from profi.settings import Config, MetricConfig
 from profi.store.parts import part_facts
 
 

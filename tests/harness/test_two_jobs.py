@@ -11,7 +11,7 @@ from rich.console import Console
 
 from profi.harness.experiment import Command, run
 from profi.harness.run_folder import RunFolder
-from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, SamplingConfig
+from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, Sampling
 from profi.store.generations import read_generations
 from profi.store.journal import read_lines
 
@@ -38,7 +38,7 @@ def paint(out: Path) -> None:
         model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
         ablation=AblationConfig("base"),
         data=DataConfig(limit=TRIPLETS),
-        sampling=SamplingConfig(num_inference_steps=2),
+        sampling=Sampling(num_inference_steps=2),
         part_size=1,
         stage="generate",
         out=str(out),

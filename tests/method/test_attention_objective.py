@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.ablations import compose
-from profi.method.attention_objective import (
-    AttentionClue,
-    AttentionObjective,
-    ObjectiveSettings,
-)
-from profi.method.inpainting import Sampling, StableInpainting
-from profi.method.rasg import RASGSettings
+from profi.method.methods import compose
+from profi.method.attention_objective import AttentionClue, AttentionObjective
+from profi.settings.reading import ObjectiveSettings
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
+from profi.settings.method import RASGSettings
 from profi.settings.reading import PAPER
 from profi.types import UserError
 

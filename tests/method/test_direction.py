@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.ablations import compose
+from profi.method.methods import compose
 from profi.method.attention import Branch, UNetPass, controlled
 from profi.method.capture import CrossAttentionCapture
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.method.objectives import mean_attention
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone

@@ -9,9 +9,12 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from torch import Tensor
 
 from profi.inpainter import Inpainter
-from profi.method.ablations import ABLATIONS, Method, compose
-from profi.method.inpainting import Sampling, StableInpainting, start_noise
-from profi.method.painta import PAIntASettings
+from profi.method.ablations import ABLATIONS
+from profi.method.methods import Method, compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
+from profi.inpainter import start_noise
+from profi.settings.reading import PAIntASettings
 from profi.models.backbone import Backbone
 from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
 from profi.types import UserError
@@ -96,7 +99,7 @@ def test_base_equals_diffusers_pipeline(
     backbone = new_backbone(0, prediction_type)
     # diffusers takes the first pixel of each cell.
     batch = batch.in_cells(backbone.latent_factor)
-    sampling = Sampling(num_inference_steps=5, negative="blurry")
+    sampling = Sampling(num_inference_steps=5, negative_prompt="blurry")
     ours = inpainter(backbone, "base", PAPER, sampling)(*batch.args())
     scheduler = DDIMScheduler.from_config(
         {

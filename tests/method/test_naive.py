@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive import Naive
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.models.backbone import Backbone
 from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
 

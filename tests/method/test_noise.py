@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from profi.baselines.blended_latent_diffusion import BlendedLatentDiffusion
-from profi.inpainter import Sampling, noise_of, start_noise
-from profi.method.ablations import compose
+from profi.settings.method import Sampling
+from profi.inpainter import noise_of, start_noise
+from profi.method.methods import compose
 from profi.method.inpainting import StableInpainting
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE

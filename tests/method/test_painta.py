@@ -20,13 +20,13 @@ from profi.method.attention import (
 from profi.method.painta import (
     MaskedRows,
     PAIntA,
-    PAIntASettings,
     introverted_attention,
     is_active,
     normalised,
     prompt_similarity,
     smoothed,
 )
+from profi.settings.reading import PAIntASettings
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
 from profi.types import UserError

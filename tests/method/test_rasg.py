@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 
 from profi.method.attention import Branch, UNetPass, controlled
-from profi.method.attention_objective import (
-    AttentionClue,
-    AttentionObjective,
-    ObjectiveSettings,
-)
+from profi.method.attention_objective import AttentionClue, AttentionObjective
+from profi.settings.reading import ObjectiveSettings
 from profi.method.capture import CrossAttentionCapture
 from profi.method.ddim import ddim_step, to_x0_eps
 from profi.method.objectives import bce_objective, mean_attention

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.ablations import compose
+from profi.method.methods import compose
 from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled, logits
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.method.masks import mask_pyramid
 from profi.method.similarity_maps import Observed, SimilarityMaps
 from profi.method.sites import Site

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch._inductor.utils import fresh_inductor_cache
 
 import profi
-from profi.method.ablations import Method, compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import Method, compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.models.backbone import Backbone
 from profi.models.compiled import CompiledBlocks
 from profi.settings.reading import PAPER

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.models.backbone import Backbone
 from profi.models.memo import Memo, content
 from profi.settings.reading import PAPER

@@ -13,10 +13,11 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import TOKEN_LIMIT, make_pipeline, make_unet
 
-from profi.method.ablations import Method, compose
-from profi.method.attention_objective import ObjectiveSettings
-from profi.method.inpainting import Sampling, StableInpainting
-from profi.method.rasg import RASGSettings
+from profi.method.methods import Method, compose
+from profi.settings.reading import ObjectiveSettings
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
+from profi.settings.method import RASGSettings
 from profi.method.sites import attention_sites
 from profi.models.tokens import encode
 from profi.models.backbone import Backbone, load_backbone

@@ -17,8 +17,9 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 import profi
 from profi import ProFIPainterPipeline
-from profi.method.ablations import compose
-from profi.method.inpainting import Sampling, StableInpainting
+from profi.method.methods import compose
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
 from profi.settings.reading import READINGS

@@ -17,9 +17,11 @@ from diffusers import (
 from tiny_pipelines import CROSS, PLAIN, TOKEN_LIMIT, make_pipeline
 from torch import Tensor
 
-from profi.method.ablations import compose
+from profi.method.methods import compose
 from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled
-from profi.method.inpainting import Sampling, StableInpainting, start_noise
+from profi.settings.method import Sampling
+from profi.method.inpainting import StableInpainting
+from profi.inpainter import start_noise
 from profi.method.sites import Site, attention_sites
 from profi.models.backbone import Backbone, load_backbone
 from profi.models.fingerprint import backbone_identity
@@ -84,7 +86,7 @@ def test_base_equals_diffusers_pipeline(
     images, masks, prompts, seeds = inputs()
     # Whole cells: diffusers takes the first pixel of each.
     masks = masks[:, ::4, ::4].repeat_interleave(4, 1).repeat_interleave(4, 2)
-    sampling = Sampling(num_inference_steps=STEPS, negative=negative)
+    sampling = Sampling(num_inference_steps=STEPS, negative_prompt=negative)
     paint_base = StableInpainting(backbones[name], compose("base", PAPER), sampling)
     ours = paint_base(images, masks, prompts, seeds)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from profi.inpainter import Sampling
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 pytest.importorskip("wandb")

@@ -1,0 +1,208 @@
+"""From settings to the rows of a table, all on one set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profi.baselines.blended_latent_diffusion import (
+    BackgroundReconstruction,
+    BlendedLatentDiffusion,
+)
+from profi.baselines.controlnet import ControlNetInpainting, load_controlnet
+from profi.baselines.glide import GLIDE
+from profi.baselines.glide_stage import Stage, load_stage
+from profi.baselines.sdxl_inpainting import SDXLInpainting
+from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
+from profi.catalogue import catalogue
+from profi.inpainter import Row
+from profi.method.inpainting import StableInpainting
+from profi.method.methods import Method
+from profi.models.backbone import Backbone, load_backbone, memory_format
+from profi.models.compiled import CompiledBlocks
+from profi.models.devices import resolve_device
+from profi.models.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
+from profi.settings import ModelConfig, Sampling, WeightsConfig, shipped_path
+from profi.settings.evaluation import Noise
+from profi.settings.presets import hub_id
+from profi.types import UserError
+from profi.weights import verified_file
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """What a row of the catalogue is built of.
+
+    `method` is None for rows that have the ablation base alone; `own` are a plugin's own settings.
+    """
+
+    model: ModelConfig
+    sampling: Sampling
+    noise: Noise = "picture"
+    method: Method | None = None
+    own: Any = None
+    load: Callable[[ModelConfig], Backbone] | None = None
+
+
+def load_rows(context: RowContext, methods: Sequence[Method]) -> dict[str, Row]:
+    """A row per method, by its name, all on one set of weights.
+
+    Raises:
+        UserError: what cannot be loaded, or a padding that the model cannot halve.
+    """
+    entry = catalogue.inpainters.get(context.model.inpainter)
+    target = entry.load()
+    rows: dict[str, Row]
+    if entry.ablated:
+        shared = _Shared(context.model)
+        rows = {
+            one.name: target(replace(context, method=one, load=lambda _model: shared.backbone))
+            for one in methods
+        }
+    else:
+        row = target(context)
+        rows = {one.name: row for one in methods}
+    for row in rows.values():
+        if context.model.pad_multiple % row.pixel_multiple:
+            raise UserError(
+                f"model.pad_multiple={context.model.pad_multiple}: "
+                f"this model needs a multiple of {row.pixel_multiple}"
+            )
+    return rows
+
+
+@dataclass
+class _Shared:
+    """A model that is loaded when it is first asked for, and then kept."""
+
+    model: ModelConfig
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        return load_model(self.model)
+
+
+def stable_inpainting(context: RowContext) -> Row:
+    """Stable Inpainting with a method."""
+    assert context.method is not None
+    load = context.load or load_model
+    return StableInpainting(
+        load(context.model), context.method, context.sampling, context.noise
+    )
+
+
+def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:
+    """The model's parts on their device, its UNet compiled where that is asked for."""
+    device = resolve_device("model.device", model.device)
+    backbone = load_backbone(
+        model_source(model),
+        device,
+        model.dtype,
+        memory_format(model.channels_last),
+        model.vae_dtype,
+        role,
+        None if model.unet is None else _folder(model, "unet", model.unet),
+    )
+    if model.compile:
+        CompiledBlocks(backbone.unet).install()
+    return backbone
+
+
+def model_source(model: ModelConfig) -> str | Path:
+    """The model's folder or its Hub id; UserError for a folder that is not there."""
+    if model.path is None:
+        return model.id
+    return hub_id(model.path) or _folder(model, "path", model.path)
+
+
+def _folder(model: ModelConfig, key: str, text: str) -> Path:
+    folder = shipped_path(text)
+    if not folder.is_dir():
+        raise UserError(
+            f"{model.id}: there is no folder {folder}; "
+            f"point model.{key}=... at a local folder in the diffusers layout"
+        )
+    return folder
+
+
+def blended_latent_diffusion(context: RowContext) -> Row:
+    """Blended Latent Diffusion on a text-to-image model."""
+    chosen = context.model.blended_latent_diffusion
+    background = BackgroundReconstruction(
+        chosen.background_steps, chosen.background_weight, chosen.background_lr
+    )
+    return BlendedLatentDiffusion(
+        load_model(context.model, TEXT_TO_IMAGE),
+        context.sampling,
+        chosen.skip,
+        chosen.start,
+        background,
+        context.noise,
+    )
+
+
+def sdxl_inpainting(context: RowContext) -> Row:
+    """SDXL Inpainting by diffusers' pipeline."""
+    backbone = _load_for_diffusers(context.model, INPAINTING)
+    return SDXLInpainting(backbone, context.sampling, context.model.sdxl_inpainting.strength)
+
+
+def controlnet(context: RowContext) -> Row:
+    """A text-to-image model with a ControlNet for inpainting, by diffusers' pipeline."""
+    model = context.model
+    chosen = model.controlnet
+    # Refused by the config.
+    assert chosen.path is not None
+    source = hub_id(chosen.path) or _folder(model, "controlnet.path", chosen.path)
+    backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
+    loaded = load_controlnet(source, backbone.device, backbone.unet.dtype)
+    return ControlNetInpainting(backbone, loaded, context.sampling, chosen.scale)
+
+
+def glide(context: RowContext) -> Row:
+    """GLIDE's two models, by OpenAI's package."""
+    model, chosen = context.model, context.model.glide
+    device = resolve_device("model.device", model.device)
+
+    def stage(name: str, weights: WeightsConfig, steps: str) -> Stage:
+        key = f"model.glide.{name}.path"
+        path = verified_file(weights.path or "", weights.sha256, key)
+        return load_stage(path, key, name == "upsampler", steps, device, model.dtype == "float16")
+
+    return GLIDE(
+        stage("base", chosen.base, chosen.base_steps),
+        stage("upsampler", chosen.upsampler, chosen.upsampler_steps),
+        torch.device(device),
+        context.sampling,
+        chosen.guidance_scale,
+        chosen.temperature,
+        context.noise,
+    )
+
+
+def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
+    """With one dtype throughout."""
+    return load_model(replace(model, vae_dtype=model.dtype), role)
+
+
+def smartbrush(context: RowContext) -> Row:
+    """SmartBrush, of which no trained weights are published."""
+    model = context.model
+    if model.path is None and model.unet is None:
+        raise UserError(
+            f"{model.id}: nobody publishes SmartBrush's weights: train them with "
+            "scripts/train_smartbrush.py (docs/smartbrush.md) and set model.path to its result"
+        )
+    chosen = model.smartbrush
+    return SmartBrush(
+        load_model(model, SMARTBRUSH),
+        context.sampling,
+        chosen.level,
+        chosen.composition,
+        context.noise,
+    )
