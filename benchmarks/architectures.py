@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
+from profi.models.schedule import Schedule
 from profi.models.text import Conditioning, PromptEncoder, TextTower, size_ids
 from profi.models.unet_role import INPAINTING, UNetRole
 

@@ -24,8 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, Size, Step
-from profi.models.schedule import Schedule
 from profi.models.backbone import DTYPES, Backbone
+from profi.models.schedule import Schedule
 from profi.settings.reading import READINGS, Reading
 
 

@@ -31,11 +31,11 @@ from profi.harness.build_data import image_root, load_triplets
 from profi.harness.generate import Plan, generate
 from profi.harness.progress import Meter
 from profi.harness.run_folder import RunFolder
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone, load_backbone
 from profi.settings import DataConfig, shipped_path
+from profi.settings.method import Sampling
 from profi.settings.reading import READINGS
 from profi.types import UserError
 

@@ -25,11 +25,11 @@ from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
 from benchmarks.timing import header, parser, timed, told
-from profi.method.methods import compose
-from profi.settings.method import Sampling
-from profi.method.inpainting import StableInpainting
 from profi.inpainter import start_noise
+from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone
+from profi.settings.method import Sampling
 from profi.settings.reading import READINGS
 
 PEER = "diffusers"

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
-from profi.method.methods import compose
 from profi.method.attention import AttentionControl, Plain, controlled
 from profi.method.attention_objective import AttentionObjective
 from profi.method.capture import ByKind, CrossAttentionCapture
 from profi.method.denoiser import InpaintingDenoiser
+from profi.method.methods import compose
 from profi.method.painta import PAIntA
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone

@@ -300,8 +300,6 @@ def load(
         CompiledBlocks(backbone.unet).install()
     known = models().get(str(model))
     if known is not None:
-        return Painter(
-            backbone, long_side or known.long_side, known.pad_multiple, known.batch_size
-        )
+        return Painter(backbone, long_side or known.long_side, known.pad_multiple, known.batch_size)
     trained_at = int(backbone.unet.config.sample_size) * backbone.latent_factor
     return Painter(backbone, long_side or trained_at, backbone.pixel_multiple)

@@ -24,14 +24,14 @@ from profi.inputs import (
     several,
     several_masks,
 )
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.method.sampling import StepState
-from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
+from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.settings.evaluation import Evaluation, evaluation_of
+from profi.settings.method import Sampling
 from profi.settings.reading import DEFAULT_READING, Reading, reading_of
 from profi.types import UserError
 

@@ -20,8 +20,8 @@ from file_server import FileServer, serving
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import profi
-from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
+from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.models.unet_role import INPAINTING, UNetRole
 

@@ -17,12 +17,12 @@ from PIL import Image
 import profi
 from profi.fitting import bytes_of
 from profi.inputs import image_tensor, mask_tensor, pil_image
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
 from profi.settings import shipped_path
+from profi.settings.method import Sampling
 from profi.settings.presets import MODELS
 from profi.settings.reading import PAPER, RELEASED
 from profi.types import UserError

@@ -13,16 +13,15 @@ from painter_pictures import array, disc, picture
 from torch import Tensor
 
 import profi
-from profi.method.methods import compose
 from profi.method.attention import attend
 from profi.method.ddim import ddim_step
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.method.objectives import bce_objective, mean_attention
 from profi.method.painta import PAIntA
-from profi.settings.reading import PAIntASettings
 from profi.method.rasg import standardised
 from profi.method.schedule import sigma_schedule
-from profi.settings.reading import PAPER
+from profi.settings.reading import PAPER, PAIntASettings
 
 STEPS = 4
 SIDE = 48  # the tiny painter's own size: nothing is scaled

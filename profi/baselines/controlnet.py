@@ -19,11 +19,10 @@ from torch import Tensor
 from profi.baselines.baseline import Baseline, Inputs
 from profi.baselines.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainter import Progress
-from profi.settings.method import Sampling
-from profi.models.backbone import Backbone
+from profi.models.backbone import Backbone, OnBackbone
 from profi.models.fingerprint import backbone_identity, config_values
 from profi.models.folder import file_hashes, hub_snapshot, load_weights, loading
-from profi.models.backbone import OnBackbone
+from profi.settings.method import Sampling
 from profi.types import UserError, digest
 
 #: What the condition holds in the hole.

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from profi.baselines.baseline import Inputs
 from profi.inpainter import Progress
-from profi.settings.method import Sampling
+from profi.models.backbone import Backbone, both_texts
 from profi.models.schedule import Schedule
-from profi.models.backbone import Backbone
-from profi.models.backbone import both_texts
+from profi.settings.method import Sampling
 
 
 def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:

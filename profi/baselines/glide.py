@@ -18,11 +18,11 @@ from torch.nn import functional
 from profi.baselines.baseline import Baseline, Inputs
 from profi.baselines.glide_stage import Diffusion, ModelFn, Stage
 from profi.inpainter import Progress, noise_of
-from profi.settings.evaluation import Noise
-from profi.settings.method import Sampling
 from profi.method.ddim import classifier_free
 from profi.method.masks import nearest
 from profi.models.tokens import with_suffix
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 SMALL, LARGE = 64, 256
@@ -104,7 +104,9 @@ class GLIDE(Baseline):
         report: Callable[[int], None],
     ) -> Tensor:
         """[B, 3, 64, 64], with classifier-free guidance."""
-        texts = self.base.tokens([*prompts, *[self.sampling.negative_prompt] * len(prompts)], self.device)
+        texts = self.base.tokens(
+            [*prompts, *[self.sampling.negative_prompt] * len(prompts)], self.device
+        )
         # Both branches' arguments, the conditional one's first.
         pair = {
             **texts,

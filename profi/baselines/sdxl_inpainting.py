@@ -16,9 +16,9 @@ from torch import Tensor
 from profi.baselines.baseline import Baseline, Inputs
 from profi.baselines.diffusers_call import ddim_scheduler, paint_with
 from profi.inpainter import Progress
-from profi.settings.method import Sampling
-from profi.models.fingerprint import backbone_identity
 from profi.models.backbone import OnBackbone
+from profi.models.fingerprint import backbone_identity
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 

@@ -16,16 +16,15 @@ from torch.nn import functional
 
 from profi.baselines.baseline import Baseline, Inputs
 from profi.inpainter import Progress, start_noise
-from profi.settings.evaluation import Noise
-from profi.settings.method import Sampling
 from profi.method.ddim import classifier_free, to_x0_eps
 from profi.method.sampling import Denoised, StepState, sample
 from profi.method.schedule import trailing_timesteps
-from profi.models.backbone import Backbone
+from profi.models.backbone import Backbone, OnBackbone, both_texts
 from profi.models.fingerprint import backbone_identity
-from profi.models.backbone import OnBackbone, both_texts
 from profi.models.text import Conditioning
 from profi.models.unet_role import UNetRole
+from profi.settings.evaluation import Noise
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 SMARTBRUSH = UNetRole(

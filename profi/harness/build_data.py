@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from profi.data.coco import read_coco, read_listed
-from profi.data.coco2017 import SOURCE, Coco2017, Meter, default_cache, read_sample
-from profi.data.folder import IMAGES, read_folder
+from profi.catalogue import catalogue, loaded
+from profi.data import coco, folder
+from profi.data.coco2017 import SOURCE, Coco2017, default_cache, read_sample
+from profi.data.folder import IMAGES
 from profi.data.images import image_path
 from profi.data.sample import Candidates, in_order, sample_triplets
 from profi.harness.progress import byte_meter
@@ -21,10 +24,37 @@ from profi.types import Triplet, UserError
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class DataContext:
+    """What a data set of the catalogue is read by; `console` shows the progress of downloads."""
+
+    data: DataConfig
+    evaluation: Evaluation = OURS
+    console: Console | None = None
+
+    def meter(self, name: str) -> Any:
+        """Progress of a download."""
+        return byte_meter(name, self.console)
+
+
 def image_root(data: DataConfig) -> Path:
     """The folder that the triplets' `file_name`s are in; nothing is fetched."""
-    if data.source == "folder":
-        return shipped_path(data.root) / IMAGES
+    images = catalogue.data.get(data.source).images
+    return shipped_path(data.root) if images is None else Path(loaded(images)(data))
+
+
+def images_of_folder(data: DataConfig) -> Path:
+    """Of one's own set."""
+    return shipped_path(data.root) / IMAGES
+
+
+def images_of_coco(data: DataConfig) -> Path:
+    """Of a file of MSCOCO's format."""
+    return shipped_path(data.root)
+
+
+def images_of_coco2017(data: DataConfig) -> Path:
+    """Of val2017: where they are given, else where they are fetched to."""
     return shipped_path(data.root) if data.root else _coco2017(data).images
 
 
@@ -50,12 +80,8 @@ def load_triplets(
     root = image_root(data)
     if data.root and not root.is_dir():
         raise UserError(f"{root} is no folder: set data.root to the images' folder")
-    if data.source == "folder":
-        candidates = read_folder(shipped_path(data.root))
-    elif data.source == "coco2017":
-        candidates = _val2017(data, lambda name: byte_meter(name, console), evaluation)
-    else:
-        candidates = read_coco(shipped_path(data.annotations), data.min_area, evaluation)
+    read = catalogue.data.get(data.source).load()
+    candidates: Candidates = read(DataContext(data, evaluation, console))
     triplets = _sampled(data, candidates, evaluation)
     _check_present(root, triplets)
     return triplets, candidates
@@ -77,7 +103,21 @@ def _sampled(
     return draw(found, limit, data.sample_seed)
 
 
-def _val2017(data: DataConfig, meter: Meter, evaluation: Evaluation) -> Candidates:
+def read_folder(context: DataContext) -> Candidates:
+    """One's own set."""
+    return folder.read_folder(shipped_path(context.data.root))
+
+
+def read_coco(context: DataContext) -> Candidates:
+    """The instances of a file of MSCOCO's format."""
+    data = context.data
+    annotations = shipped_path(data.annotations)
+    return coco.read_coco(annotations, data.min_area, context.evaluation)
+
+
+def read_coco2017(context: DataContext) -> Candidates:
+    """The instances of val2017, or the published list of them."""
+    data, evaluation, meter = context.data, context.evaluation, context.meter
     dataset = _coco2017(data)
     # The small files first: what is wrong with them shows before a long download.
     rows: Sequence[tuple[int, int]] = []
@@ -92,9 +132,9 @@ def _val2017(data: DataConfig, meter: Meter, evaluation: Evaluation) -> Candidat
             rows = rows[: data.limit]
     annotations = _annotations(data) or dataset.fetched_annotations(meter)
     if data.sample == "released":
-        candidates = read_listed(annotations, rows, dataset.source.n_images, evaluation)
+        candidates = coco.read_listed(annotations, rows, dataset.source.n_images, evaluation)
     else:
-        candidates = read_coco(annotations, data.min_area, evaluation)
+        candidates = coco.read_coco(annotations, data.min_area, evaluation)
     if not data.root:
         dataset.fetched_images(meter)
     return candidates

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import HfApi, try_to_load_from_cache
 
+from profi.catalogue import catalogue, loaded
 from profi.metrics import (
     AestheticScore,
     CLIPScore,
@@ -22,127 +24,173 @@ from profi.metrics import (
 from profi.metrics.open_clip_encoder import OPEN_CLIP
 from profi.models.devices import resolve_device
 from profi.models.folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
-from profi.settings import AccuracyConfig, MetricConfig, shipped_path
+from profi.settings import MetricConfig, shipped_path
 from profi.settings.evaluation import Evaluation
 from profi.types import UserError
 from profi.weights import is_url
 
 
-def load_metrics(config: MetricConfig, device: str, evaluation: Evaluation) -> list[Metric]:
+@dataclass(frozen=True)
+class MetricContext:
+    """What a metric of the catalogue is built of; `own` are a plugin's own settings."""
+
+    name: str
+    settings: MetricConfig
+    evaluation: Evaluation
+    device: str = "cpu"
+    own: Any = None
+
+
+def load_metrics(
+    settings: MetricConfig,
+    device: str,
+    evaluation: Evaluation,
+    sections: Mapping[str, Any] | None = None,
+) -> list[Metric]:
     """The wanted metrics in the wanted order, by the evaluation's rules for scores.
 
     Raises:
         UserError: naming the key of what is not set, not there or not installed.
     """
     device = resolve_device("model.device", device)
-
-    def accuracy(backend: str, suffix: str = "") -> Metric:
-        detect = _mmdet if backend == "mmdet" else _transformers
-        detector = detect(config.accuracy, device, config.batch_size, evaluation)
-        name, threshold = f"accuracy{suffix}", config.accuracy.threshold
-        return GenerationAccuracy(detector, threshold, name=name, box=evaluation.box)
-
-    builders: dict[str, Callable[[], Metric]] = {
-        "clip_score": lambda: _clip_score(config, device, evaluation),
-        "accuracy": lambda: accuracy(config.accuracy.backend),
-        "aesthetic": lambda: _aesthetic(config, device, evaluation),
-        "known_region_psnr": KnownRegionPSNR,
-        "known_region_lpips": lambda: _known_region_lpips(config, device),
-        "pick_score": lambda: _pick_score(config, device),
-        "accuracy_mmdet": lambda: accuracy("mmdet", "_mmdet"),
-        "accuracy_transformers": lambda: accuracy("transformers", "_transformers"),
-    }
-    return [builders[name]() for name in config.metrics]
+    return [
+        catalogue.metrics.get(name).load()(
+            MetricContext(name, settings, evaluation, device, (sections or {}).get(name))
+        )
+        for name in settings.metrics
+    ]
 
 
-def required_identity(config: MetricConfig, evaluation: Evaluation) -> dict[str, Mapping[str, Any]]:
+def required_identity(
+    settings: MetricConfig, evaluation: Evaluation
+) -> dict[str, Mapping[str, Any]]:
     """Per metric what its scores' identity must hold to be of these settings.
 
     For the report stage, which loads no model and so knows no hashes. A dot goes one level down.
     """
-    accuracy = config.accuracy
-    found = {"threshold": accuracy.threshold, "box": evaluation.box}
-    mmdet = found | {"detector.backend": "mmdet", "detector.channels": evaluation.channels}
-    # A detector of transformers notes no backend.
-    transformers = found | {"detector.backend": None}
-    return {
-        "clip_score": {
-            "box": evaluation.box,
-            "resizing": evaluation.clip_resizing,
-            "clamp": evaluation.clip_clamp,
-        },
-        "aesthetic": {"crop": evaluation.aesthetic_crop},
-        "accuracy": mmdet if accuracy.backend == "mmdet" else transformers,
-        "accuracy_mmdet": mmdet,
-        "accuracy_transformers": transformers,
-    }
+    required = {}
+    for name in settings.metrics:
+        target = catalogue.metrics.get(name).identity
+        if target is not None:
+            required[name] = loaded(target)(MetricContext(name, settings, evaluation))
+    return required
 
 
-def _clip_score(config: MetricConfig, device: str, evaluation: Evaluation) -> Metric:
-    path = config.clip.path
+def clip_score(context: MetricContext) -> Metric:
+    """The CLIP score."""
+    path = context.settings.clip.path
     # open_clip has names of its own, which are no repositories.
     if path is None or not path.startswith(OPEN_CLIP):
         path = _weights("metric.clip.path", path)
     return CLIPScore.from_pretrained(
         path,
-        box=evaluation.box,
-        resizing=evaluation.clip_resizing,
-        clamp=evaluation.clip_clamp,
-        device=device,
-        batch_size=config.batch_size,
+        box=context.evaluation.box,
+        resizing=context.evaluation.clip_resizing,
+        clamp=context.evaluation.clip_clamp,
+        device=context.device,
+        batch_size=context.settings.batch_size,
     )
 
 
-def _mmdet(
-    config: AccuracyConfig, device: str, batch_size: int, evaluation: Evaluation
-) -> Detector:
+def clip_identity(context: MetricContext) -> dict[str, Any]:
+    """Of the CLIP score, see `required_identity`."""
+    evaluation = context.evaluation
+    return {
+        "box": evaluation.box,
+        "resizing": evaluation.clip_resizing,
+        "clamp": evaluation.clip_clamp,
+    }
+
+
+def accuracy(context: MetricContext) -> Metric:
+    """The accuracy by one of the two detectors."""
+    detect = _mmdet if _backend(context) == "mmdet" else _transformers
+    return GenerationAccuracy(
+        detect(context),
+        context.settings.accuracy.threshold,
+        name=context.name,
+        box=context.evaluation.box,
+    )
+
+
+def accuracy_identity(context: MetricContext) -> dict[str, Any]:
+    """Of the accuracies, see `required_identity`."""
+    found = {"threshold": context.settings.accuracy.threshold, "box": context.evaluation.box}
+    if _backend(context) == "mmdet":
+        channels = context.evaluation.channels
+        return found | {"detector.backend": "mmdet", "detector.channels": channels}
+    # A detector of transformers notes no backend.
+    return found | {"detector.backend": None}
+
+
+def _backend(context: MetricContext) -> str:
+    """Of `accuracy` the one that is set; the two others are named after theirs."""
+    _, named, backend = context.name.partition("accuracy_")
+    return backend if named else context.settings.accuracy.backend
+
+
+def _mmdet(context: MetricContext) -> Detector:
+    settings = context.settings.accuracy
     return MMDetDetector.from_checkpoint(
-        _file("metric.accuracy.checkpoint", config.checkpoint),
-        config.sha256,
-        channels=evaluation.channels,
-        device=device,
-        batch_size=batch_size,
+        _file("metric.accuracy.checkpoint", settings.checkpoint),
+        settings.sha256,
+        channels=context.evaluation.channels,
+        device=context.device,
+        batch_size=context.settings.batch_size,
     )
 
 
-def _transformers(
-    config: AccuracyConfig, device: str, batch_size: int, _evaluation: Evaluation
-) -> Detector:
+def _transformers(context: MetricContext) -> Detector:
     # Their models read RGB: there is no wrong order to repeat.
-    path = _weights("metric.accuracy.path", config.path)
-    return TransformersDetector.from_pretrained(path, device=device, batch_size=batch_size)
+    path = _weights("metric.accuracy.path", context.settings.accuracy.path)
+    return TransformersDetector.from_pretrained(
+        path, device=context.device, batch_size=context.settings.batch_size
+    )
 
 
-def _aesthetic(config: MetricConfig, device: str, evaluation: Evaluation) -> Metric:
-    path = _file("metric.aesthetic.path", config.aesthetic.path)
-    clip = _weights("metric.aesthetic.clip_path", config.aesthetic.clip_path)
+def aesthetic(context: MetricContext) -> Metric:
+    """The aesthetic score."""
+    settings = context.settings.aesthetic
     return AestheticScore.from_pretrained(
-        path,
-        clip,
-        crop=evaluation.aesthetic_crop,
-        sha256=config.aesthetic.sha256,
-        device=device,
-        batch_size=config.batch_size,
+        _file("metric.aesthetic.path", settings.path),
+        _weights("metric.aesthetic.clip_path", settings.clip_path),
+        crop=context.evaluation.aesthetic_crop,
+        sha256=settings.sha256,
+        device=context.device,
+        batch_size=context.settings.batch_size,
     )
 
 
-def _pick_score(config: MetricConfig, device: str) -> Metric:
-    path = _weights("metric.pick.path", config.pick.path)
-    processor = config.pick.processor
+def aesthetic_identity(context: MetricContext) -> dict[str, Any]:
+    """Of the aesthetic score, see `required_identity`."""
+    return {"crop": context.evaluation.aesthetic_crop}
+
+
+def pick_score(context: MetricContext) -> Metric:
+    """PickScore."""
+    settings = context.settings.pick
+    processor = settings.processor
     return PickScore.from_pretrained(
-        path,
+        _weights("metric.pick.path", settings.path),
         None if processor is None else _weights("metric.pick.processor", processor),
-        device=device,
-        batch_size=config.batch_size,
+        device=context.device,
+        batch_size=context.settings.batch_size,
     )
 
 
-def _known_region_lpips(config: MetricConfig, device: str) -> Metric:
+def known_region_psnr(context: MetricContext) -> Metric:
+    """How well the known region was kept, in dB."""
+    return KnownRegionPSNR()
+
+
+def known_region_lpips(context: MetricContext) -> Metric:
+    """How well the known region was kept, by LPIPS."""
+    settings = context.settings.lpips
     return KnownRegionLPIPS.from_pretrained(
-        _file("metric.lpips.path", config.lpips.path),
-        config.lpips.sha256,
-        device=device,
-        batch_size=config.batch_size,
+        _file("metric.lpips.path", settings.path),
+        settings.sha256,
+        device=context.device,
+        batch_size=context.settings.batch_size,
     )
 
 

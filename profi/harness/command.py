@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from profi.harness import build
 from profi.harness.run_status import Entry
-from profi.settings import Config, Reading, parse_shard
+from profi.settings import DEFAULT_READING, Config, parse_shard
 from profi.settings.evaluation import OURS
 from profi.types import UserError, digest
-
-DEFAULT_READING = Reading().name
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,16 @@ def group_of(command: Command) -> str:
 
 def _chosen(command: Command) -> list[str]:
     """The reading, and the evaluation where it is not this project's own."""
-    protocol = build.evaluation(command.config)
+    protocol = command.config.evaluation
     told = [] if protocol == OURS else [f"evaluation={protocol.label}"]
-    return [build.reading_label(command.config), *told]
+    return [command.config.reading_label, *told]
 
 
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
     """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
 
-    A reading other than the paper's and an evaluation other than this project's are added to the
-    name, so that one experiment in two readings leaves two reports: `table2_mini-released`,
+    A reading other than the default one and an evaluation other than this project's are added to the
+    name, so that one experiment in two readings leaves two reports: `table2_mini-paper`,
     `table2_mini-paper-eta=0.05`, `table2-released-evaluation=released`.
     """
     ids = [entry.run.run_id for entry in entries]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from profi.harness.run_status import Entry, collect, survey
 from profi.reports import Expected, GalleryItem, summarise
 from profi.reports.names import row_labels
 from profi.reports.wandb_log import WandbLog, WandbSettings
-from profi.settings import AblationConfig, Config
+from profi.settings import Config
 from profi.store.journal import read_lines
 
 
@@ -36,11 +35,8 @@ def run_logs(config: Config, out: Path) -> RunLogs:
     return RunLogs(opener)
 
 
-def identity(entry: Entry, config: Config, group: str) -> RunIdentity:
+def identity(entry: Entry, settings: Mapping[str, Any], group: str) -> RunIdentity:
     """The run, with everything that it is compared by."""
-    ablation = AblationConfig(entry.ablation)
-    alone = replace(config, ablation=ablation, ablations=[], seed=entry.seed, seeds=[], models={})
-    settings = asdict(alone)
     starts = read_lines(entry.run.root / "starts.jsonl")
     told: dict[str, Any] = {
         "run_id": entry.run.run_id,
@@ -58,7 +54,7 @@ def identity(entry: Entry, config: Config, group: str) -> RunIdentity:
     return RunIdentity(entry.run.run_id, name, group, told)
 
 
-def tell_results(
+def log_results(
     log: GuardedLog, entry: Entry, folders: Mapping[str, str], data_root: Path, n_pictures: int
 ) -> None:
     """The run's scores as they are in the stores, and some of its pictures."""

@@ -17,9 +17,6 @@ from profi.data.images import load_image
 from profi.data.masks import triplet_mask
 from profi.data.sample import parts
 from profi.fitting import Extent, Fitted, fit, padded_size, working_size
-from profi.harness import build
-from profi.harness.build_data import image_root
-from profi.settings import Config
 from profi.settings.evaluation import Evaluation
 from profi.types import Triplet, sample_seed
 
@@ -39,21 +36,6 @@ class Plan:
     part_size: int
     evaluation: Evaluation
     shard: tuple[int, int] = (0, 1)
-
-    @classmethod
-    def of(cls, config: Config, seed: int, shard: tuple[int, int]) -> Plan:
-        """From the settings."""
-        model = config.model
-        return cls(
-            root=image_root(config.data),
-            seed=seed,
-            long_side=model.long_side,
-            pad_multiple=model.pad_multiple,
-            batch_size=model.batch_size,
-            part_size=config.part_size,
-            evaluation=build.evaluation(config),
-            shard=shard,
-        )
 
     def fitted(self, triplet: Triplet) -> Fitted:
         """A triplet's image and mask at the model's size."""

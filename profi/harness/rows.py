@@ -91,9 +91,7 @@ def stable_inpainting(context: RowContext) -> Row:
     """Stable Inpainting with a method."""
     assert context.method is not None
     load = context.load or load_model
-    return StableInpainting(
-        load(context.model), context.method, context.sampling, context.noise
-    )
+    return StableInpainting(load(context.model), context.method, context.sampling, context.noise)
 
 
 def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:

@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from profi.atomic import write_text
-from profi.data.manifest import manifest_digest, write_manifest
-from profi.harness.build import evaluation, method
-from profi.harness.provenance import environment
-from profi.inpainter import Row
-from profi.settings import ABLATED, Config, ModelConfig, choices_of
+from profi.data.manifest import write_manifest
 from profi.settings.evaluation import OURS, Evaluation
 from profi.store.journal import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
 
 log = logging.getLogger(__name__)
-
-#: Part of every run's id. Raise it with a change of the code that changes the pixels of equal
-#: settings (a mended formula, another rounding, another order of the random draws), so that new
-#: paintings do not complete old runs; refactorings leave it.
-PIXELS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -62,68 +53,6 @@ class RunFolder:
     def log(self) -> Path:
         """What was told while it ran."""
         return self.root / "run.log"
-
-
-def settings_of(config: Config, ablation: str, seed: int) -> dict[str, Any]:
-    """A run as it was asked for; finds its folder again without loading the model.
-
-    Less than `RunSpec.pixels`: names and paths stand where that has hashes of contents.
-    """
-    return {
-        "model": _settings_of_model(config.model),
-        **_settings_of_method(config, ablation),
-        "sampling": asdict(config.sampling),
-        "evaluation": evaluation(config).of_pixels,
-        "data": asdict(config.data),
-        "part_size": config.part_size,
-        "seed": seed,
-    }
-
-
-def _settings_of_model(model: ModelConfig) -> dict[str, Any]:
-    """What is set of a model that paints, the section of its own inpainter among it."""
-    others = set(choices_of(ModelConfig, "inpainter")) - {model.inpainter}
-    kept = {name: v for name, v in asdict(model).items() if name not in {*others, "device"}}
-    # So runs are found that were painted before there was a choice.
-    unused = {"inpainter": ABLATED, "unet": None}
-    return {name: v for name, v in kept.items() if name not in unused or v != unused[name]}
-
-
-def _settings_of_method(config: Config, ablation: str) -> dict[str, Any]:
-    """Nothing of an inpainter that the paper's modules are not for."""
-    if config.model.inpainter != ABLATED:
-        return {}
-    return {"method": asdict(method(config, ablation))}
-
-
-def run_spec(
-    config: Config,
-    inpainter: Row,
-    seed: int,
-    triplets: Sequence[Triplet],
-    images: str,
-) -> RunSpec:
-    """Everything that changes a pixel, by content, and the surroundings that are only recorded.
-
-    `images` is the `images_digest` of the triplets' files.
-    """
-    model = config.model
-    pixels = {
-        "version": PIXELS_VERSION,
-        **inpainter.identity,
-        "dtype": model.dtype,
-        # Both change the rounding.
-        "channels_last": model.channels_last,
-        "compile": model.compile,
-        "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
-        "evaluation": evaluation(config).of_pixels,
-        # Float rounding depends on the composition of the batches.
-        "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
-        "manifest": manifest_digest(triplets),
-        "images": images,
-        "seed": seed,
-    }
-    return RunSpec(pixels, environment(inpainter.device))
 
 
 def open_run(

@@ -47,7 +47,7 @@ class StableInpainting(OnBackbone):
         if self.method.identity is not None:
             # Mistakes of the configuration show before the first image.
             cell = torch.ones(1, 1, 1, dtype=torch.bool)
-            masks = {factor: cell for factor in self._factors}
+            masks = dict.fromkeys(self._factors, cell)
             schedule = self.backbone.schedule
             batch = MethodBatch(masks, timesteps, schedule, lambda: torch.ones(1, 1) > 0)
             self.method.parts(batch)
@@ -205,4 +205,3 @@ class StableInpainting(OnBackbone):
         masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
         latents = self.backbone.encode_images(masked_images)
         return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
-

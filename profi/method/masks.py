@@ -26,7 +26,6 @@ from profi.fitting import Extent, bicubic_greys
 from profi.settings.reading import MaskedImage, MaskResizing
 
 
-
 @dataclass(frozen=True)
 class MaskPyramid:
     """A batch of masks at all sizes, bool, True = inpaint.

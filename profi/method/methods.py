@@ -163,12 +163,14 @@ def compose(
         return Method(getattr(ablation, "__name__", type(ablation).__name__), reading, ablation)
     entry = catalogue.method(ablation)
     given = {
-        name: (sections or {}).get(name) or section()
-        for name, section in entry.sections().items()
+        name: (sections or {}).get(name) or section() for name, section in entry.sections().items()
     }
     differing = changed(reading)
-    kept = {name: differing[name] for name in ("mask_resizing", "masked_image", *entry.reads)
-            if name in differing}
+    kept = {
+        name: differing[name]
+        for name in ("mask_resizing", "masked_image", *entry.reads)
+        if name in differing
+    }
     own = {name: changed(section) for name, section in given.items() if changed(section)}
     identity = {"name": entry.name, "reading": kept, **own}
     return Method(entry.name, reading, entry.load()(reading, **given), identity)
@@ -196,14 +198,6 @@ def together(*builds: Build) -> Build:
 def base(reading: Reading) -> Build:
     """The model alone: nothing is added."""
     return lambda batch: MethodParts()
-
-
-def profi(reading: Reading, rasg: Any) -> Build:
-    """PAIntA and RASG: the paper's full method."""
-    from profi.method.painta import painta_only
-    from profi.method.rasg import rasg_only
-
-    return together(painta_only(reading), rasg_only(reading, rasg))
 
 
 def generators_of(x_T: Tensor) -> list[torch.Generator]:

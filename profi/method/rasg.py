@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from profi.method.attention_objective import DOWN_FACTOR, AttentionClue, AttentionObjective
-from profi.method.methods import Build, MethodBatch, MethodParts
+from profi.method.methods import Build, MethodBatch, MethodParts, together
+from profi.method.painta import painta_only
 from profi.method.sampling import StepState
 from profi.method.schedule import sigma_schedule
 from profi.settings.method import RASGSettings
@@ -71,3 +72,8 @@ def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
         )
 
     return build
+
+
+def profi(reading: Reading, rasg: RASGSettings) -> Build:
+    """PAIntA and RASG: the paper's full method."""
+    return together(painta_only(reading), rasg_only(reading, rasg))

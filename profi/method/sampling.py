@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from profi.method.ddim import ddim_step
-from profi.models.schedule import Schedule
 from profi.method.schedule import step_pairs
+from profi.models.schedule import Schedule
 
 # What a denoiser hands to a step noise. The loop only carries it: a guided step noise needs the
 # graph of the denoiser's pass, and which part of it is agreed between those two alone.

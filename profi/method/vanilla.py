@@ -61,9 +61,7 @@ def vanilla_only(reading: Reading, rasg: RASGSettings, vanilla: VanillaSettings)
         objective = AttentionObjective(reading, mask, batch.words, rasg.objective)
         return MethodParts(
             reads=DOWN_FACTOR,
-            wrap=lambda denoise: VanillaGuidance(
-                denoise, objective, vanilla.scale, batch.schedule
-            ),
+            wrap=lambda denoise: VanillaGuidance(denoise, objective, vanilla.scale, batch.schedule),
         )
 
     return build

@@ -145,7 +145,10 @@ class SceneSampler:
         gain = _uniform((n, k, 3), 0.85, 1.1, g)
         present = torch.arange(k, device=device) < count
 
-        image, covers = clear.clone(), torch.zeros((n, k, size, size), dtype=torch.bool, device=device)
+        image, covers = (
+            clear.clone(),
+            torch.zeros((n, k, size, size), dtype=torch.bool, device=device),
+        )
         for j in range(k):
             drawn = present[:, j].nonzero()[:, 0]
             if not len(drawn):

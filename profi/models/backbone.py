@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.settings.method import Sampling
 from profi.models.folder import (
     PIPELINE_CONFIG,
     SCHEDULER_CONFIG,
@@ -30,6 +29,7 @@ from profi.models.schedule import Schedule
 from profi.models.text import Conditioning, PromptEncoder, TextTower
 from profi.models.tokens import with_suffix
 from profi.models.unet_role import INPAINTING, UNetRole
+from profi.settings.method import Sampling
 from profi.types import UserError, digest
 
 DTYPES: Mapping[str, torch.dtype] = {

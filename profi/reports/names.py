@@ -6,40 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-
-class MetricStyle(NamedTuple):
-    """How a metric is printed: name, decimals, the good end, and whether a sample is 100 or 0."""
-
-    label: str
-    decimals: int
-    higher_is_better: bool = True
-    hit_or_miss: bool = False
-
-
-# The paper's columns first, in its order and precision (Table 2).
-METRICS: Mapping[str, MetricStyle] = MappingProxyType(
-    {
-        "clip_score": MetricStyle("CLIP score", 2),
-        "accuracy": MetricStyle("Accuracy, %", 2, hit_or_miss=True),
-        "aesthetic": MetricStyle("Aesthetic score", 3),
-        "known_region_psnr": MetricStyle("Known region, dB", 2),
-        "known_region_lpips": MetricStyle("Known region, LPIPS", 4, higher_is_better=False),
-        "pick_score": MetricStyle("PickScore", 3),
-        "accuracy_mmdet": MetricStyle("Accuracy by RTMDet, %", 2, hit_or_miss=True),
-        "accuracy_transformers": MetricStyle("Accuracy by transformers, %", 2, hit_or_miss=True),
-    }
-)
-
-# The paper's rows, in its order.
-ABLATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "base": "base",
-        "painta_only": "only PAIntA",
-        "rasg_only": "only RASG",
-        "profi": "RASG & PAIntA",
-        "vanilla_only": "only vanilla guidance",
-    }
-)
+from profi.catalogue import MetricEntry, catalogue
 
 # The paper's names of the models.
 MODELS: Mapping[str, str] = MappingProxyType(
@@ -86,14 +53,15 @@ class RowKey(NamedTuple):
     reading: str
 
 
-def metric_style(metric: str) -> MetricStyle:
-    """The style of `metric`; an unknown one is printed by its own name."""
-    return METRICS.get(metric, MetricStyle(metric, 3))
+def metric_style(metric: str) -> MetricEntry:
+    """How a metric is printed; an unknown one by its own name."""
+    known = metric in catalogue.metrics.names()
+    return catalogue.metrics.get(metric) if known else MetricEntry(metric, "", metric)
 
 
 def ordered_metrics(metrics: Iterable[str]) -> list[str]:
     """Known metrics in the paper's order, then others by name."""
-    return sorted(set(metrics), key=lambda metric: (_rank(metric, METRICS), metric))
+    return sorted(set(metrics), key=lambda metric: (catalogue.metrics.rank(metric), metric))
 
 
 def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
@@ -102,7 +70,7 @@ def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
     of_models = ROWS if len({row.model for row in rows}) > 1 else {}
 
     def place(row: RowKey) -> tuple[object, ...]:
-        ablation = (_rank(row.ablation, ABLATIONS), row.ablation)
+        ablation = (catalogue.methods.rank(row.ablation), row.ablation)
         return _rank((row.model, row.ablation), of_models), row.model, row.reading, ablation
 
     return sorted(rows, key=place)
@@ -131,7 +99,7 @@ def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     many_readings = len({row.reading for row in ordered}) > 1
     labels = {}
     for row in ordered:
-        label = ABLATIONS.get(row.ablation, row.ablation)
+        label = catalogue.methods.label(row.ablation)
         if many_models:
             told = f"{MODELS.get(row.model, row.model)}: {label}"
             label = ROWS.get((row.model, row.ablation), told)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from profi.catalogue import catalogue
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import Evaluation
-from profi.settings.fields import build, check_fields, setting
+from profi.settings.fields import build, changed, check_fields, setting
 from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
 from profi.settings.metric import MetricConfig
 from profi.settings.model import ModelConfig
@@ -119,6 +119,24 @@ class Config:
                     f"model {one.id} has no ablation {', '.join(self._ablations)}: methods are for "
                     f"inpainter=stable_inpainting, this is {one.inpainter}; choose ablation=base"
                 )
+
+    @property
+    def reading_label(self) -> str:
+        """The reading's name, followed by what was changed in it and of the methods.
+
+        For instance `paper, eta=0.05, every=2`.
+        """
+        told = {**self.reading.changes, **changed(self.rasg)}
+        told |= {f"vanilla_{name}": value for name, value in changed(self.vanilla).items()}
+        for name in self.own:
+            told |= {f"{name}.{key}": v for key, v in changed(self.section(name)).items()}
+        return ", ".join([self.reading.name, *(f"{name}={value}" for name, value in told.items())])
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """The sections that methods are given, by name."""
+        own = {name: self.section(name) for name in self.own}
+        return {"rasg": self.rasg, "vanilla": self.vanilla, **own}
 
     @property
     def per_model(self) -> list[Config]:

@@ -7,11 +7,11 @@ project holds to be better. docs/evaluation.md gives the reasons and the effects
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Literal
 
-from profi.settings.fields import check_fields, setting
+from profi.settings.fields import changed, check_fields, setting
 from profi.types import UserError
 
 Hull = Literal["exact", "opencv"]
@@ -98,8 +98,8 @@ class Evaluation:
 
     @property
     def of_pixels(self) -> dict[str, str]:
-        """The choices that change pixels, by name: a part of what a run is."""
-        return {k: v for k, v in asdict(self).items() if k not in ("name", *OF_SCORES)}
+        """The choices that change pixels and differ from `ours`, by name: a part of what a run is."""
+        return {k: v for k, v in changed(self).items() if k not in ("name", *OF_SCORES)}
 
     @property
     def label(self) -> str:

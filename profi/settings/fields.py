@@ -44,18 +44,22 @@ def choices_of(section: type, name: str) -> tuple[str, ...]:
 
 def default_of(spec: Field[Any]) -> Any:
     """A field's default."""
-    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+    if spec.default is not MISSING:
+        return spec.default
+    assert spec.default_factory is not MISSING
+    return spec.default_factory()
 
 
 def check_fields(section: str, values: Any) -> None:
     """UserError naming the first field of a section's instance whose value is not allowed."""
+    section_type: type = type(values)
     for spec in fields(values):
         key = f"{section}.{spec.name}" if section else spec.name
         value = getattr(values, spec.name)
-        choices = choices_of(type(values), spec.name)
+        choices = choices_of(section_type, spec.name)
         if choices and value not in choices:
             raise UserError(f"{key}={value}: choose one of {', '.join(choices)}")
-        _check_bounds(key, spec, value, types_of(type(values))[spec.name])
+        _check_bounds(key, spec, value, types_of(section_type)[spec.name])
 
 
 def _check_bounds(key: str, spec: Field[Any], value: Any, hint: Any) -> None:

@@ -151,7 +151,9 @@ class ModelConfig:
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     long_side: int = setting(512, "in pixels: pictures are fitted to it", at_least=8)
-    pad_multiple: int = setting(64, "both sides are padded to a multiple, right and below", at_least=1)
+    pad_multiple: int = setting(
+        64, "both sides are padded to a multiple, right and below", at_least=1
+    )
     batch_size: int = setting(4, "pictures painted at once", at_least=1)
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ DEMO_NEGATIVE = (
     "morbid, mutated, mutilated, out of frame, ugly, worst quality"
 )
 
+
 @cache
 def models() -> Mapping[str, ModelConfig]:
     """The models that `profi.load` knows by name: those of conf/model/ that paint with a method."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.baselines.smartbrush import to_latents
-from profi.models.schedule import Schedule
 from profi.models.backbone import latent_factor, pixel_multiple
 from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json
+from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.training.precision import at_precision

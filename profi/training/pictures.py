@@ -15,11 +15,11 @@ from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
 from profi.data.images import load_image
 from profi.data.masks import triplet_mask
 from profi.fitting import fit
-from profi.settings.method import Sampling
-from profi.models.schedule import Schedule
 from profi.models.backbone import Backbone
+from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.settings.evaluation import OURS
+from profi.settings.method import Sampling
 from profi.training.examples import TextToImage
 from profi.types import Triplet, sample_seed
 

@@ -9,15 +9,18 @@ from diffusers import DDIMScheduler
 from row_laws import check_row
 from torch import Tensor
 
-from profi.baselines.blended_latent_diffusion import BackgroundReconstruction
-from profi.baselines.blended_latent_diffusion import BlendedLatentDiffusion, blend_latents
-from profi.settings.method import Sampling
+from profi.baselines.blended_latent_diffusion import (
+    BackgroundReconstruction,
+    BlendedLatentDiffusion,
+    blend_latents,
+)
 from profi.inpainter import noise_of
 from profi.method.ddim import noised
 from profi.method.denoiser import TextToImageDenoiser
 from profi.method.sampling import Denoised, sample
 from profi.method.schedule import trailing_timesteps
 from profi.models.unet_role import TEXT_TO_IMAGE
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=8)

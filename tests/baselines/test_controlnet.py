@@ -16,9 +16,9 @@ from profi.baselines.controlnet import (
     load_controlnet,
 )
 from profi.baselines.diffusers_call import ddim_scheduler
-from profi.settings.method import Sampling
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from profi.baselines.glide import GLIDE, guided, p_sample_loop
 from profi.baselines.glide_stage import Stage, load_stage
-from profi.settings.method import Sampling
 from profi.inpainter import noise_of
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 BATCH_TOLERANCE = 2e-5  # of pixels in [0, 1], float32

@@ -10,8 +10,8 @@ from tiny_pipelines import make_pipeline
 
 from profi.baselines.diffusers_call import ddim_scheduler
 from profi.baselines.sdxl_inpainting import SDXLInpainting
-from profi.settings.method import Sampling
 from profi.models.backbone import Backbone, load_backbone
+from profi.settings.method import Sampling
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from profi.baselines.baseline import Inputs, untold
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush, to_latents
-from profi.settings.method import Sampling
 from profi.models.backbone import Backbone
+from profi.settings.method import Sampling
 from profi.training.smartbrush import from_text_to_image
 from profi.types import UserError
 

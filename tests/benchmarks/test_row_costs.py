@@ -17,8 +17,8 @@ from profi.baselines.controlnet import ControlNetInpainting, LoadedControlNet
 from profi.baselines.sdxl_inpainting import SDXLInpainting
 from profi.baselines.smartbrush import SmartBrush
 from profi.inpainter import Row
-from profi.method.methods import compose
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.settings.reading import RELEASED
 from profi.training.smartbrush import from_text_to_image
 

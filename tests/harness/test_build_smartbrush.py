@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from profi.harness.build import load_rows
 
 from profi.baselines.smartbrush import SmartBrush
-from profi.harness.build import load_rows
 from profi.settings import AblationConfig, Config, ModelConfig, SmartBrushConfig
 from profi.types import UserError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import ControlNetModel
+from profi.harness.build import load_rows
 from rich.console import Console
 from tiny_pipelines import make_pipeline
 
-from profi.harness.build import load_rows
 from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder, find_run, run_record, settings_of

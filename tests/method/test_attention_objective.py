@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.methods import compose
 from profi.method.attention_objective import AttentionClue, AttentionObjective
-from profi.settings.reading import ObjectiveSettings
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
-from profi.settings.method import RASGSettings
-from profi.settings.reading import PAPER
+from profi.method.methods import compose
+from profi.settings.method import RASGSettings, Sampling
+from profi.settings.reading import PAPER, ObjectiveSettings
 from profi.types import UserError
 
 MASK = torch.arange(16).expand(2, 16) < 6

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.methods import compose
 from profi.method.attention import Branch, UNetPass, controlled
 from profi.method.capture import CrossAttentionCapture
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.method.objectives import mean_attention
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
 
 PROMPTS = ["cat", "red bus"]

@@ -6,17 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+from profi.method.ablations import ABLATIONS
 from torch import Tensor
 
-from profi.inpainter import Inpainter
-from profi.method.ablations import ABLATIONS
-from profi.method.methods import Method, compose
-from profi.settings.method import Sampling
+from profi.inpainter import Inpainter, start_noise
 from profi.method.inpainting import StableInpainting
-from profi.inpainter import start_noise
-from profi.settings.reading import PAIntASettings
+from profi.method.methods import Method, compose
 from profi.models.backbone import Backbone
-from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
+from profi.settings.method import Sampling
+from profi.settings.reading import PAPER, READINGS, RELEASED, PAIntASettings, Reading
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)

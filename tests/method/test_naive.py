@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive import Naive
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import Backbone
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
 
 # Of pixels in [0, 1] in float32; measured are 3e-6. What a choice changes is far more.

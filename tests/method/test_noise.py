@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from profi.baselines.blended_latent_diffusion import BlendedLatentDiffusion
-from profi.settings.method import Sampling
 from profi.inpainter import noise_of, start_noise
-from profi.method.methods import compose
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
+from profi.settings.method import Sampling
 from profi.settings.reading import RELEASED
 
 STEPS = Sampling(num_inference_steps=3)

@@ -26,9 +26,9 @@ from profi.method.painta import (
     prompt_similarity,
     smoothed,
 )
-from profi.settings.reading import PAIntASettings
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
+from profi.settings.reading import PAIntASettings
 from profi.types import UserError
 
 

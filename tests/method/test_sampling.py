@@ -8,8 +8,8 @@ from diffusers import DDIMScheduler
 
 from profi.method.ddim import classifier_free, ddim_step, to_x0_eps
 from profi.method.sampling import Denoised, GaussianNoise, StepState, sample
-from profi.models.schedule import Schedule
 from profi.method.schedule import sigma_schedule, trailing_timesteps
+from profi.models.schedule import Schedule
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from profi.models.schedule import CLEAN, Schedule
 from profi.method.schedule import (
     sigma_cumulative,
     sigma_per_step,
@@ -14,6 +13,7 @@ from profi.method.schedule import (
     step_pairs,
     trailing_timesteps,
 )
+from profi.models.schedule import CLEAN, Schedule
 from profi.types import UserError
 
 

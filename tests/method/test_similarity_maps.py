@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.methods import compose
 from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled, logits
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
 from profi.method.masks import mask_pyramid
+from profi.method.methods import compose
 from profi.method.similarity_maps import Observed, SimilarityMaps
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
 from profi.types import UserError
 

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from profi.method.attention_objective import AttentionClue, AttentionObjective
-from profi.settings.reading import ObjectiveSettings
 from profi.method.ddim import ddim_step, to_x0_eps
 from profi.method.sampling import Denoised
-from profi.models.schedule import Schedule
 from profi.method.vanilla import VanillaGuidance, guided_eps, xi
+from profi.models.schedule import Schedule
 from profi.settings.method import VanillaSettings
+from profi.settings.reading import ObjectiveSettings
 from profi.types import UserError
 
 ALPHA_T, ALPHA_PREV = 0.3, 0.45

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch._inductor.utils import fresh_inductor_cache
 
 import profi
-from profi.method.methods import Method, compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import Method, compose
 from profi.models.backbone import Backbone
 from profi.models.compiled import CompiledBlocks
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
 from profi.types import MachineError, UserError
 

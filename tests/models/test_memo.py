@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import torch
 
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.models.memo import Memo, content
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
 
 

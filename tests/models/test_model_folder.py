@@ -13,16 +13,14 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import TOKEN_LIMIT, make_pipeline, make_unet
 
-from profi.method.methods import Method, compose
-from profi.settings.reading import ObjectiveSettings
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
-from profi.settings.method import RASGSettings
+from profi.method.methods import Method, compose
 from profi.method.sites import attention_sites
-from profi.models.tokens import encode
 from profi.models.backbone import Backbone, load_backbone
 from profi.models.folder import weight_folders
-from profi.settings.reading import PAPER
+from profi.models.tokens import encode
+from profi.settings.method import RASGSettings, Sampling
+from profi.settings.reading import PAPER, ObjectiveSettings
 from profi.types import UserError
 
 

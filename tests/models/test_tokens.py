@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from transformers import CLIPTokenizer
 
-from profi.models.tokens import encode, word_tokens
 from profi.models.backbone import Backbone
+from profi.models.tokens import encode, word_tokens
 from profi.types import UserError
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from profi import ProFIPainterPipeline
 from profi.fitting import fit_mask, fit_picture
-from profi.inputs import image_tensor, mask_tensor
-from profi.method.methods import compose
-from profi.settings.method import Sampling
-from profi.method.inpainting import StableInpainting
 from profi.inpainter import start_noise
+from profi.inputs import image_tensor, mask_tensor
+from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.settings.evaluation import OURS, RELEASED
+from profi.settings.method import Sampling
 from profi.settings.reading import READINGS
 from profi.types import UserError
 

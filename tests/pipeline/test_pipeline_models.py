@@ -17,11 +17,11 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 import profi
 from profi import ProFIPainterPipeline
-from profi.method.methods import compose
-from profi.settings.method import Sampling
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
+from profi.settings.method import Sampling
 from profi.settings.reading import READINGS
 from profi.types import UserError
 

@@ -17,14 +17,14 @@ from diffusers import (
 from tiny_pipelines import CROSS, PLAIN, TOKEN_LIMIT, make_pipeline
 from torch import Tensor
 
-from profi.method.methods import compose
-from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled
-from profi.settings.method import Sampling
-from profi.method.inpainting import StableInpainting
 from profi.inpainter import start_noise
+from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled
+from profi.method.inpainting import StableInpainting
+from profi.method.methods import compose
 from profi.method.sites import Site, attention_sites
 from profi.models.backbone import Backbone, load_backbone
 from profi.models.fingerprint import backbone_identity
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER, RELEASED
 from profi.types import UserError
 

@@ -13,8 +13,8 @@ from file_server import FileServer
 from PIL import Image
 
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
-from profi.settings.method import Sampling
 from profi.models.backbone import load_backbone
+from profi.settings.method import Sampling
 from profi.training.coco_files import coco_files
 from profi.types import UserError
 

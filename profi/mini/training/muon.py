@@ -7,7 +7,6 @@ On the autoencoder it reaches the same error in a quarter of AdamW's steps (READ
 from __future__ import annotations
 
 from collections.abc import Iterable
-
 from typing import cast
 
 import torch

@@ -1,0 +1,316 @@
+"""Names and what they stand for: methods, rows, metrics, data sets, loggers.
+
+Entries are registered by name and loaded when they are used, so this module is light. Others add
+theirs with a function `register(catalogue)` in a module of their own, named by `plugins=[module]`
+or by an entry point of the group `profi.plugins` (docs/extending.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from profi.types import UserError
+
+#: An object, or where it is: "module:name".
+Target = str | Callable[..., Any]
+GROUP = "profi.plugins"
+
+
+def loaded(target: Any) -> Any:
+    """The object of a target."""
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a name stands for.
+
+    Fields:
+        name: on the command line.
+        target: what is built; of which kind, says the catalogue's function of that name.
+        label: in print; the name where it is empty.
+        settings: its own settings, a dataclass or where it is; their section has the entry's name.
+    """
+
+    name: str
+    target: Target
+    label: str = ""
+    settings: Any = None
+
+    def load(self) -> Any:
+        """The object."""
+        return loaded(self.target)
+
+    @property
+    def module(self) -> str:
+        """Where the target is defined."""
+        if isinstance(self.target, str):
+            return self.target.partition(":")[0]
+        return self.target.__module__
+
+    def section(self) -> type | None:
+        """The class of its settings."""
+        return loaded(self.settings) if self.settings is not None else None
+
+
+@dataclass(frozen=True)
+class MethodEntry(Entry):
+    """A method: `target(reading, **sections)` gives a `Build` (`profi.method.methods`).
+
+    `reads` are the reading's choices that it takes beside those of the masks, `takes` the sections
+    of other settings that it is given (a section of its own is given too).
+    """
+
+    reads: tuple[str, ...] = ()
+    takes: Mapping[str, Any] = field(default_factory=dict)
+
+    def sections(self) -> dict[str, type]:
+        """The classes of the sections that it is given, by their names."""
+        found = {name: loaded(target) for name, target in self.takes.items()}
+        own = self.section()
+        return found if own is None else found | {self.name: own}
+
+
+@dataclass(frozen=True)
+class InpainterEntry(Entry):
+    """What `model.inpainter=` names: `target(context)` gives a `Row` (`profi.harness.rows`).
+
+    `ablated`: it paints with any method; others have the ablation base alone.
+    `modules`: further modules whose code decides its pictures.
+    """
+
+    ablated: bool = False
+
+
+@dataclass(frozen=True)
+class MetricEntry(Entry):
+    """A metric: `target(context)` gives a `Metric` (`profi.harness.metrics`).
+
+    `decimals` in print; `higher_is_better`: which end is the good one; `hit_or_miss`: a sample is
+    100 or 0; `identity`: of a context, what the scores' identity must hold to be of these settings.
+    """
+
+    decimals: int = 3
+    higher_is_better: bool = True
+    hit_or_miss: bool = False
+    identity: Target | None = None
+
+
+@dataclass(frozen=True)
+class DataEntry(Entry):
+    """What `data.source=` names: `target(data, evaluation)` gives `Candidates`.
+
+    `images`: of the data's settings, the folder that the triplets' `file_name`s are in.
+    """
+
+    images: Target | None = None
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Shelf(Generic[E]):
+    """The entries of one kind, in the order of their registration."""
+
+    def __init__(self, kind: str, entries: Iterable[E], aliases: Mapping[str, str]) -> None:
+        self.kind, self.aliases = kind, dict(aliases)
+        self._entries = {entry.name: entry for entry in entries}
+
+    def add(self, entry: E) -> None:
+        """Register; UserError for a name that is taken."""
+        if entry.name in self._entries and self._entries[entry.name] != entry:
+            raise UserError(f"{self.kind} {entry.name} is registered already; choose another name")
+        self._entries[entry.name] = entry
+
+    def get(self, name: str, key: str = "") -> E:
+        """An entry by its name or an alias; UserError naming `key` for an unknown one."""
+        found = self._entries.get(self.aliases.get(name, name))
+        if found is None:
+            known = ", ".join([*self._entries, *self.aliases])
+            raise UserError(f"{key or self.kind}={name}: choose one of {known}")
+        return found
+
+    def names(self) -> tuple[str, ...]:
+        """All names, without aliases."""
+        return tuple(self._entries)
+
+    def entries(self) -> tuple[E, ...]:
+        """All entries."""
+        return tuple(self._entries.values())
+
+    def label(self, name: str) -> str:
+        """In print; a name that is not registered is its own label."""
+        entry = self._entries.get(name)
+        return entry.label or name if entry is not None else name
+
+    def rank(self, name: str) -> int:
+        """The place in the order; unknown ones come last."""
+        names = list(self._entries)
+        return names.index(name) if name in names else len(names)
+
+
+_SETTINGS = "profi.settings"
+_RASG = {"rasg": f"{_SETTINGS}.method:RASGSettings"}
+_OF_PAINTA = ("query", "smoothing", "active", "c_gradient")
+_OF_OBJECTIVE = ("offset", "reduction", "vanished_mask")
+_OF_RASG = (*_OF_OBJECTIVE, "sigma", "eta")
+
+
+class Catalogue:
+    """Everything that can be named, built-in entries first, in the paper's order."""
+
+    def __init__(self) -> None:
+        methods = "profi.method"
+        self.methods = Shelf(
+            "ablation",
+            (
+                MethodEntry("base", f"{methods}.methods:base", "base"),
+                MethodEntry(
+                    "painta_only", f"{methods}.painta:painta_only", "only PAIntA", reads=_OF_PAINTA
+                ),
+                MethodEntry(
+                    "rasg_only",
+                    f"{methods}.rasg:rasg_only",
+                    "only RASG",
+                    reads=_OF_RASG,
+                    takes=_RASG,
+                ),
+                MethodEntry(
+                    "profi",
+                    f"{methods}.rasg:profi",
+                    "RASG & PAIntA",
+                    reads=(*_OF_PAINTA, *_OF_RASG),
+                    takes=_RASG,
+                ),
+                MethodEntry(
+                    "vanilla_only",
+                    f"{methods}.vanilla:vanilla_only",
+                    "only vanilla guidance",
+                    reads=_OF_OBJECTIVE,
+                    takes={**_RASG, "vanilla": f"{_SETTINGS}.method:VanillaSettings"},
+                ),
+            ),
+            {"paintan_only": "painta_only"},
+        )
+        rows, own = "profi.harness.rows", f"{_SETTINGS}.model"
+        self.inpainters = Shelf(
+            "model.inpainter",
+            (
+                InpainterEntry("stable_inpainting", f"{rows}:stable_inpainting", ablated=True),
+                InpainterEntry(
+                    "blended_latent_diffusion",
+                    f"{rows}:blended_latent_diffusion",
+                    settings=f"{own}:BlendedLatentDiffusionConfig",
+                ),
+                InpainterEntry(
+                    "sdxl_inpainting",
+                    f"{rows}:sdxl_inpainting",
+                    settings=f"{own}:SDXLInpaintingConfig",
+                ),
+                InpainterEntry(
+                    "controlnet", f"{rows}:controlnet", settings=f"{own}:ControlNetConfig"
+                ),
+                InpainterEntry("glide", f"{rows}:glide", settings=f"{own}:GLIDEConfig"),
+                InpainterEntry(
+                    "smartbrush", f"{rows}:smartbrush", settings=f"{own}:SmartBrushConfig"
+                ),
+            ),
+            {},
+        )
+        built = "profi.harness.build_metrics"
+
+        def accuracy(name: str, label: str) -> MetricEntry:
+            target, identity = f"{built}:accuracy", f"{built}:accuracy_identity"
+            return MetricEntry(name, target, label, decimals=2, hit_or_miss=True, identity=identity)
+
+        self.metrics = Shelf(
+            "metric.metrics",
+            (
+                MetricEntry(
+                    "clip_score",
+                    f"{built}:clip_score",
+                    "CLIP score",
+                    decimals=2,
+                    identity=f"{built}:clip_identity",
+                ),
+                accuracy("accuracy", "Accuracy, %"),
+                MetricEntry(
+                    "aesthetic",
+                    f"{built}:aesthetic",
+                    "Aesthetic score",
+                    identity=f"{built}:aesthetic_identity",
+                ),
+                MetricEntry(
+                    "known_region_psnr",
+                    f"{built}:known_region_psnr",
+                    "Known region, dB",
+                    decimals=2,
+                ),
+                MetricEntry(
+                    "known_region_lpips",
+                    f"{built}:known_region_lpips",
+                    "Known region, LPIPS",
+                    decimals=4,
+                    higher_is_better=False,
+                ),
+                MetricEntry("pick_score", f"{built}:pick_score", "PickScore"),
+                accuracy("accuracy_mmdet", "Accuracy by RTMDet, %"),
+                accuracy("accuracy_transformers", "Accuracy by transformers, %"),
+            ),
+            {},
+        )
+        read = "profi.harness.build_data"
+        self.data = Shelf(
+            "data.source",
+            tuple(
+                DataEntry(name, f"{read}:read_{name}", images=f"{read}:images_of_{name}")
+                for name in ("coco", "coco2017", "folder")
+            ),
+            {},
+        )
+        self._plugins: dict[str, str] = {}
+
+    def method(self, name: str, key: str = "ablation") -> MethodEntry:
+        """A method by its name; UserError naming `key` for an unknown one."""
+        return self.methods.get(name, key)
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The modules that added entries."""
+        return tuple(self._plugins)
+
+    def add_plugin(self, name: str) -> None:
+        """Let a module register its entries, once.
+
+        Raises UserError where there is no such module, or it has no function `register`.
+        """
+        if name in self._plugins:
+            return
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"plugins={name}: no module of that name can be imported ({error}); name one that "
+                "is installed, or set PYTHONPATH"
+            ) from error
+        register = getattr(module, "register", None)
+        if not callable(register):
+            raise UserError(f"plugins={name}: the module has no function register(catalogue)")
+        register(self)
+        self._plugins[name] = name
+
+    def add_installed_plugins(self) -> None:
+        """Those of the entry points."""
+        for point in entry_points(group=GROUP):
+            self.add_plugin(point.value.partition(":")[0])
+
+
+#: The one catalogue: what a plugin registers is there for the whole process.
+catalogue = Catalogue()

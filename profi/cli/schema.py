@@ -1,0 +1,54 @@
+"""Hydra's schema and groups, made of the settings: what is stated there is not stated again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, field, fields, is_dataclass, make_dataclass
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+from hydra.core.config_store import ConfigStore
+
+from profi.catalogue import catalogue
+from profi.settings import EVALUATIONS, READINGS, Config
+from profi.settings.fields import types_of
+
+
+@cache
+def schema_of(section: type) -> type:
+    """The same fields as OmegaConf takes them: not frozen, without checks, Literals as texts."""
+    made = []
+    for spec in fields(section):
+        hint, default = _plain_type(types_of(section)[spec.name]), spec.default
+        if is_dataclass(types_of(section)[spec.name]):
+            value: Any = field(default_factory=hint)
+        elif default is not MISSING:
+            value = field(default=default)
+        else:
+            assert spec.default_factory is not MISSING
+            value = field(default_factory=spec.default_factory)
+        made.append((spec.name, hint, value))
+    return make_dataclass(section.__name__, made, namespace={"__module__": __name__})
+
+
+def _plain_type(hint: Any) -> Any:
+    if is_dataclass(hint):
+        return schema_of(hint)  # type: ignore[arg-type]  # a class, not an instance
+    if get_origin(hint) is Literal:
+        return str
+    if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
+        return dict[str, schema_of(get_args(hint)[1])]  # type: ignore[misc]  # made just now
+    return hint
+
+
+def register() -> None:
+    """Tell Hydra the schema, and the groups that are not files: readings, evaluations, methods."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema_of(Config))
+    bundles: Mapping[str, Mapping[str, Any]] = {"reading": READINGS, "evaluation": EVALUATIONS}
+    for group, options in bundles.items():
+        for name, bundle in options.items():
+            store.store(group=group, name=name, node=asdict(bundle))
+    methods = catalogue.methods
+    for name in (*methods.names(), *methods.aliases):
+        store.store(group="ablation", name=name, node={"name": methods.get(name).name})

@@ -1,0 +1,107 @@
+"""A digest of the code that paints, so that an edited method never completes another one's run.
+
+Of the modules that a row and its method are made of: their syntax trees, without comments and
+docstrings. Settings, loops, stores and reports are left out: they change no pixel of a plan.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from profi.types import digest
+
+#: Of this project: what may decide a pixel.
+_OURS = (
+    "profi.method",
+    "profi.models",
+    "profi.baselines",
+    "profi.inpainter",
+    "profi.fitting",
+    "profi.data.masks",
+    "profi.data.images",
+    "profi.data.hulls",
+    "profi.data.opencv",
+)
+#: Of these: how weights are found, which are known by their own hashes.
+_LEFT_OUT = ("profi.models.folder", "profi.models.devices", "profi.models.fingerprint")
+#: What every run goes through.
+_ALWAYS = ("profi.fitting", "profi.data.masks", "profi.data.images")
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """16 hex digits of the modules and of what they import, as far as it may decide a pixel.
+
+    Args:
+        modules: where a row and its method are defined; of a plugin, all that it imports of its
+            own top-level package counts.
+    """
+    modules = (*_ALWAYS, *modules)
+    packages = {name.partition(".")[0] for name in modules} - {"profi"}
+    trees: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in trees or not _counts(name, packages):
+            continue
+        path = _file_of(name)
+        if path is None:
+            continue
+        trees[name], imported = _read(path, name)
+        waiting += imported
+    return digest(trees)
+
+
+def _counts(name: str, packages: set[str]) -> bool:
+    if name.partition(".")[0] in packages:
+        return True
+    ours = any(name == root or name.startswith(f"{root}.") for root in _OURS)
+    return ours and name not in _LEFT_OUT
+
+
+@cache
+def _file_of(name: str) -> Path | None:
+    """A module's source; None for what is no module (a name that a module holds)."""
+    try:
+        spec = find_spec(name)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    origin = spec.origin if spec is not None else None
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of a module's syntax tree, and the names that it imports."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imported: list[str] = []
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            imported += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        _drop_docstring(node)
+    dumped = ast.dump(tree, include_attributes=False)
+    return hashlib.sha256(dumped.encode()).hexdigest(), tuple(imported)
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    """Every bare text that stands as a statement."""
+    body = getattr(node, "body", None)
+    if isinstance(body, list):
+        node.body = [  # type: ignore[attr-defined]
+            item
+            for item in body
+            if not (
+                isinstance(item, ast.Expr)
+                and isinstance(item.value, ast.Constant)
+                and isinstance(item.value.value, str)
+            )
+        ]
