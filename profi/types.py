@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 
@@ -26,20 +25,6 @@ class MachineError(UserError):
 
 class MissingRowError(UserError):
     """Of one row only, such as weights that are not there: the others of a table or sweep go on."""
-
-
-# The rows of the ablation: command-line name -> the row's name; one has two spellings. Table 2 has
-# four, `vanilla_only` is what fig. 8 compares RASG with.
-ABLATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "base": "base",
-        "painta_only": "painta_only",
-        "paintan_only": "painta_only",
-        "rasg_only": "rasg_only",
-        "profi": "profi",
-        "vanilla_only": "vanilla_only",
-    }
-)
 
 
 @dataclass(frozen=True)

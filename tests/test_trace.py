@@ -21,7 +21,7 @@ from profi.method.objectives import bce_objective, mean_attention
 from profi.method.painta import PAIntA
 from profi.method.rasg import standardised
 from profi.method.schedule import sigma_schedule
-from profi.settings.reading import PAPER, PAIntASettings
+from profi.settings.reading import PAPER
 
 STEPS = 4
 SIDE = 48  # the tiny painter's own size: nothing is scaled
@@ -216,7 +216,7 @@ def test_it_goes_with_base_alone_and_has_no_identity(painter: profi.Painter) -> 
 def test_painta_as_a_method_of_ones_own_is_painta(painter: profi.Painter) -> None:
     def painta(batch: profi.MethodBatch) -> profi.MethodParts:
         levels = {factor: mask for factor, mask in batch.masks.items() if factor > 1}
-        return profi.MethodParts(self_attention=PAIntA(PAIntASettings(), levels, batch.words))
+        return profi.MethodParts(self_attention=PAIntA(PAPER, levels, batch.words))
 
     own = painted(painter, ablation=painta)
     assert np.array_equal(own, painted(painter, ablation="painta_only"))

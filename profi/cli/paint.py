@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from profi.atomic import whole_file
-from profi.settings import MAX_SEED, ModelConfig, Reading, check_device, choices_of
-from profi.settings.evaluation import EVALUATIONS
-from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, MODELS, model_source
-from profi.types import ABLATIONS, UserError
+from profi.catalogue import catalogue
+from profi.settings import (
+    DEFAULT_READING,
+    EVALUATIONS,
+    MAX_SEED,
+    READINGS,
+    ModelConfig,
+    Sampling,
+    check_device,
+    choices_of,
+)
+from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
+from profi.types import UserError
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -46,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="python -m profi",
         description="Paint a text into the masked part of a picture.",
-        epilog=f"models: {', '.join(MODELS)}, a folder in the diffusers layout or a repository of "
+        epilog=f"models: {', '.join(models())}, a folder in the diffusers layout or a repository of "
         "the Hugging Face Hub (owner/name)",
         allow_abbrev=False,
     )
@@ -63,8 +72,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"the picture, in the image's size; {', '.join(FORMATS)}",
     )
     add("--model", default="mini", help="default: mini, which ships with the package")
-    add("--ablation", default="profi", choices=list(ABLATIONS))
-    add("--reading", default="released", choices=choices_of(Reading, "name"))
+    add(
+        "--ablation",
+        default="profi",
+        choices=[*catalogue.methods.names(), *catalogue.methods.aliases],
+    )
+    add("--reading", default=DEFAULT_READING, choices=list(READINGS))
     add(
         "--evaluation",
         default="ours",
@@ -72,8 +85,18 @@ def parser() -> argparse.ArgumentParser:
         help="how the picture and the mask are fitted to the model; default: ours",
     )
     add("--seed", type=_number(int, 0, MAX_SEED), default=0, help="default: 0")
-    add("--steps", type=_number(int, 1, 1000), default=50, help="default: 50")
-    add("--guidance-scale", type=_number(float, 0.0, math.inf), default=7.5, help="default: 7.5")
+    add(
+        "--steps",
+        type=_number(int, 1, 1000),
+        default=Sampling.num_inference_steps,
+        help="default: %(default)s",
+    )
+    add(
+        "--guidance-scale",
+        type=_number(float, 0.0, math.inf),
+        default=Sampling.guidance_scale,
+        help="default: %(default)s",
+    )
     add(
         "--long-side",
         type=_number(int, 8, math.inf),

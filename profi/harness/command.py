@@ -63,8 +63,8 @@ def _chosen(command: Command) -> list[str]:
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
     """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
 
-    A reading other than the default one and an evaluation other than this project's are added to the
-    name, so that one experiment in two readings leaves two reports: `table2_mini-paper`,
+    A reading other than the default one and an evaluation other than this project's are added to
+    the name, so that one experiment in two readings leaves two reports: `table2_mini-paper`,
     `table2_mini-paper-eta=0.05`, `table2-released-evaluation=released`.
     """
     ids = [entry.run.run_id for entry in entries]

@@ -25,7 +25,6 @@ class GenerationAccuracy:
         box: of which mask (`Evaluation`).
     """
 
-    higher_is_better = True
     needs_original = False
 
     def __init__(

@@ -26,7 +26,6 @@ class AestheticScore:
     """
 
     name = "aesthetic"
-    higher_is_better = True
     needs_original = False
 
     def __init__(

@@ -71,11 +71,6 @@ class Metric(Protocol):
         ...
 
     @property
-    def higher_is_better(self) -> bool:
-        """Which end of the scale is the good one."""
-        ...
-
-    @property
     def needs_original(self) -> bool:
         """Whether it compares with `Sample.original`."""
         ...

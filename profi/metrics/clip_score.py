@@ -26,7 +26,6 @@ class CLIPScore:
     """
 
     name = "clip_score"
-    higher_is_better = True
     needs_original = False
 
     def __init__(

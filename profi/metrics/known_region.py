@@ -23,7 +23,6 @@ class KnownRegionPSNR:
     """dB in [0, 130], 130 for identical; NaN without `Sample.original` or a known region."""
 
     name = "known_region_psnr"
-    higher_is_better = True
     needs_original = True
     identity: Mapping[str, Any] = {"cap_db": CAP_DB}
 
@@ -46,7 +45,6 @@ class KnownRegionLPIPS:
     """
 
     name = "known_region_lpips"
-    higher_is_better = False
     needs_original = True
 
     def __init__(self, model: LPIPS, *, device: str = "cpu", batch_size: int = 16) -> None:

@@ -18,7 +18,6 @@ class PickScore:
     """
 
     name = "pick_score"
-    higher_is_better = True
     needs_original = False
 
     def __init__(self, encoder: ClipEncoder) -> None:

@@ -98,7 +98,7 @@ class Evaluation:
 
     @property
     def of_pixels(self) -> dict[str, str]:
-        """The choices that change pixels and differ from `ours`, by name: a part of what a run is."""
+        """The choices that change pixels and differ from `ours`: a part of what a run is."""
         return {k: v for k, v in changed(self).items() if k not in ("name", *OF_SCORES)}
 
     @property

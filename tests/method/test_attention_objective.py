@@ -13,7 +13,7 @@ from profi.method.attention_objective import AttentionClue, AttentionObjective
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.settings.method import RASGSettings, Sampling
-from profi.settings.reading import PAPER, ObjectiveSettings
+from profi.settings.reading import PAPER
 from profi.types import UserError
 
 MASK = torch.arange(16).expand(2, 16) < 6
@@ -40,7 +40,7 @@ def direction(g: Tensor, expected: Tensor) -> float:
 
 
 def test_a_small_gradient_survives_float16_by_its_scale() -> None:
-    objective = AttentionObjective(ObjectiveSettings(), MASK, TOKENS)
+    objective = AttentionObjective(PAPER, MASK, TOKENS)
     weight = weights(1e-9)
     expected = objective.gradient(clue(weight, torch.float32, 1.0))
     lost = objective.gradient(clue(weight, torch.float16, 1.0))
@@ -51,7 +51,7 @@ def test_a_small_gradient_survives_float16_by_its_scale() -> None:
 
 
 def test_where_the_scale_overflows_it_is_left_out_for_that_sample_alone() -> None:
-    objective = AttentionObjective(ObjectiveSettings(), MASK, TOKENS)
+    objective = AttentionObjective(PAPER, MASK, TOKENS)
     weight = weights(100.0)
     expected = objective.gradient(clue(weight, torch.float32, 1.0))
     unscaled = objective.gradient(clue(weight, torch.float16, 1.0))
@@ -64,7 +64,7 @@ def test_where_the_scale_overflows_it_is_left_out_for_that_sample_alone() -> Non
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_scale_and_the_reduction_are_divided_out(scale: float, reduction: str) -> None:
-    settings = ObjectiveSettings(reduction=reduction)  # type: ignore[arg-type]
+    settings = replace(PAPER, reduction=reduction)  # type: ignore[arg-type]
     objective = AttentionObjective(settings, MASK, TOKENS)
     given = clue(weights(0.1), torch.float32, scale)
     (expected,) = torch.autograd.grad(objective(given).sum(), given.x_t, retain_graph=True)
@@ -75,7 +75,7 @@ def test_a_sample_without_a_masked_pixel_gets_no_gradient_unless_taken_literally
     mask = MASK.clone()
     mask[0] = False
     for vanished, expected in (("unguided", False), ("literal", True)):
-        settings = ObjectiveSettings(vanished_mask=vanished)  # type: ignore[arg-type]
+        settings = replace(PAPER, vanished_mask=vanished)  # type: ignore[arg-type]
         g = AttentionObjective(settings, mask, TOKENS).gradient(
             clue(weights(0.1), torch.float32, 1.0)
         )

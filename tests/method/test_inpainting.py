@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
-from profi.method.ablations import ABLATIONS
 from torch import Tensor
 
 from profi.inpainter import Inpainter, start_noise
@@ -14,7 +13,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import Method, compose
 from profi.models.backbone import Backbone
 from profi.settings.method import Sampling
-from profi.settings.reading import PAPER, READINGS, RELEASED, PAIntASettings, Reading
+from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)
@@ -273,7 +272,7 @@ def test_configuration_mistakes_show_at_once(backbone) -> None:  # type: ignore[
         replace(PAPER, query="x")
     with pytest.raises(UserError, match="eta"):
         inpainter(backbone, "profi", replace(PAPER, eta=-1.0))
-    too_deep = Method("nearest", painta=PAIntASettings(down_factors=(8,)))
+    too_deep = Method("nearest", painta=replace(PAPER, down_factors=(8,)))
     with pytest.raises(UserError, match="down-factor 8"):
         StableInpainting(backbone, too_deep)
     with pytest.raises(UserError, match="num_inference_steps=0"):

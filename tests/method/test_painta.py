@@ -28,7 +28,6 @@ from profi.method.painta import (
 )
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
-from profi.settings.reading import PAIntASettings
 from profi.types import UserError
 
 
@@ -214,7 +213,7 @@ def run(backbone: Backbone, control: object, unet_pass: UNetPass, text: float = 
 def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
     backbone: Backbone, query: str, smoothing: str
 ) -> None:
-    settings = PAIntASettings(query=query, smoothing=smoothing)  # type: ignore[arg-type]
+    settings = replace(PAPER, query=query, smoothing=smoothing)  # type: ignore[arg-type]
     recorder = Recorder(PAIntA(settings, LEVEL_MASKS, TOKENS))
     run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
     for factor, (q, k, v, output, call) in recorder.seen.items():
@@ -246,7 +245,7 @@ def test_in_the_unet_painta_is_eq_5_with_c_from_its_definition(
 
 
 def test_the_unconditional_branch_uses_the_conditional_c(backbone: Backbone) -> None:
-    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+    painta = PAIntA(PAPER, LEVEL_MASKS, TOKENS)
     first, second = Recorder(painta), Recorder(painta)
     run(backbone, first, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
     kept = {index: c for index, (_, c) in painta._kept.items()}
@@ -263,7 +262,7 @@ def test_a_pair_is_its_two_branches(backbone: Backbone) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 9, 16, 16, generator=generator)
     cond, uncond = torch.randn(2, 2, 24, 32, generator=generator)
-    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+    painta = PAIntA(PAPER, LEVEL_MASKS, TOKENS)
 
     def run_unet(x: Tensor, context: Tensor, branch: Branch) -> Tensor:
         kwargs = UNetPass(branch, 900, 0, 4).kwargs()
@@ -280,14 +279,14 @@ def test_a_pair_is_its_two_branches(backbone: Backbone) -> None:
 
 
 def test_a_c_of_another_step_is_never_used(backbone: Backbone) -> None:
-    painta = PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS)
+    painta = PAIntA(PAPER, LEVEL_MASKS, TOKENS)
     run(backbone, painta, UNetPass(Branch.CONDITIONAL, 900, 0, 4))
     with pytest.raises(RuntimeError, match="must run first"):
         run(backbone, painta, UNetPass(Branch.UNCONDITIONAL, 880, 1, 4))
 
 
 def test_painta_is_plain_in_the_second_half(backbone: Backbone) -> None:
-    recorder = Recorder(PAIntA(PAIntASettings(), LEVEL_MASKS, TOKENS))
+    recorder = Recorder(PAIntA(PAPER, LEVEL_MASKS, TOKENS))
     run(backbone, recorder, UNetPass(Branch.CONDITIONAL, 100, 2, 4))
     for q, k, v, output, call in recorder.seen.values():
         assert torch.equal(output, call.project(attend(q, k, v)))
@@ -295,14 +294,14 @@ def test_painta_is_plain_in_the_second_half(backbone: Backbone) -> None:
 
 def test_a_missing_mask_is_refused() -> None:
     with pytest.raises(UserError, match="down-factors"):
-        PAIntA(replace(PAIntASettings(), down_factors=(2, 8)), LEVEL_MASKS, TOKENS)
+        PAIntA(replace(PAPER, down_factors=(2, 8)), LEVEL_MASKS, TOKENS)
 
 
 def test_gradients_flow_through_c(backbone: Backbone) -> None:
     """The first self-attention of the UNet depends on the text through c alone."""
     mask = torch.zeros(2, 16, 16, dtype=torch.bool)
     mask[:, 4:9] = True
-    painta = PAIntA(PAIntASettings(down_factors=(1,)), {1: mask}, TOKENS)
+    painta = PAIntA(replace(PAPER, down_factors=(1,)), {1: mask}, TOKENS)
     outputs: list[Tensor] = []
 
     def keep(

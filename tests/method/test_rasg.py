@@ -15,7 +15,7 @@ from profi.method.rasg import RASG, standardised
 from profi.method.sampling import StepState
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
-from profi.settings.reading import ObjectiveSettings
+from profi.settings.reading import PAPER, Reading
 
 T, T_PREV = 599, 579
 TOKENS = torch.zeros(2, 24, dtype=torch.bool)
@@ -43,9 +43,9 @@ def read(backbone: Backbone, x_t: Tensor, t: int) -> tuple[AttentionClue, Tensor
 
 
 def rasg(
-    settings: ObjectiveSettings | None = None, mask: Tensor = MASK, tokens: Tensor = TOKENS
+    settings: Reading | None = None, mask: Tensor = MASK, tokens: Tensor = TOKENS
 ) -> RASG:
-    return RASG(AttentionObjective(settings or ObjectiveSettings(), mask, tokens))
+    return RASG(AttentionObjective(settings or PAPER, mask, tokens))
 
 
 def contrast(clue: AttentionClue) -> Tensor:
@@ -69,11 +69,9 @@ def start(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(
-    "settings", [ObjectiveSettings(), ObjectiveSettings(offset=1.0, reduction="mean")]
-)
+@pytest.mark.parametrize("settings", [PAPER, replace(PAPER, offset=1.0, reduction="mean")])
 def test_a_step_raises_attention_inside_the_mask_over_outside(
-    new_backbone: Callable[..., Backbone], seed: int, settings: ObjectiveSettings
+    new_backbone: Callable[..., Backbone], seed: int, settings: Reading
 ) -> None:
     """The paper's claim, and the sign's only meaning; against the same step with eta = 0."""
     backbone, x_t, sigma_t = new_backbone(seed), start(seed), 0.02
@@ -133,7 +131,7 @@ def test_a_vanished_mask_is_unguided_or_taken_literally(backbone: Backbone) -> N
     mask[0] = False
     for vanished, guided in (("unguided", False), ("literal", True)):
         clue, _ = read(backbone, start(0), T)
-        noise = rasg(ObjectiveSettings(vanished_mask=vanished), mask)(state(clue))
+        noise = rasg(replace(PAPER, vanished_mask=vanished), mask)(state(clue))
         assert bool(noise[0].any()) is guided
         assert bool(noise[1].any())
 
@@ -149,7 +147,7 @@ def test_samples_do_not_mix(backbone: Backbone) -> None:
 
 def test_reductions_agree_after_standardisation(backbone: Backbone) -> None:
     by_sum, by_mean = (
-        rasg(ObjectiveSettings(reduction=name))(state(read(backbone, start(0), T)[0]))
+        rasg(replace(PAPER, reduction=name))(state(read(backbone, start(0), T)[0]))
         for name in ("sum", "mean")
     )
     torch.testing.assert_close(by_sum, by_mean)

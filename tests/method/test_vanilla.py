@@ -10,7 +10,6 @@ from profi.method.sampling import Denoised
 from profi.method.vanilla import VanillaGuidance, guided_eps, xi
 from profi.models.schedule import Schedule
 from profi.settings.method import VanillaSettings
-from profi.settings.reading import ObjectiveSettings
 from profi.types import UserError
 
 ALPHA_T, ALPHA_PREV = 0.3, 0.45
@@ -65,7 +64,7 @@ def test_the_guided_denoiser_is_consistent_and_ascends(
     schedule = Schedule.from_config(scheduler_config)
     mask = torch.arange(16).expand(2, 16) < 6
     tokens = torch.tensor([[False, True, True]]).expand(2, 3)
-    objective = AttentionObjective(ObjectiveSettings(), mask, tokens)
+    objective = AttentionObjective(PAPER, mask, tokens)
     denoise = Quadratic()
     x_t, _, _ = tensors()
     guided = VanillaGuidance(denoise, objective, 0.01, schedule)(x_t, 599, 0)

@@ -20,7 +20,7 @@ from profi.models.backbone import Backbone, load_backbone
 from profi.models.folder import weight_folders
 from profi.models.tokens import encode
 from profi.settings.method import RASGSettings, Sampling
-from profi.settings.reading import PAPER, ObjectiveSettings
+from profi.settings.reading import PAPER
 from profi.types import UserError
 
 
@@ -236,7 +236,7 @@ def test_a_level_whose_attention_reads_the_text_alone(parts: Backbone) -> None:
     backbone = Backbone.from_parts(unet, parts.vae, parts.text, parts.schedule)
     with pytest.raises(UserError, match="no self-attention at down-factor 2"):
         StableInpainting(backbone, compose("painta_only", PAPER))
-    guided = Method("nearest", rasg=RASGSettings(ObjectiveSettings(down_factor=2)))
+    guided = Method("nearest", rasg=RASGSettings(replace(PAPER, down_factor=2)))
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[:, 8:24, 8:24] = True
     base, steered = (
