@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import profi
-from profi.cli.paint import FORMATS, accepted, main
+from profi.cli.paint import FORMATS, main, texts
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE
 from profi.types import UserError
 
@@ -207,13 +207,13 @@ def test_an_empty_mask_and_a_prompt_that_does_not_fit_are_refused(
     assert not (files / "out.png").exists()
 
 
-def test_the_demo_s_texts_are_those_of_the_released_code(files: Path) -> None:
-    taken = accepted(args("--demo-texts"))
-    assert (taken.positive, taken.negative) == (DEMO_POSITIVE, DEMO_NEGATIVE)
+def test_the_demo_s_texts_are_those_of_the_released_code() -> None:
+    assert texts("", "", True) == (DEMO_POSITIVE, DEMO_NEGATIVE)
+    assert texts("sharp", "dull", False) == ("sharp", "dull")
     assert DEMO_POSITIVE.startswith("Full HD, 4K")
     assert DEMO_NEGATIVE.split(", ")[-1] == "worst quality"
     with pytest.raises(UserError, match="leave them out"):
-        accepted(args("--demo-texts", "--negative", "blurry"))
+        texts("", "blurry", True)
 
 
 def test_a_mistake_costs_no_heavy_import(files: Path) -> None:

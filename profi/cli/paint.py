@@ -1,18 +1,19 @@
-"""One picture from the command line: `python -m profi IMAGE MASK PROMPT -o OUT`.
+"""`profi paint IMAGE MASK PROMPT -o OUT`: one picture from the command line.
 
 Nothing heavy is imported before the arguments are accepted, so that a mistake costs no wait.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+import click
 
 from profi.atomic import whole_file
 from profi.catalogue import catalogue
@@ -43,113 +44,153 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, like all that is refused here."""
+class Number(click.ParamType):
+    """A finite number from `least` to `most`."""
 
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+    def __init__(self, kind: type, least: float, most: float) -> None:
+        self.kind, self.least, self.most = kind, least, most
+        self.name = "N" if kind is int else "X"
 
-
-def parser() -> argparse.ArgumentParser:
-    """The arguments."""
-    made = _Parser(
-        prog="python -m profi",
-        description="Paint a text into the masked part of a picture.",
-        epilog=f"models: {', '.join(models())}, a folder in the diffusers layout or a repository of "
-        "the Hugging Face Hub (owner/name)",
-        allow_abbrev=False,
-    )
-    add = made.add_argument
-    add("image", metavar="IMAGE", type=Path, help="any size; PNG, JPEG, ...")
-    add("mask", metavar="MASK", type=Path, help="of the image's size; white is painted")
-    add("prompt", metavar="PROMPT", help='what to paint: "a vase"')
-    add(
-        "-o",
-        "--out",
-        metavar="OUT",
-        type=Path,
-        required=True,
-        help=f"the picture, in the image's size; {', '.join(FORMATS)}",
-    )
-    add("--model", default="mini", help="default: mini, which ships with the package")
-    add(
-        "--ablation",
-        default="profi",
-        choices=[*catalogue.methods.names(), *catalogue.methods.aliases],
-    )
-    add("--reading", default=DEFAULT_READING, choices=list(READINGS))
-    add(
-        "--evaluation",
-        default="ours",
-        choices=list(EVALUATIONS),
-        help="how the picture and the mask are fitted to the model; default: ours",
-    )
-    add("--seed", type=_number(int, 0, MAX_SEED), default=0, help="default: 0")
-    add(
-        "--steps",
-        type=_number(int, 1, 1000),
-        default=Sampling.num_inference_steps,
-        help="default: %(default)s",
-    )
-    add(
-        "--guidance-scale",
-        type=_number(float, 0.0, math.inf),
-        default=Sampling.guidance_scale,
-        help="default: %(default)s",
-    )
-    add(
-        "--long-side",
-        type=_number(int, 8, math.inf),
-        help="at which to paint; default: the model's",
-    )
-    add("--positive", default="", help="appended to the prompt")
-    add("--negative", default="", help="what not to paint")
-    add(
-        "--demo-texts",
-        action="store_true",
-        help="the --positive and --negative of the authors' released demo",
-    )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="float32", choices=choices_of(ModelConfig, "dtype"))
-    add("--unblended", action="store_true", help="do not put the image back outside the mask")
-    add("--force", action="store_true", help="overwrite OUT")
-    return made
-
-
-def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
-    """An argument's type: a finite number from `least` to `most`."""
-
-    def number(text: str) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; a usage error for what is none."""
         try:
-            value = kind(text)
+            number = self.kind(value)
         except ValueError:
-            value = math.nan
+            number = math.nan
         # Written so that a NaN is refused too.
-        if not (least <= value <= most and math.isfinite(value)):
-            limit = f"from {least:g} to {most}" if math.isfinite(most) else f"of at least {least:g}"
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {limit}")
-        return value
+        if not (self.least <= number <= self.most and math.isfinite(number)):
+            limit = f"from {self.least:g} to {self.most}"
+            limit = limit if math.isfinite(self.most) else f"of at least {self.least:g}"
+            what = "a whole number" if self.kind is int else "a number"
+            self.fail(f"{str(value)!r} is not {what} {limit}", param, ctx)
+        return number
 
-    return number
+
+FILE = click.Path(path_type=Path)
+METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
 
 
-def accepted(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments; UserError for what can be seen to be wrong without loading anything."""
-    args = parser().parse_args(arguments)
-    for path in (args.image, args.mask):
+def shown(name: str, **options: Any) -> Callable[..., Any]:
+    """An option whose default is a part of its help."""
+    return click.option(name, show_default=True, **options)
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("image", type=FILE, metavar="IMAGE")
+@click.argument("mask", type=FILE, metavar="MASK")
+@click.argument("prompt", metavar="PROMPT")
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    required=True,
+    help=f"the picture, in the image's size: {', '.join(FORMATS)}",
+)
+@shown(
+    "--model",
+    default="mini",
+    help=f"{', '.join(models())}, a folder in the diffusers layout or a repository of the Hugging "
+    "Face Hub (owner/name); mini ships with the package",
+)
+@shown("--ablation", type=METHODS, default="profi")
+@shown("--reading", type=click.Choice(list(READINGS)), default=DEFAULT_READING)
+@shown(
+    "--evaluation",
+    type=click.Choice(list(EVALUATIONS)),
+    default="ours",
+    help="how the picture and the mask are fitted to the model",
+)
+@shown("--seed", type=Number(int, 0, MAX_SEED), default=0)
+@shown("--steps", type=Number(int, 1, 1000), default=Sampling().num_inference_steps)
+@shown("--guidance-scale", type=Number(float, 0.0, math.inf), default=Sampling().guidance_scale)
+@click.option(
+    "--long-side", type=Number(int, 8, math.inf), help="at which to paint; left out: the model's"
+)
+@click.option("--positive", default="", help="appended to the prompt")
+@click.option("--negative", default="", help="what not to paint")
+@click.option(
+    "--demo-texts",
+    is_flag=True,
+    help="the --positive and --negative of the authors' released demo",
+)
+@shown("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+@shown("--dtype", type=click.Choice(choices_of(ModelConfig, "dtype")), default="float32")
+@click.option("--unblended", is_flag=True, help="do not put the image back outside the mask")
+@click.option("--force", is_flag=True, help="overwrite OUT")
+def paint(
+    image: Path,
+    mask: Path,
+    prompt: str,
+    out: Path,
+    model: str,
+    ablation: str,
+    reading: str,
+    evaluation: str,
+    seed: int,
+    steps: int,
+    guidance_scale: float,
+    long_side: int | None,
+    positive: str,
+    negative: str,
+    demo_texts: bool,
+    device: str,
+    dtype: str,
+    unblended: bool,
+    force: bool,
+) -> None:
+    """Paint the text PROMPT into the masked part of a picture.
+
+    MASK is of IMAGE's size; what is white in it is painted.
+    """
+    for path in (image, mask):
         if not path.is_file():
             raise UserError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
-    check_out(args.out, args.force)
-    check_device("--device", args.device)
-    model_source(args.model)
-    if not args.prompt.strip() and args.ablation != "base":
+    check_out(out, force)
+    check_device("--device", device)
+    model_source(model)
+    if not prompt.strip() and ablation != "base":
         raise UserError("the prompt is empty: say what to paint, or use --ablation base")
-    if args.demo_texts:
-        if args.positive or args.negative:
-            raise UserError("--demo-texts sets --positive and --negative; leave them out")
-        args.positive, args.negative = DEMO_POSITIVE, DEMO_NEGATIVE
-    return args
+    positive, negative = texts(positive, negative, demo_texts)
+    # torch comes in here, diffusers and transformers below.
+    from profi.data.user_images import read_pair
+
+    given, hole = read_pair(image, mask)
+
+    from profi.cli.libraries import hush_libraries
+    from profi.painter import load
+
+    hush_libraries()
+    picture = load(model, device, dtype)(
+        given,
+        hole,
+        prompt,
+        seed=seed,
+        ablation=ablation,
+        reading=reading,
+        evaluation=evaluation,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        positive=positive,
+        negative=negative,
+        long_side=long_side,
+        blended=not unblended,
+        progress=True,
+    )
+    written = BytesIO()
+    picture.save(written, **FORMATS[out.suffix.lower()])
+    # Once more: painting takes a while.
+    check_out(out, force)
+    with whole_file(out) as file:
+        file.write(written.getvalue())
+
+
+def texts(positive: str, negative: str, demo: bool) -> tuple[str, str]:
+    """The two texts, or those of the demo."""
+    if not demo:
+        return positive, negative
+    if positive or negative:
+        raise UserError("--demo-texts sets --positive and --negative; leave them out")
+    return DEMO_POSITIVE, DEMO_NEGATIVE
 
 
 def check_out(out: Path, force: bool) -> None:
@@ -166,58 +207,30 @@ def check_out(out: Path, force: bool) -> None:
         raise UserError(f"{out} exists; name another file, or overwrite it with --force")
 
 
-def paint(args: argparse.Namespace) -> None:
-    """Paint and write the picture."""
-    # torch comes in here, diffusers and transformers below.
-    from profi.data.user_images import read_pair
-
-    image, mask = read_pair(args.image, args.mask)
-
-    from profi.cli.libraries import hush_libraries
-    from profi.painter import load
-
-    hush_libraries()
-    picture = load(args.model, args.device, args.dtype)(
-        image,
-        mask,
-        args.prompt,
-        seed=args.seed,
-        ablation=args.ablation,
-        reading=args.reading,
-        evaluation=args.evaluation,
-        steps=args.steps,
-        guidance_scale=args.guidance_scale,
-        positive=args.positive,
-        negative=args.negative,
-        long_side=args.long_side,
-        blended=not args.unblended,
-        progress=True,
-    )
-    written = BytesIO()
-    picture.save(written, **FORMATS[args.out.suffix.lower()])
-    # Once more: painting takes a while.
-    check_out(args.out, args.force)
-    with whole_file(args.out) as file:
-        file.write(written.getvalue())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 2 for a mistake (told in one line), 130 when interrupted."""
+    """`python -m profi`: the exit status of `profi paint`, see `run_command`."""
+    return run_command(paint, sys.argv[1:] if arguments is None else arguments, "profi paint")
+
+
+def run_command(command: click.Command, arguments: Sequence[str], name: str) -> int:
+    """The exit status: 0, 2 for a mistake (one line), 130 when interrupted."""
     try:
-        paint(accepted(sys.argv[1:] if arguments is None else arguments))
+        result = command.main(list(arguments), name, standalone_mode=False)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
+        return REFUSED
+    except click.ClickException as error:
+        told = " ".join(error.format_message().split()).rstrip(".")
+        context = getattr(error, "ctx", None)
+        usage = f" ({' '.join(context.get_usage().split())})" if context is not None else ""
+        sys.stderr.write(f"error: {told}; see --help{usage}\n")
         return REFUSED
     except OSError as error:
         # A full disk, a lost permission: of the machine, not of the program.
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"error: {where}{' '.join(str(error.strerror or error).split())}\n")
         return REFUSED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("interrupted: nothing was written\n")
         return INTERRUPTED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return result if isinstance(result, int) else 0
