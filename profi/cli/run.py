@@ -270,6 +270,8 @@ def main() -> None:
     def job(composed: DictConfig) -> None:
         task(composed, left_out)
 
+    # Settings of plugins are in no schema.
+    sys.argv[1:] = [f"++{text}" if text.startswith("own.") else text for text in sys.argv[1:]]
     folder = str(conf_folder().resolve())
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
     try:

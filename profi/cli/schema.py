@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
@@ -41,8 +42,18 @@ def _plain_type(hint: Any) -> Any:
     return hint
 
 
+def names_in_the_catalogue() -> str:
+    """For --help: what some settings may name."""
+    shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data)
+    lines = [f"  {shelf.kind}: {', '.join(shelf.names())}" for shelf in shelves]
+    return "\n".join(lines)
+
+
 def register() -> None:
     """Tell Hydra the schema, and the groups that are not files: readings, evaluations, methods."""
+    OmegaConf.register_new_resolver(
+        "profi.catalogue", names_in_the_catalogue, replace=True, use_cache=False
+    )
     store = ConfigStore.instance()
     store.store(name="schema", node=schema_of(Config))
     bundles: Mapping[str, Mapping[str, Any]] = {"reading": READINGS, "evaluation": EVALUATIONS}
