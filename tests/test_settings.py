@@ -1,0 +1,100 @@
+"""Settings: stated once, checked by name, and the page that is written from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, asdict, dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from profi.settings import (
+    DEFAULT_READING,
+    EVALUATIONS,
+    READINGS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    Sampling,
+)
+from profi.settings.fields import build, changed, settings_in
+from profi.settings.paths import conf_folder
+from profi.types import UserError
+
+
+def test_the_page_is_up_to_date(load_script: Callable[[str], ModuleType]) -> None:
+    script = load_script("settings_page")
+    assert script.PAGE.read_text("utf-8") == script.page(), "run scripts/settings_page.py"
+
+
+def test_every_setting_says_what_it_means_and_its_default_is_allowed() -> None:
+    found = list(settings_in(Config))
+    assert len(found) > 100
+    assert all(spec.metadata["meaning"] for _, _, spec in found)
+    Config()
+
+
+def test_the_default_reading_is_that_of_the_command_line() -> None:
+    composed = yaml.safe_load((conf_folder() / "config.yaml").read_text("utf-8"))["defaults"]
+    chosen = {
+        key: value for item in composed if isinstance(item, dict) for key, value in item.items()
+    }
+    assert chosen["reading"] == DEFAULT_READING == Config().reading.name
+    assert chosen["evaluation"] == Config().evaluation.name
+
+
+@pytest.mark.parametrize("options", [READINGS, EVALUATIONS], ids=["readings", "evaluations"])
+def test_bundles_have_their_own_names_and_differ(options: dict[str, Any]) -> None:
+    assert [bundle.name for bundle in options.values()] == list(options)
+    assert len({str(asdict(bundle)) for bundle in options.values()}) == len(options)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Sampling().guidance_scale = 3.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "told"),
+    [
+        (Sampling, {"num_inference_steps": 0}, "sampling.num_inference_steps=0"),
+        (Sampling, {"guidance_scale": float("nan")}, "sampling.guidance_scale=nan"),
+        (Sampling, {"guidance_scale": float("inf")}, "sampling.guidance_scale=inf"),
+        (Sampling, {"guidance_scale": "much"}, "sampling.guidance_scale=much"),
+        (Sampling, {"output": "both"}, "sampling.output=both"),
+        (ModelConfig, {"inpainter": "paint"}, "model.inpainter=paint"),
+        (DataConfig, {"limit": 0}, "data.limit=0"),
+        (Config, {"seed": 2**63}, "seed="),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_its_key(
+    section: type, values: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        build(section, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_build_makes_sections_and_keeps_defaults() -> None:
+    config = build(Config, {"sampling": {"num_inference_steps": 3}, "seeds": [1, 2]})
+    assert config.sampling == replace(Sampling(), num_inference_steps=3)
+    assert build(Config, asdict(config)) == config
+    with pytest.raises(UserError, match="sampler"):
+        build(Config, {"sampler": 1})
+
+
+def test_a_setting_that_is_new_changes_no_old_digest() -> None:
+    @dataclass(frozen=True)
+    class Before:
+        steps: int = 50
+
+    @dataclass(frozen=True)
+    class After:
+        steps: int = 50
+        new: str = "as it was"
+
+    assert changed(Before(3)) == changed(After(3)) == {"steps": 3}
+    assert changed(After(3, "another")) == {"steps": 3, "new": "another"}
+    assert changed(Before()) == {}
