@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from profi.harness.log_file import logged_to
 from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Meter, meter
 from profi.harness.provenance import environment, part_facts_of
-from profi.harness.report import PAGE, Request, Shown, report
+from profi.harness.report import PAGE, Request, Shown, report, row_line
 from profi.harness.rows import load_rows
 from profi.harness.run_log import GuardedLog, RunLogs
 from profi.harness.run_status import Absent, Entry, latest_scores
@@ -77,13 +78,18 @@ def run(command: Command, console: Console) -> Shown | None:
                 left_out.append(one.model.id)
         if one.left_out:
             log.info("%s has no ablation %s: left out", one.model.id, ", ".join(one.left_out))
-        for item in runs_of(replace(command, config=one)):
-            entry = _run(item, samples, rows.get(item.method.name), metrics, logs, console)
-            if entry is None:
-                absent.append(item.absent)
-                log.warning("%s: nothing painted, left out", item.label)
-            else:
-                entries.append(entry)
+        for _, row in groupby(runs_of(replace(command, config=one)), key=lambda run: run.key):
+            done: list[Entry] = []
+            for item in row:
+                entry = _run(item, samples, rows.get(item.method.name), metrics, logs, console)
+                if entry is None:
+                    absent.append(item.absent)
+                    log.warning("%s: nothing painted, left out", item.label)
+                else:
+                    done.append(entry)
+            entries += done
+            if done and metrics:
+                log.info("%s", row_line(done, _folders(metrics)))
     if left_out and (not entries or not command.wants("report")):
         raise MissingRowError(
             f"{len(left_out)} of {len(config.per_model)} models cannot be loaded (see above): "

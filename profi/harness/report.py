@@ -27,7 +27,8 @@ from profi.harness.run_status import (
     survey,
 )
 from profi.reports.browse import FOLDER
-from profi.reports.names import RowKey, row_labels
+from profi.reports.names import RowKey, metric_style, row_labels
+from profi.reports.tables import measured
 from profi.types import UserError
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,19 @@ def _pictures(
         rows = row_labels(entry.key for entry in surveys)
         n_browsable = reports.write_gallery(folder / FOLDER, kept(), rows, request.folders)
     return [shown[name] for name in highlights if name in shown], n_browsable
+
+
+def row_line(entries: Sequence[Entry], folders: Mapping[str, str]) -> str:
+    """A row's scores in one line, as soon as its runs are scored: `base: CLIP score 25.6, ...`."""
+    surveys = {entry: survey(entry) for entry in entries}
+    scores = collect(surveys, folders)
+    key = entries[0].key
+    label = f"{key.model}, {row_labels([key])[key]}"
+    if scores.empty:
+        return f"{label}: no scores"
+    lines = reports.summarise(scores, expected(surveys)).set_index("metric")
+    cells = [f"{metric_style(m).label} {measured(lines.loc[m], m).text}" for m in folders]
+    return f"{label}: {', '.join(cells)} ({len(entries)} seed(s))"
 
 
 def _told(told: reports.Missing, n_failures: int) -> list[str]:
