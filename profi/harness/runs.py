@@ -86,11 +86,15 @@ class Run:
 
     def spec(self, row: Row, samples: Samples) -> RunSpec:
         """Everything that changes a pixel, by content, and the surroundings that are recorded."""
-        modules = [type(row).__module__, catalogue.method(self.method.name).module]
+        identity = dict(row.identity)
+        if "method" in identity:
+            # Apart from the model's, which all rows of a table share.
+            code = code_digest([catalogue.method(self.method.name).module])
+            identity["method"] = {**identity["method"], "code": code}
         pixels = {
             **self.pixels,
-            **row.identity,
-            "code": code_digest(modules),
+            **identity,
+            "code": code_digest([type(row).__module__]),
             "manifest": manifest_digest(samples.triplets),
             "images": samples.images,
         }
