@@ -205,11 +205,9 @@ def test_a_level_that_the_unet_lacks_is_refused(painter: profi.Painter) -> None:
         painted(painter, ablation=wrong)
 
 
-def test_it_goes_with_base_alone_and_has_no_identity(painter: profi.Painter) -> None:
-    with pytest.raises(profi.UserError, match="use base with it"):
-        StableInpainting(painter.backbone, compose("profi", PAPER), own=rasg_by_hand)
-    inpainter = StableInpainting(painter.backbone, compose("base", PAPER), own=rasg_by_hand)
-    with pytest.raises(profi.UserError, match="cannot be recorded"):
+def test_a_function_has_no_identity(painter: profi.Painter) -> None:
+    inpainter = StableInpainting(painter.backbone, compose(rasg_by_hand, PAPER))
+    with pytest.raises(profi.UserError, match="nothing can be recorded"):
         _ = inpainter.identity
 
 

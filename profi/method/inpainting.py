@@ -49,7 +49,8 @@ class StableInpainting(OnBackbone):
             cell = torch.ones(1, 1, 1, dtype=torch.bool)
             masks = dict.fromkeys(self._factors, cell)
             schedule = self.backbone.schedule
-            batch = MethodBatch(masks, timesteps, schedule, lambda: torch.ones(1, 1) > 0)
+            sites = attention_sites(self.backbone.unet)
+            batch = MethodBatch(masks, timesteps, schedule, lambda: torch.ones(1, 1) > 0, sites)
             self.method.parts(batch)
 
     @property
@@ -128,6 +129,7 @@ class StableInpainting(OnBackbone):
             timesteps,
             schedule,
             lambda: self.backbone.text.words(prompts, self.sampling.positive_prompt).to(device),
+            attention_sites(self.backbone.unet),
             generators_of(x_T),
             observer,
             None if trace is None else trace.similarity,

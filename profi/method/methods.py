@@ -16,6 +16,7 @@ from profi.method.attention import AttentionControl
 from profi.method.attention_objective import AttentionClue
 from profi.method.sampling import Denoise, StepNoise
 from profi.method.similarity_maps import SelfAttentionObserver, SimilarityObserver, unobserved
+from profi.method.sites import Kind, Site, sites_at
 from profi.models.schedule import Schedule
 from profi.settings.fields import changed
 from profi.settings.reading import Reading
@@ -36,6 +37,7 @@ class MethodBatch:
         generators: B CPU generators, for whatever the method draws: sample i's depends on its own
             start noise alone, so a picture is the same in any batch.
         find_words: ind(tau) of the batch, see `words`.
+        sites: where the UNet attends.
         on_self_attention, on_similarity, on_gradient: who looks on: at every self-attention, at
             PAIntA's c, at the objective's gradient.
     """
@@ -44,6 +46,7 @@ class MethodBatch:
     timesteps: tuple[int, ...]
     schedule: Schedule
     find_words: Callable[[], Tensor]
+    sites: Sequence[Site] = ()
     generators: Sequence[torch.Generator] = ()
     on_self_attention: SelfAttentionObserver = unobserved
     on_similarity: SimilarityObserver | None = None
@@ -57,14 +60,9 @@ class MethodBatch:
         """
         return self.find_words()
 
-    def level(self, down_factor: int) -> Tensor:
-        """The mask of a level of attention; UserError where the UNet has no such level."""
-        if down_factor not in self.masks:
-            there = ", ".join(str(factor) for factor in sorted(self.masks))
-            raise UserError(
-                f"the UNet does not attend at down-factor {down_factor} of the latents (it does at "
-                f"{there}); use a model of the structure of SD 1, SD 2 or SDXL"
-            )
+    def level(self, down_factor: int, kind: Kind) -> Tensor:
+        """The mask of a level; UserError where the UNet has no such attention there."""
+        sites_at(self.sites, kind, down_factor)
         return self.masks[down_factor]
 
 
@@ -95,9 +93,9 @@ class MethodParts:
 
         Raises UserError where their number is another, and for a step noise without any.
         """
-        if self.step_noise is not None and not self.sigmas:
+        if self.step_noise is not None and not any(self.sigmas):
             raise UserError(
-                "the method has a step_noise and no sigmas, so it would do nothing; "
+                "the method has a step_noise and no sigmas above zero, so it would do nothing; "
                 "give sigmas, one per step"
             )
         sigmas = self.sigmas or (0.0,) * num_steps

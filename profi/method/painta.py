@@ -228,7 +228,7 @@ def painta_only(reading: Reading) -> Build:
     """The method that has PAIntA alone."""
 
     def build(batch: MethodBatch) -> MethodParts:
-        masks = {factor: batch.level(factor) for factor in DOWN_FACTORS}
+        masks = {factor: batch.level(factor, "self") for factor in DOWN_FACTORS}
         observers = batch.on_self_attention, batch.on_similarity
         return MethodParts(self_attention=PAIntA(reading, masks, batch.words, *observers))
 

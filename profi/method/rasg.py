@@ -61,15 +61,15 @@ def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
     """The method that has RASG alone; in steps without it sigma_t is zero (eq. 4)."""
 
     def build(batch: MethodBatch) -> MethodParts:
-        mask = batch.level(DOWN_FACTOR).flatten(1)
+        mask = batch.level(DOWN_FACTOR, "cross").flatten(1)
         objective = AttentionObjective(reading, mask, batch.words, rasg.objective)
         sigmas = sigma_schedule(batch.schedule, batch.timesteps, reading.sigma, reading.eta)
         guided = [rasg.is_guided(i, len(sigmas)) for i in range(len(sigmas))]
-        return MethodParts(
-            step_noise=RASG(objective, batch.on_gradient),
-            sigmas=tuple(s if on else 0.0 for s, on in zip(sigmas, guided, strict=True)),
-            reads=DOWN_FACTOR,
-        )
+        sigmas = tuple(s if on else 0.0 for s, on in zip(sigmas, guided, strict=True))
+        if not any(sigmas):
+            return MethodParts()
+        noise = RASG(objective, batch.on_gradient)
+        return MethodParts(step_noise=noise, sigmas=sigmas, reads=DOWN_FACTOR)
 
     return build
 

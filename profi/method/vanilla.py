@@ -57,7 +57,7 @@ def vanilla_only(reading: Reading, rasg: RASGSettings, vanilla: VanillaSettings)
     """The method that has vanilla guidance alone; of `rasg` it takes the objective."""
 
     def build(batch: MethodBatch) -> MethodParts:
-        mask = batch.level(DOWN_FACTOR).flatten(1)
+        mask = batch.level(DOWN_FACTOR, "cross").flatten(1)
         objective = AttentionObjective(reading, mask, batch.words, rasg.objective)
         return MethodParts(
             reads=DOWN_FACTOR,

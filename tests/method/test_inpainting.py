@@ -8,10 +8,16 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from torch import Tensor
 
+from profi.catalogue import catalogue
 from profi.inpainter import Inpainter, start_noise
 from profi.method.inpainting import StableInpainting
-from profi.method.methods import Method, compose
+from profi.method.methods import MethodBatch, MethodParts, compose, together
+from profi.method.painta import PAIntA
+from profi.method.rasg import RASG
+from profi.method.schedule import trailing_timesteps
+from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
+from profi.models.schedule import Schedule
 from profi.settings.method import Sampling
 from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
 from profi.types import UserError
@@ -266,38 +272,60 @@ def test_base_takes_an_empty_prompt(backbone, batch) -> None:  # type: ignore[no
 
 
 def test_configuration_mistakes_show_at_once(backbone) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match="base, painta_only, paintan_only, rasg_only, profi"):
+    with pytest.raises(UserError, match="base, painta_only, rasg_only, profi, vanilla_only"):
         compose("prof", PAPER)
-    with pytest.raises(UserError, match=r"reading\.query=x is unknown"):
+    with pytest.raises(UserError, match=r"reading\.query=x: choose one of"):
         replace(PAPER, query="x")
     with pytest.raises(UserError, match="eta"):
-        inpainter(backbone, "profi", replace(PAPER, eta=-1.0))
-    too_deep = Method("nearest", painta=replace(PAPER, down_factors=(8,)))
+        replace(PAPER, eta=-1.0)
+    with pytest.raises(UserError, match="eta"):
+        inpainter(backbone, "profi", replace(PAPER, eta=3.0))
+
+    def too_deep(batch: MethodBatch) -> MethodParts:
+        return MethodParts(self_attention=PAIntA(PAPER, {8: batch.level(8, "self")}, batch.words))
+
+    registered = replace(compose(too_deep, PAPER), identity={})
     with pytest.raises(UserError, match="down-factor 8"):
-        StableInpainting(backbone, too_deep)
+        StableInpainting(backbone, registered)
     with pytest.raises(UserError, match="num_inference_steps=0"):
         inpainter(backbone, "base", PAPER, Sampling(num_inference_steps=0))
     with pytest.raises(UserError, match="output"):
         Sampling(output="mixed")  # type: ignore[arg-type]
 
 
-def test_ablations_are_compositions() -> None:
-    parts = {
-        name: (m.painta is not None, m.rasg is not None)
-        for name in ABLATIONS
-        for m in [compose(name, RELEASED)]
+def test_ablations_are_compositions(backbone: Backbone) -> None:
+    schedule = Schedule.from_config({"beta_schedule": "scaled_linear"})
+    masks = {factor: torch.ones(1, 2, 2, dtype=torch.bool) for factor in (1, 2, 4)}
+    timesteps, sites = trailing_timesteps(1000, 4), attention_sites(backbone.unet)
+    batch = MethodBatch(masks, timesteps, schedule, lambda: torch.ones(1, 3) > 0, sites)
+    found = {}
+    for name in catalogue.methods.names():
+        parts = compose(name, RELEASED).parts(batch)
+        found[name] = (
+            isinstance(parts.self_attention, PAIntA),
+            isinstance(parts.step_noise, RASG),
+            parts.wrap is not None,
+        )
+        assert any(parts.sigmas) is found[name][1]
+    assert found == {
+        "base": (False, False, False),
+        "painta_only": (True, False, False),
+        "rasg_only": (False, True, False),
+        "profi": (True, True, False),
+        "vanilla_only": (False, False, True),
     }
-    assert parts == {
-        "base": (False, False),
-        "painta_only": (True, False),
-        "paintan_only": (True, False),
-        "rasg_only": (False, True),
-        "profi": (True, True),
-        "vanilla_only": (False, False),
-    }
-    assert [name for name in ABLATIONS if compose(name, RELEASED).vanilla] == ["vanilla_only"]
-    method: Method = compose("profi", RELEASED)
-    assert method.rasg is not None
-    assert (method.rasg.eta, method.rasg.sigma) == (0.25, "per_step")
-    assert (method.rasg.objective.offset, method.rasg.objective.reduction) == (1.0, "mean")
-    assert method.mask_resizing == "pil_bicubic"
+    assert compose("paintan_only", RELEASED).name == "painta_only"
+
+
+def test_a_method_s_identity_has_what_it_reads_alone() -> None:
+    changed = replace(RELEASED, eta=0.3)
+    assert compose("base", changed).identity == compose("base", RELEASED).identity
+    assert compose("painta_only", changed).identity == compose("painta_only", RELEASED).identity
+    assert compose("rasg_only", changed).identity != compose("rasg_only", RELEASED).identity
+    assert compose("base", PAPER).identity != compose("base", RELEASED).identity
+
+
+def test_two_methods_that_want_the_same_part_are_refused() -> None:
+    one = lambda batch: MethodParts(sigmas=(0.1,))  # noqa: E731
+    with pytest.raises(UserError, match="two methods have a sigmas"):
+        together(one, one)(None)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
+from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling
 from profi.settings.reading import RELEASED
 
@@ -38,23 +39,23 @@ def test_the_run_s_noise_is_drawn_in_float32_and_rounded_to_half() -> None:
 
 
 @pytest.mark.parametrize("row", ["stable_inpainting", "blended_latent_diffusion"])
-def test_every_row_draws_by_its_sampling_s_rule(
+def test_every_row_draws_by_its_rule(
     row: str, new_backbone: Callable[..., Backbone], batch: Any
 ) -> None:
-    def painted(sampling: Sampling, some: Any = batch) -> torch.Tensor:
+    def painted(noise: Noise, some: Any = batch) -> torch.Tensor:
         if row == "stable_inpainting":
-            model = StableInpainting(new_backbone(), compose("profi", RELEASED), sampling)
+            model = StableInpainting(new_backbone(), compose("profi", RELEASED), STEPS, noise)
         else:
-            model = BlendedLatentDiffusion(new_backbone(0, role=TEXT_TO_IMAGE), sampling)
-        assert model.identity["sampling"]["noise"] == sampling.noise
+            backbone = new_backbone(0, role=TEXT_TO_IMAGE)
+            model = BlendedLatentDiffusion(backbone, STEPS, noise=noise)
         return model(*some.args())
 
-    own, run = painted(STEPS), painted(replace(STEPS, noise="run"))
+    own, run = painted("picture"), painted("run")
     # The rounding of the noise and no more.
     assert not torch.equal(own, run)
     torch.testing.assert_close(own, run, rtol=0, atol=0.05)
     # One seed for all: each is what it is alone, whatever the batch.
     shared = replace(batch, seeds=[9] * 4)
-    together = painted(replace(STEPS, noise="run"), shared)
-    alone = [painted(replace(STEPS, noise="run"), shared.only(i)) for i in range(4)]
+    together = painted("run", shared)
+    alone = [painted("run", shared.only(i)) for i in range(4)]
     torch.testing.assert_close(torch.cat(alone), together, rtol=0, atol=1e-4)

@@ -28,6 +28,7 @@ from profi.method.painta import (
 )
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
+from profi.settings.reading import PAPER
 from profi.types import UserError
 
 
@@ -294,14 +295,14 @@ def test_painta_is_plain_in_the_second_half(backbone: Backbone) -> None:
 
 def test_a_missing_mask_is_refused() -> None:
     with pytest.raises(UserError, match="down-factors"):
-        PAIntA(replace(PAPER, down_factors=(2, 8)), LEVEL_MASKS, TOKENS)
+        PAIntA(PAPER, LEVEL_MASKS, TOKENS, down_factors=(2, 8))
 
 
 def test_gradients_flow_through_c(backbone: Backbone) -> None:
     """The first self-attention of the UNet depends on the text through c alone."""
     mask = torch.zeros(2, 16, 16, dtype=torch.bool)
     mask[:, 4:9] = True
-    painta = PAIntA(replace(PAPER, down_factors=(1,)), {1: mask}, TOKENS)
+    painta = PAIntA(PAPER, {1: mask}, TOKENS, down_factors=(1,))
     outputs: list[Tensor] = []
 
     def keep(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,9 +43,7 @@ def read(backbone: Backbone, x_t: Tensor, t: int) -> tuple[AttentionClue, Tensor
     return AttentionClue(leaf, capture.take()), eps.detach()
 
 
-def rasg(
-    settings: Reading | None = None, mask: Tensor = MASK, tokens: Tensor = TOKENS
-) -> RASG:
+def rasg(settings: Reading | None = None, mask: Tensor = MASK, tokens: Tensor = TOKENS) -> RASG:
     return RASG(AttentionObjective(settings or PAPER, mask, tokens))
 
 

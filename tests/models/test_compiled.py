@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,12 @@ from torch import Tensor
 from torch._inductor.utils import fresh_inductor_cache
 
 import profi
+from profi.method.attention_objective import AttentionObjective
 from profi.method.inpainting import StableInpainting
-from profi.method.methods import Method, compose
+from profi.method.methods import Method, MethodBatch, MethodParts, compose
+from profi.method.painta import PAIntA
+from profi.method.rasg import RASG
+from profi.method.schedule import sigma_schedule
 from profi.models.backbone import Backbone
 from profi.models.compiled import CompiledBlocks
 from profi.settings.method import Sampling
@@ -54,17 +57,22 @@ def small(backbone: Backbone, levels: int, dtype: torch.dtype = torch.float32) -
 
 def method(ablation: str, down_factor: int) -> Method:
     """Its modules at the one level with attention."""
-    composed = compose(ablation, PAPER)
     if ablation == "base":
-        return composed
-    assert composed.painta is not None
-    assert composed.rasg is not None
-    objective = replace(composed.rasg.objective, down_factor=down_factor)
-    return replace(
-        composed,
-        painta=replace(composed.painta, down_factors=(down_factor,)),
-        rasg=replace(composed.rasg, objective=objective),
-    )
+        return compose("base", PAPER)
+
+    def both(batch: MethodBatch) -> MethodParts:
+        mask = batch.level(down_factor, "self")
+        objective = AttentionObjective(PAPER, mask.flatten(1), batch.words)
+        return MethodParts(
+            self_attention=PAIntA(
+                PAPER, {down_factor: mask}, batch.words, down_factors=(down_factor,)
+            ),
+            step_noise=RASG(objective),
+            sigmas=sigma_schedule(batch.schedule, batch.timesteps, PAPER.sigma, PAPER.eta),
+            reads=down_factor,
+        )
+
+    return compose(both, PAPER)
 
 
 def paint(backbone: Backbone, ablation: str, down_factor: int, batch: int = 1) -> Tensor:

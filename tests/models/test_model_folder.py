@@ -13,13 +13,16 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import TOKEN_LIMIT, make_pipeline, make_unet
 
+from profi.method.attention_objective import AttentionObjective
 from profi.method.inpainting import StableInpainting
-from profi.method.methods import Method, compose
+from profi.method.methods import MethodBatch, MethodParts, compose
+from profi.method.rasg import RASG
+from profi.method.schedule import sigma_schedule
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone, load_backbone
 from profi.models.folder import weight_folders
 from profi.models.tokens import encode
-from profi.settings.method import RASGSettings, Sampling
+from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
 from profi.types import UserError
 
@@ -236,13 +239,19 @@ def test_a_level_whose_attention_reads_the_text_alone(parts: Backbone) -> None:
     backbone = Backbone.from_parts(unet, parts.vae, parts.text, parts.schedule)
     with pytest.raises(UserError, match="no self-attention at down-factor 2"):
         StableInpainting(backbone, compose("painta_only", PAPER))
-    guided = Method("nearest", rasg=RASGSettings(replace(PAPER, down_factor=2)))
+
+    def rasg_at_2(batch: MethodBatch) -> MethodParts:
+        objective = AttentionObjective(PAPER, batch.level(2, "cross").flatten(1), batch.words)
+        sigmas = sigma_schedule(batch.schedule, batch.timesteps, "cumulative", 0.15)
+        return MethodParts(step_noise=RASG(objective), sigmas=sigmas, reads=2)
+
+    guided = compose(rasg_at_2, PAPER)
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[:, 8:24, 8:24] = True
     base, steered = (
         StableInpainting(backbone, method, Sampling(num_inference_steps=2))(
             torch.full((1, 3, 32, 32), 0.5), mask, ["cat"], [0]
         )
-        for method in (Method("nearest"), guided)
+        for method in (compose("base", PAPER), guided)
     )
     assert float((base - steered).abs().max()) > 1e-3
