@@ -9,7 +9,8 @@ from rich.console import Console
 
 from profi.harness.command import Command
 from profi.harness.experiment import run
-from profi.harness.run_folder import RunFolder, find_run, settings_of
+from profi.harness.run_folder import RunFolder, find_run
+from profi.harness.runs import Run, runs_of
 from profi.settings import Config
 from profi.store.generations import read_generations
 
@@ -24,13 +25,21 @@ def go(config: Config) -> str:
     return shown.getvalue()
 
 
+def resolved(config: Config) -> dict[tuple[str, int], Run]:
+    """The command's runs by (method, seed), painted or not."""
+    command = Command(config, "run.py here", "a: 1\n")
+    return {(run.method.name, run.seed): run for run in runs_of(command)}
+
+
 def runs(config: Config) -> dict[tuple[str, int], RunFolder]:
-    found = {}
-    for name, seed in config.wanted:
-        folder = find_run(Path(config.out), settings_of(config, name, seed))
-        assert folder is not None
-        found[name, seed] = folder
-    return found
+    """Their folders, which must be there."""
+    return {key: folder_of(config, *key) for key in resolved(config)}
+
+
+def folder_of(config: Config, ablation: str, seed: int) -> RunFolder:
+    folder = find_run(Path(config.out), resolved(config)[ablation, seed].settings)
+    assert folder is not None
+    return folder
 
 
 def pictures(folder: RunFolder) -> dict[str, bytes]:

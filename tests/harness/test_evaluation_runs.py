@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from experiment_calls import go, pictures, runs
+from experiment_calls import go, pictures, resolved, runs
 from PIL import Image
 
 import profi
@@ -19,24 +19,22 @@ from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.fitting import bytes_of, fit_picture
-from profi.harness import build, build_metrics
+from profi.harness import build_metrics
 from profi.harness.build_data import load_triplets
 from profi.harness.command import Command, group_of, report_folder
-from profi.harness.run_folder import RunFolder, evaluation_of_run, run_spec, settings_of
+from profi.harness.rows import load_model, stable_inpainting
+from profi.harness.run_folder import RunFolder, evaluation_of_run
 from profi.harness.run_status import Entry
+from profi.harness.runs import Samples, context_of
 from profi.harness.score import decode
 from profi.metrics import MMDetDetector
 from profi.models.backbone import Backbone
-from profi.settings import AccuracyConfig, Config, Evaluation, MetricConfig
+from profi.settings import AccuracyConfig, Config, MetricConfig
 from profi.settings.evaluation import OF_SCORES, OURS, RELEASED, Evaluation
 from profi.store.generations import read_generations
 from profi.types import UserError
 
 OTHERS = {n: v for n, v in asdict(RELEASED).items() if n != "name"} | {"dilation": "after_padding"}
-
-
-def config_of(evaluation: Evaluation) -> Evaluation:
-    return Evaluation(**asdict(evaluation))
 
 
 def turned(config: Config, **choices: str) -> Config:
@@ -52,17 +50,18 @@ def test_every_choice_is_in_the_run_s_id_or_in_the_scores_identity(
     other = turned(usual, **{choice: OTHERS[choice]})
 
     def run_id(config: Config) -> str:
-        triplets, _ = load_triplets(config.data, evaluation=build.evaluation(config))
-        painter = build.inpainter(config, backbone, "profi")
-        return run_spec(config, painter, 0, triplets, "images").run_id
+        triplets, _ = load_triplets(config.data, evaluation=config.evaluation)
+        (run,) = resolved(config).values()
+        context = replace(context_of(config), method=run.method, load=lambda _: backbone)
+        return run.spec(stable_inpainting(context), Samples(triplets, "images")).run_id
 
     def required(config: Config) -> Any:
         accuracy = AccuracyConfig(backend="mmdet")
         metric = replace(config.metric, accuracy=accuracy)
-        return build_metrics.required_identity(metric, build.evaluation(config))
+        return build_metrics.required_identity(metric, config.evaluation)
 
-    def asked(config: Config) -> dict[str, Any]:
-        return settings_of(config, "profi", 0)
+    def asked(config: Config) -> Any:
+        return resolved(config)["profi", 0].settings
 
     of_scores = choice in OF_SCORES
     assert (run_id(other) == run_id(usual)) == of_scores
@@ -113,7 +112,7 @@ def test_the_detector_gets_the_evaluation_s_channels(
 
 @pytest.fixture
 def released(settings: Callable[..., Config]) -> Config:
-    config = settings(evaluation=config_of(RELEASED), stage="generate")
+    config = settings(evaluation=RELEASED, stage="generate")
     return replace(config, model=replace(config.model, long_side=48))
 
 
@@ -172,12 +171,12 @@ def test_the_painter_paints_what_a_run_paints(
 ) -> None:
     """The same picture, mask, prompt and seed, by `run.py` and in Python: the same bytes."""
     one = replace(evaluation, noise="run")
-    config = settings(evaluation=config_of(one), stage="generate", seed=3)
+    config = settings(evaluation=one, stage="generate", seed=3)
     model = replace(config.model, long_side=48, batch_size=1)
     config = replace(config, model=model, reading=replace(config.reading, name="paper"))
     go(config)
     (folder,) = runs(config).values()
-    painter = profi.Painter(build.load_model(model), long_side=48, pad_multiple=16)
+    painter = profi.Painter(load_model(model), long_side=48, pad_multiple=16)
     stored = pictures(folder)
     for triplet in read_manifest(folder.manifest):
         image = load_image(Path(config.data.root), triplet)
@@ -187,7 +186,7 @@ def test_the_painter_paints_what_a_run_paints(
             triplet_mask(triplet),
             triplet.prompt,
             seed=3,
-            reading=build.reading(config),
+            reading=config.reading,
             evaluation=one,
             steps=2,
             blended=False,
@@ -236,7 +235,7 @@ def test_reports_of_two_evaluations_lie_apart(settings: Callable[..., Config]) -
     entry = [Entry(RunFolder(Path("x")), "m", "base", "released", 0)]
     names, groups = set(), set()
     for evaluation in (OURS, RELEASED, replace(RELEASED, noise="picture")):
-        config = settings(name="table2", evaluation=config_of(evaluation))
+        config = settings(name="table2", evaluation=evaluation)
         command = Command(config, "run.py here", "a: 1\n")
         names.add(report_folder(command, entry).name)
         groups.add(group_of(command))
@@ -249,7 +248,7 @@ def test_reports_of_two_evaluations_lie_apart(settings: Callable[..., Config]) -
 
 
 def test_the_page_tells_the_evaluation(settings: Callable[..., Config]) -> None:
-    config = turned(settings(name="told", evaluation=config_of(RELEASED)), noise="picture")
+    config = turned(settings(name="told", evaluation=RELEASED), noise="picture")
     go(config)
     (page,) = Path(config.out).glob("reports/told*/report.html")
     text = "".join(page.read_text().split())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from experiment_calls import go, pictures, runs
 
-from profi.harness import build, build_metrics
+from profi.harness import build_metrics
 from profi.harness.build_data import load_triplets
 from profi.harness.command import Command, report_folder
 from profi.harness.run_folder import RunFolder
@@ -31,7 +31,6 @@ from profi.settings import (
     MetricConfig,
     ModelConfig,
     RASGSettings,
-    Reading,
 )
 from profi.settings.evaluation import OURS
 from profi.settings.reading import READINGS, Reading
@@ -243,15 +242,15 @@ def test_the_settings_of_a_reading_are_the_method_s_own() -> None:
 
 def test_a_changed_bundle_says_what_was_changed(settings: Callable[..., Config]) -> None:
     config = settings()
-    assert build.reading_label(config) == "paper"
+    assert config.reading_label == "released"
     changed = replace(config, reading=replace(config.reading, eta=0.05), name="x")
-    assert build.reading_label(changed) == "paper, eta=0.05"
+    assert changed.reading_label == "released, eta=0.05"
     fewer = replace(changed, rasg=RASGSettings(every=2))
-    assert build.reading_label(fewer) == "paper, eta=0.05, every=2"
+    assert fewer.reading_label == "released, eta=0.05, every=2"
     folders = [
         report_folder(Command(c, "", ""), []).name for c in (replace(config, name="x"), changed)
     ]
-    assert folders == ["x", "x-paper-eta=0.05"]
+    assert folders == ["x", "x-released-eta=0.05"]
 
 
 def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:

@@ -17,7 +17,15 @@ from rich.console import Console
 
 from profi.harness.command import Command
 from profi.harness.experiment import run
-from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, Sampling
+from profi.settings import (
+    AblationConfig,
+    ClipConfig,
+    Config,
+    DataConfig,
+    MetricConfig,
+    ModelConfig,
+    Sampling,
+)
 from profi.store.generations import read_generations
 from profi.store.scores import read_scores
 
@@ -55,14 +63,14 @@ def carry_out(out: str, stage: str) -> None:
         model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
         ablation=AblationConfig("profi"),
         data=DataConfig(limit=TRIPLETS),
-        metric=Config().metric,
+        metric=MetricConfig(
+            metrics=["known_region_psnr", "clip_score"], clip=ClipConfig("shipped:cpu/clip")
+        ),
         sampling=Sampling(num_inference_steps=2),
         part_size=1,
         stage=stage,
         out=out,
     )
-    config.metric.metrics = ["known_region_psnr", "clip_score"]
-    config.metric.clip.path = "shipped:cpu/clip"
     run(Command(config, "run.py here", "a: 1\n"), Console(file=io.StringIO()))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from experiment_calls import resolved
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -79,7 +80,7 @@ def triplets(settings: Callable[..., Config]) -> tuple[Triplet, ...]:
 
 @pytest.fixture
 def plan(settings: Callable[..., Config]) -> Plan:
-    return Plan.of(settings(), seed=5, shard=(0, 1))
+    return resolved(settings(seed=5))["profi", 5].plan
 
 
 def pictures(run: RunFolder) -> dict[str, bytes]:
@@ -336,5 +337,5 @@ def test_the_bar_shows_on_terminals_only() -> None:
 
 def test_the_pad_multiple_is_in_the_plan(settings: Callable[..., Config]) -> None:
     model = ModelConfig(long_side=96, pad_multiple=32, batch_size=3)
-    plan = Plan.of(settings(model=model), 0, (0, 1))
+    plan = resolved(settings(model=model))["profi", 0].plan
     assert (plan.long_side, plan.pad_multiple, plan.batch_size) == (96, 32, 3)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.missing import Gap, tell
-from profi.harness.run_folder import RunFolder, find_run, settings_of
+from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, check_comparable
 from profi.models.backbone import Backbone
 from profi.reports.names import RowKey, row_labels
@@ -38,12 +39,6 @@ def go(config: Config, overrides: tuple[str, ...] = OVERRIDES) -> str:
     if result is not None:
         result.print(console)
     return shown.getvalue()
-
-
-def folder_of(config: Config, ablation: str, seed: int) -> RunFolder:
-    folder = find_run(Path(config.out), settings_of(config, ablation, seed))
-    assert folder is not None
-    return folder
 
 
 def commands_in(shown: str) -> list[list[str]]:

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import ControlNetModel
-from profi.harness.build import load_rows
+from experiment_calls import folder_of, resolved
 from rich.console import Console
 from tiny_pipelines import make_pipeline
 
 from profi.harness.command import Command
 from profi.harness.experiment import run
-from profi.harness.run_folder import RunFolder, find_run, run_record, settings_of
+from profi.harness.rows import load_rows
+from profi.harness.run_folder import RunFolder, run_record
+from profi.harness.runs import context_of, methods_of
+from profi.inpainter import Row
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.settings import (
@@ -80,9 +83,11 @@ def go(config: Config) -> str:
 
 def only_run(config: Config) -> RunFolder:
     ((ablation, seed),) = config.wanted
-    folder = find_run(Path(config.out), settings_of(config, ablation, seed))
-    assert folder is not None
-    return folder
+    return folder_of(config, ablation, seed)
+
+
+def base_row(config: Config) -> Row:
+    return load_rows(context_of(config), list(methods_of(config).values()))["base"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,11 +130,11 @@ def test_what_is_set_of_a_row_is_another_run(
     others = [replace(model, **{kind: changed[kind]})]  # type: ignore[arg-type]
     other = next(name for name in KINDS if name != kind and name != "controlnet")
     same = replace(model, **{other: changed[other]})  # type: ignore[arg-type]
-    rows = [load_rows(replace(config, model=one))["base"] for one in (model, *others, same)]
+    rows = [base_row(replace(config, model=one)) for one in (model, *others, same)]
     assert rows[0].identity != rows[1].identity
     assert rows[0].identity == rows[2].identity
     configs = [replace(config, model=one) for one in (model, *others, same)]
-    found = [settings_of(one, "base", 0) for one in configs]
+    found = [resolved(one)["base", 0].settings for one in configs]
     assert found[0] != found[1]
     assert found[0] == found[2]
 
@@ -145,7 +150,7 @@ def test_half_precision_paints_nearly_the_same(
     model, painted = model_of(kind), []
     for dtype in ("float32", "bfloat16"):
         config = settings(model=replace(model, dtype=dtype), ablations=["base"])
-        painted.append(load_rows(config)["base"](images, masks, ["cat", "dog"], [1, 2]))
+        painted.append(base_row(config)(images, masks, ["cat", "dog"], [1, 2]))
     assert torch.isfinite(painted[1]).all()
     assert 0.0 < float((painted[0] - painted[1]).abs().mean()) < 0.02
 
@@ -167,7 +172,7 @@ def test_missing_weights_are_told_in_one_line(
     assert model.path is not None
     (Path(model.path) / lost).unlink()
     with pytest.raises(UserError, match=rf"{lost.partition('/')[0]}/.*model\.path") as caught:
-        load_rows(settings(model=model, ablations=["base"]))
+        base_row(settings(model=model, ablations=["base"]))
     assert "\n" not in str(caught.value)
 
 
@@ -183,7 +188,7 @@ def test_a_padding_or_folder_that_does_not_fit_is_refused(
     ):
         changed = replace(model, **changes)  # type: ignore[arg-type]
         with pytest.raises(UserError, match=told):
-            load_rows(settings(model=changed, ablations=["base"]))
+            base_row(settings(model=changed, ablations=["base"]))
 
 
 def test_a_unet_of_another_folder_takes_the_model_s_place(
@@ -199,14 +204,14 @@ def test_a_unet_of_another_folder_takes_the_model_s_place(
     changed = config.replace('"epsilon"', '"v_prediction"')
     assert changed != config
     (tuned / "scheduler" / "scheduler_config.json").write_text(changed)
-    own = load_rows(settings(model=model, ablations=["base"]))["base"].identity
+    own = base_row(settings(model=model, ablations=["base"])).identity
     other = replace(model, unet=str(tuned))
-    found = load_rows(settings(model=other, ablations=["base"]))["base"].identity
+    found = base_row(settings(model=other, ablations=["base"])).identity
     assert found["backbone"]["weights"] != own["backbone"]["weights"]
     assert found["backbone"]["schedule"] != own["backbone"]["schedule"]
     # Without the UNet that is replaced the model's own folder need not paint text alone.
     new_unet(1, 9).save_pretrained(Path(model.path) / "unet")
-    again = load_rows(settings(model=other, ablations=["base"]))["base"].identity
+    again = base_row(settings(model=other, ablations=["base"])).identity
     assert again == found
 
 

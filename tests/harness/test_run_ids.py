@@ -9,27 +9,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from experiment_calls import go, runs
+from experiment_calls import go, resolved, runs
 from PIL import Image
 
 from profi.data.images import images_digest
-from profi.harness import build
 from profi.harness.build_data import load_triplets
-from profi.harness.run_folder import run_spec
+from profi.harness.rows import load_model, stable_inpainting
+from profi.harness.runs import Samples, context_of
 from profi.models.backbone import Backbone
 from profi.settings import Config, MetricConfig
 from profi.store.parts import part_facts
+from profi.types import RunSpec
+
+
+def spec(config: Config, backbone: Backbone, ablation: str = "profi", seed: int = 0) -> RunSpec:
+    """What a run would be, with this model in the place of the configured one."""
+    config = replace(config, ablations=[ablation], seeds=[seed])
+    (run,) = resolved(config).values()
+    context = replace(context_of(config), method=run.method, load=lambda _: backbone)
+    samples = Samples(load_triplets(config.data)[0], "images")
+    return run.spec(stable_inpainting(context), samples)
 
 
 def test_the_id_follows_what_changes_pixels_and_nothing_else(
     settings: Callable[..., Config], backbone: Backbone
 ) -> None:
     config = settings()
-    triplets, _ = load_triplets(config.data)
 
     def run_id(config: Config, ablation: str = "profi", seed: int = 0) -> str:
-        painter = build.inpainter(config, backbone, ablation)
-        return run_spec(config, painter, seed, triplets, "images").run_id
+        return spec(config, backbone, ablation, seed).run_id
 
     first = run_id(config)
     same = [
@@ -67,14 +75,13 @@ def test_another_vae_dtype_is_another_run(
 ) -> None:
     """And what the configuration says of the model reaches its parts."""
     config = settings()
-    triplets, _ = load_triplets(config.data)
     ids = set()
     for changes in ({}, {"vae_dtype": "bfloat16", "channels_last": True}):
         changed = replace(config, model=replace(config.model, **changes))
-        model = build.load_model(changed.model)
-        spec = run_spec(config, build.inpainter(config, model, "base"), 0, triplets, "images")
-        ids.add(spec.run_id)
-        assert spec.pixels["vae_dtype"] == changes.get("vae_dtype", "float32")
+        model = load_model(changed.model)
+        found = spec(config, model, "base")
+        ids.add(found.run_id)
+        assert found.pixels["vae_dtype"] == changes.get("vae_dtype", "float32")
         for part in (model.unet.conv_in, model.vae.encoder.conv_in):
             in_format = part.weight.is_contiguous(memory_format=torch.channels_last)
             assert in_format == bool(changes)
@@ -82,13 +89,9 @@ def test_another_vae_dtype_is_another_run(
 
 
 def test_other_weights_are_another_run(settings: Callable[..., Config], backbone: Backbone) -> None:
-    config = settings()
-    triplets, _ = load_triplets(config.data)
-    specs = [
-        run_spec(config, build.inpainter(config, model, "base"), 0, triplets, "images")
-        for model in (backbone, replace(backbone, weights={"unet/x.safetensors": "other"}))
-    ]
-    assert specs[0].run_id != specs[1].run_id
+    other = replace(backbone, weights={"unet/x.safetensors": "other"})
+    ids = {spec(settings(), model, "base").run_id for model in (backbone, other)}
+    assert len(ids) == 2
 
 
 def test_other_image_bytes_are_another_digest(

@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness import experiment
 from profi.harness.command import Command
 from profi.harness.experiment import run
-from profi.harness.run_folder import RunFolder, find_run, settings_of
 from profi.harness.run_log import RunIdentity, RunLogs
 from profi.settings import Config, LoggerConfig, ReportConfig
 from profi.store.parts import part_path
@@ -71,12 +71,6 @@ def listening(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
     monkeypatch.setattr(experiment, "run_logs", lambda *_: RunLogs(told.opener))
 
 
-def folder_of(config: Config, ablation: str, seed: int) -> RunFolder:
-    folder = find_run(Path(config.out), settings_of(config, ablation, seed))
-    assert folder is not None
-    return folder
-
-
 def test_a_run_is_told_from_its_start_to_its_scores(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +88,7 @@ def test_a_run_is_told_from_its_start_to_its_scores(
         "finish",
     ]
     identity = mine[0][1]
-    assert (identity.group, identity.name) == ("table (paper)", "profi seed 3")
+    assert (identity.group, identity.name) == ("table (released)", "profi seed 3")
     assert (identity.config["ablation"], identity.config["seed"]) == ("profi", 3)
     assert identity.config["settings"]["ablation"]["name"] == "profi"
     assert identity.config["settings"]["seed"] == 3
@@ -245,7 +239,7 @@ def test_real_wandb_offline_end_to_end(
     assert {s.run_id for s in told if s.name == "profi seed 0"} == {
         folder_of(config, "profi", 0).run_id
     }
-    assert {(s.group, s.project, s.exit_code) for s in told} == {("table (paper)", "tests", 0)}
+    assert {(s.group, s.project, s.exit_code) for s in told} == {("table (released)", "tests", 0)}
     first, again = (s for s in told if s.run_id == folder.run_id)
     assert first.over("paint/images") == pytest.approx([4, 8, 10])
     assert again.over("paint/images") == pytest.approx([8])

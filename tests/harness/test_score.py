@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from experiment_calls import resolved
 
 from profi.harness.build_data import load_triplets
 from profi.harness.part_work import png_of
@@ -56,7 +57,7 @@ def triplets(settings: Callable[..., Config]) -> tuple[Triplet, ...]:
 
 @pytest.fixture
 def plan(settings: Callable[..., Config]) -> Plan:
-    return Plan.of(settings(), seed=0, shard=(0, 1))
+    return resolved(settings())["profi", 0].plan
 
 
 def painted(root: Path, triplets: Sequence[Triplet], size: int = 4) -> RunFolder:
