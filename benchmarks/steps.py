@@ -10,10 +10,9 @@ from torch import Tensor
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
 from profi.method.attention import AttentionControl, Plain, controlled
-from profi.method.attention_objective import AttentionObjective
+from profi.method.attention_objective import DOWN_FACTOR, AttentionObjective
 from profi.method.capture import ByKind, CrossAttentionCapture
 from profi.method.denoiser import InpaintingDenoiser
-from profi.method.methods import compose
 from profi.method.painta import PAIntA
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
@@ -63,19 +62,17 @@ class Step:
             masks = {f: m.to(device) for f, m in levels.items()}
             self._naive = Naive(backbone, reading), masks, tokens.to(device)
             return
-        method = compose(row, reading)
         on_self: AttentionControl = Plain()
-        if method.painta is not None:
-            on_self = PAIntA(method.painta, levels, tokens.to(device))
+        if row in ("painta_only", "profi"):
+            on_self = PAIntA(reading, levels, tokens.to(device))
         self._capture: CrossAttentionCapture | None = None
         self._objective: AttentionObjective | None = None
         on_cross: AttentionControl = Plain()
-        if method.objective is not None:
-            factor = method.objective.down_factor
+        if row in ("rasg_only", "profi"):
             sites = attention_sites(backbone.unet)
-            on_cross = self._capture = CrossAttentionCapture(sites, factor)
-            mask = levels[factor].flatten(1).to(device)
-            self._objective = AttentionObjective(method.objective, mask, tokens.to(device))
+            on_cross = self._capture = CrossAttentionCapture(sites, DOWN_FACTOR)
+            mask = levels[DOWN_FACTOR].flatten(1).to(device)
+            self._objective = AttentionObjective(reading, mask, tokens.to(device))
         self._control = ByKind(on_self, on_cross)
 
     def __call__(self) -> None:

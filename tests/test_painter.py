@@ -168,7 +168,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
         ({"seed": [1, 2**63]}, "seed 1 is"),
         ({"seed": [1, 2], "prompt": ["a"]}, "prompt: 1, seed: 2"),
         ({"prompt": []}, "prompt: 0"),
-        ({"ablation": "best"}, "ablation 'best' is unknown"),
+        ({"ablation": "best"}, "ablation=best: choose one of base"),
         ({"reading": "mine"}, "reading=mine is unknown; choose paper or released"),
         ({"evaluation": "mine"}, "evaluation=mine is unknown; choose ours or released"),
         ({"steps": 0}, "num_inference_steps=0"),

@@ -138,14 +138,20 @@ def _run(command: Command, method: Method, seed: int) -> Run:
         shard=command.shard,
     )
     common = {"evaluation": config.evaluation.of_pixels, "seed": seed}
-    of_model = {name: value for name, value in changed(model).items() if name != "device"}
+    # Neither what other inpainters are set to, nor how a metric is.
+    others = {"device", *catalogue.inpainters.names()} - {model.inpainter}
+    ablated = catalogue.inpainters.get(model.inpainter).ablated
     settings = {
         **common,
-        "model": of_model,
-        "method": method.identity,
+        "model": {name: value for name, value in changed(model).items() if name not in others},
+        "method": method.identity if ablated else None,
         "sampling": changed(config.sampling),
         "data": changed(config.data),
-        "own": config.own,
+        "own": {
+            name: changed(config.section(name))
+            for name in config.own
+            if name in (model.inpainter, config.data.source)
+        },
         "part_size": config.part_size,
     }
     pixels = {

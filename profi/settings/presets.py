@@ -32,7 +32,11 @@ DEMO_NEGATIVE = (
 def models() -> Mapping[str, ModelConfig]:
     """The models that `profi.load` knows by name: those of conf/model/ that paint with a method."""
     found = {}
-    for path in sorted((conf_folder() / "model").glob("*.yaml")):
+    # The one that ships comes first.
+    paths = sorted(
+        (conf_folder() / "model").glob("*.yaml"), key=lambda path: (path.stem != "mini", path.stem)
+    )
+    for path in paths:
         model: ModelConfig = build(ModelConfig, yaml.safe_load(path.read_text("utf-8")))
         if catalogue.inpainters.get(model.inpainter).ablated:
             found[path.stem] = model

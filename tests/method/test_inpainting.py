@@ -195,7 +195,7 @@ def test_masks_that_vanish_at_the_coarse_levels(backbone, batch, reading) -> Non
 
 def test_the_positive_suffix_and_negative_text_are_used(backbone, batch, painted) -> None:  # type: ignore[no-untyped-def]
     one = batch.only(0)
-    for change in ({"positive": "sharp"}, {"negative": "blurry"}):
+    for change in ({"positive_prompt": "sharp"}, {"negative_prompt": "blurry"}):
         got = inpainter(backbone, "profi", PAPER, replace(STEPS, **change))(*one.args())
         assert not torch.allclose(got, painted["profi", "paper"][:1], atol=1e-6)
 

@@ -89,7 +89,7 @@ def test_texts_and_blending_reach_the_inpainter(
     batch,  # type: ignore[no-untyped-def]
     given: dict[str, Any],
 ) -> None:
-    sampling = Sampling(STEPS, 5.0, "sharp", "blurry", "blended")
+    sampling = Sampling(STEPS, 5.0, "blended", "sharp", "blurry")
     expected = StableInpainting(backbone, compose("profi", READINGS["released"]), sampling)
     got = pipe(
         **given,
@@ -243,7 +243,7 @@ def test_it_can_be_interrupted_and_goes_on_as_before(
     [
         ({"output_type": "jpeg"}, "output_type=jpeg: choose one of pil"),
         ({"reading": "mine"}, "reading=mine is unknown"),
-        ({"ablation": "best"}, "ablation 'best' is unknown"),
+        ({"ablation": "best"}, "ablation=best: choose one of base"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise cannot be had"),
         ({"callback_on_step_end": SDCFGCutoffCallback(0.4)}, "prompt_embeds cannot be had"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"shape \(1, 4, 8, 8\), not \(1, 4, 16, 16\)"),

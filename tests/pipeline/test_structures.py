@@ -126,7 +126,7 @@ def test_the_empty_prompt_of_sdxl_is_zeros_or_encoded(backbones: dict[str, Backb
     both = [backbones["sdxl"], backbones["sdxl, no zeros"]]
     zeros, encoded = (paint(backbone, "base", slice(1)) for backbone in both)
     assert float((zeros - encoded).abs().max()) > 10 * TOLERANCE
-    zeros, encoded = (paint(backbone, "base", slice(1), negative="x") for backbone in both)
+    zeros, encoded = (paint(backbone, "base", slice(1), negative_prompt="x") for backbone in both)
     assert torch.equal(zeros, encoded)
     identities = [backbone_identity(backbone)["backbone"] for backbone in both]
     assert identities[0].pop("configs") != identities[1].pop("configs")
