@@ -14,7 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from profi.reports.names import METRICS, metric_style
+from profi.catalogue import catalogue
+from profi.reports.names import metric_style
 from profi.reports.wandb_log import IMAGES, PICTURES
 
 try:
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--group", required=True)
     parser.add_argument("--entity", default="")
     parser.add_argument("--project", default="profi")
-    parser.add_argument("--metrics", nargs="+", default=list(METRICS))
+    parser.add_argument("--metrics", nargs="+", default=list(catalogue.metrics.names()))
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
     report = build(options.entity, options.project, options.group, options.metrics)

@@ -128,8 +128,10 @@ class Config:
         """
         told = {**self.reading.changes, **changed(self.rasg)}
         told |= {f"vanilla_{name}": value for name, value in changed(self.vanilla).items()}
+        painting = (*catalogue.methods.names(), *catalogue.inpainters.names())
         for name in self.own:
-            told |= {f"{name}.{key}": v for key, v in changed(self.section(name)).items()}
+            if name in painting:
+                told |= {f"{name}.{key}": v for key, v in changed(self.section(name)).items()}
         return ", ".join([self.reading.name, *(f"{name}={value}" for name, value in told.items())])
 
     @property

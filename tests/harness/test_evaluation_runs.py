@@ -57,7 +57,8 @@ def test_every_choice_is_in_the_run_s_id_or_in_the_scores_identity(
 
     def required(config: Config) -> Any:
         accuracy = AccuracyConfig(backend="mmdet")
-        metric = replace(config.metric, accuracy=accuracy)
+        names = ["clip_score", "accuracy", "aesthetic"]
+        metric = replace(config.metric, metrics=names, accuracy=accuracy)
         return build_metrics.required_identity(metric, config.evaluation)
 
     def asked(config: Config) -> Any:
@@ -219,7 +220,7 @@ def test_a_run_s_evaluation_can_be_read_again(released: Config) -> None:
     (folder,) = runs(released).values()
     assert evaluation_of_run(folder).of_pixels == RELEASED.of_pixels
     recorded = json.loads((folder.root / "run.json").read_text())["pixels"]
-    assert recorded["sampling"]["noise"] == "run"
+    assert recorded["evaluation"]["noise"] == "run"
     assert [item.triplet_id for item in read_generations(folder.generations)] == [
         t.triplet_id for t in read_manifest(folder.manifest)
     ]

@@ -226,7 +226,7 @@ def test_of_several_models_one_that_is_not_there_is_left_out_and_told(
     assert "gone: base, seed 0: 10 of 10 images are not painted" in shown
     assert len(list(read_generations(only_run(config.per_model[1]).generations))) == 10
     # Without a report there is nothing but the exit that tells it.
-    with pytest.raises(UserError, match=r"^1 of 2 models cannot be loaded \(told above\): gone$"):
+    with pytest.raises(UserError, match=r"^1 of 2 models cannot be loaded \(see above\): gone$"):
         go(replace(config, stage="generate"))
     with pytest.raises(UserError, match=r"^2 of 2 models .*: gone, gone too$"):
         go(replace(config, models={"gone": gone, "too": replace(gone, id="gone too")}))

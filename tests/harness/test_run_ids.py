@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from experiment_calls import go, resolved, runs
 from PIL import Image
 
+from profi.catalogue import MethodEntry, MetricEntry, catalogue
 from profi.data.images import images_digest
 from profi.harness.build_data import load_triplets
 from profi.harness.rows import load_model, stable_inpainting
 from profi.harness.runs import Samples, context_of
 from profi.models.backbone import Backbone
-from profi.settings import Config, MetricConfig
+from profi.settings import Config, MetricConfig, VanillaSettings
 from profi.store.parts import part_facts
 from profi.types import RunSpec
 
@@ -68,6 +70,24 @@ def test_the_id_follows_what_changes_pixels_and_nothing_else(
     # Of the VAE's dtype it is what came out of the setting.
     named = replace(config, model=replace(config.model, vae_dtype="float32"))
     assert run_id(named) == first
+
+
+def test_a_metric_of_a_plugin_s_own_settings_find_the_same_run(
+    settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a method find another one."""
+    metric = MetricEntry("mine", "nowhere:mine", settings=VanillaSettings)
+    monkeypatch.setitem(catalogue.metrics._entries, "mine", metric)
+    method = MethodEntry("sharp", lambda *_, **__: None, settings=VanillaSettings)
+    monkeypatch.setitem(catalogue.methods._entries, "sharp", method)
+    usual = resolved(settings(ablations=["sharp"]))["sharp", 0]
+    found = {}
+    for name in ("mine", "sharp"):
+        config = settings(ablations=["sharp"], own={name: {"scale": 3.0}})
+        found[name] = resolved(config)["sharp", 0]
+    assert (found["mine"].settings, found["mine"].key) == (usual.settings, usual.key)
+    assert found["sharp"].settings != usual.settings
+    assert found["sharp"].key.reading == "released, sharp.scale=3.0"
 
 
 def test_another_vae_dtype_is_another_run(
