@@ -2,16 +2,19 @@
 
 Of the modules that a row and its method are made of: their syntax trees, without comments and
 docstrings. Settings, loops, stores and reports are left out: they change no pixel of a plan.
+A module is read once, like the code itself: an edit while a command runs is of the next command.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from profi.types import digest
 
@@ -27,8 +30,13 @@ _OURS = (
     "profi.data.hulls",
     "profi.data.opencv",
 )
-#: Of these: how weights are found, which are known by their own hashes.
-_LEFT_OUT = ("profi.models.folder", "profi.models.devices", "profi.models.fingerprint")
+#: Of these: how weights are found, which are known by their own hashes, and what looks on only.
+_LEFT_OUT = (
+    "profi.models.folder",
+    "profi.models.devices",
+    "profi.models.fingerprint",
+    "profi.method.trace",
+)
 #: What every run goes through.
 _ALWAYS = ("profi.fitting", "profi.data.masks", "profi.data.images")
 
@@ -42,6 +50,11 @@ def code_digest(modules: Iterable[str]) -> str:
     """
     modules = (*_ALWAYS, *modules)
     packages = {name.partition(".")[0] for name in modules} - {"profi"}
+    # Read all that is loaded, also for a run whose turn comes hours later.
+    for name in [name for name in sys.modules if _counts(name, packages)]:
+        path = _file_of(name)
+        if path is not None:
+            _read(path, name)
     trees: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -74,6 +87,7 @@ def _file_of(name: str) -> Path | None:
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
+@cache
 def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """The digest of a module's syntax tree, and the names that it imports."""
     tree = ast.parse(path.read_text("utf-8"))
@@ -88,8 +102,18 @@ def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             imported += [module, *(f"{module}.{alias.name}" for alias in node.names)]
         _drop_docstring(node)
-    dumped = ast.dump(tree, include_attributes=False)
-    return hashlib.sha256(dumped.encode()).hexdigest(), tuple(imported)
+    return hashlib.sha256(_dumped(tree).encode()).hexdigest(), tuple(imported)
+
+
+def _dumped(node: Any) -> str:
+    """Like `ast.dump`, without what is empty: that differs between versions of Python."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dumped, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    filled = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    shown = [f"{name}={_dumped(value)}" for name, value in filled]
+    return f"{type(node).__name__}({', '.join(shown)})"
 
 
 def _drop_docstring(node: ast.AST) -> None:

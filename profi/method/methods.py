@@ -71,7 +71,7 @@ class MethodParts:
     """What a method adds to the sampling of one batch; what is left out stays plain.
 
     Fields:
-        self_attention, cross_attention: control every such attention of the UNet.
+        self_attention, cross_attention: each controls all such attention of the UNet.
         step_noise: what sigma_t multiplies in eq. 3.
         sigmas: sigma_t of every step, such as `sigma_schedule` gives; () is zero in every step.
         reads: the down-factor of the latents at which cross-attention is read, with its graph down
@@ -82,10 +82,10 @@ class MethodParts:
     """
 
     self_attention: AttentionControl | None = None
-    cross_attention: AttentionControl | None = None
     step_noise: StepNoise[AttentionClue | None] | None = None
     sigmas: tuple[float, ...] = ()
     reads: int | None = None
+    cross_attention: AttentionControl | None = None
     wrap: Wrapper | None = None
 
     def sigmas_of(self, num_steps: int) -> tuple[float, ...]:
