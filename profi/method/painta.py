@@ -66,17 +66,12 @@ class MaskedRows:
         return MaskedRows(*(torch.cat([x, x]) for x in (self.masked, self.index, self.there)))
 
 
-def introverted_attention(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
-    """Eq. 5 without its hw x hw matrix; q, k, v and result [B, heads, N, d], c [B, N].
+def introverted_rows(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
+    """The rows of eq. 5 that `rows.index` lists, [B, heads, R, d], without its hw x hw matrix.
 
     On a masked row i, c_j (q_i . k_j) = q_i . (c_j k_j): attention with scaled keys, which any
-    fused kernel computes. Rows outside the mask are those of plain attention, bit for bit.
+    fused kernel computes. q, k, v are [B, heads, N, d], c [B, N].
     """
-    return rows.put_into(attend(q, k, v), introverted_rows(q, k, v, rows, c))
-
-
-def introverted_rows(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
-    """The rows of eq. 5 that `rows.index` lists, [B, heads, R, d]."""
     index = rows.index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
     return attend(q.gather(2, index), scaled_keys(k, rows.masked, c), v)
 

@@ -20,7 +20,7 @@ from profi.method.attention import (
 from profi.method.painta import (
     MaskedRows,
     PAIntA,
-    introverted_attention,
+    introverted_rows,
     is_active,
     normalised,
     prompt_similarity,
@@ -33,7 +33,8 @@ from profi.types import UserError
 
 
 def introverted(q: Tensor, k: Tensor, v: Tensor, masked: Tensor, c: Tensor) -> Tensor:
-    return introverted_attention(q, k, v, MaskedRows.of(masked), c)
+    rows = MaskedRows.of(masked)
+    return rows.put_into(attend(q, k, v), introverted_rows(q, k, v, rows, c))
 
 
 def random_qkv(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
