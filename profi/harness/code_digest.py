@@ -1,7 +1,7 @@
 """A digest of the code that paints, so that an edited method never completes another one's run.
 
-Of the modules that a row and its method are made of: their syntax trees, without comments and
-docstrings. Settings, loops, stores and reports are left out: they change no pixel of a plan.
+Of the modules that a row and its method are made of, and of the plan that they follow: their syntax
+trees, without comments and docstrings. Settings, loops, stores and reports are left out.
 A module is read once, like the code itself: an edit while a command runs is of the next command.
 """
 
@@ -23,6 +23,7 @@ _OURS = (
     "profi.method",
     "profi.models",
     "profi.baselines",
+    "profi.harness.plan",
     "profi.inpainter",
     "profi.fitting",
     "profi.data.masks",
@@ -38,7 +39,7 @@ _LEFT_OUT = (
     "profi.method.trace",
 )
 #: What every run goes through.
-_ALWAYS = ("profi.fitting", "profi.data.masks", "profi.data.images")
+_ALWAYS = ("profi.harness.plan",)
 
 
 def code_digest(modules: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,6 +58,11 @@ def standardised(g: Tensor) -> Tensor:
     return torch.where(usable, g / torch.where(usable, std, 1.0), 0.0)
 
 
+def is_guided(rasg: RASGSettings, step_index: int, num_steps: int) -> bool:
+    """Whether RASG works in this step, counted from 0."""
+    return step_index % rasg.every == 0 and step_index < math.ceil(rasg.until * num_steps)
+
+
 def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
     """The method that has RASG alone; in steps without it sigma_t is zero (eq. 4)."""
 
@@ -64,7 +70,7 @@ def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
         mask = batch.level(DOWN_FACTOR, "cross").flatten(1)
         objective = AttentionObjective(reading, mask, batch.words, rasg.objective)
         sigmas = sigma_schedule(batch.schedule, batch.timesteps, reading.sigma, reading.eta)
-        guided = [rasg.is_guided(i, len(sigmas)) for i in range(len(sigmas))]
+        guided = [is_guided(rasg, i, len(sigmas)) for i in range(len(sigmas))]
         sigmas = tuple(s if on else 0.0 for s, on in zip(sigmas, guided, strict=True))
         if not any(sigmas):
             return MethodParts()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,10 +32,6 @@ class RASGSettings:
 
     def __post_init__(self) -> None:
         check_fields("rasg", self)
-
-    def is_guided(self, step_index: int, num_steps: int) -> bool:
-        """Whether RASG works in this step, counted from 0."""
-        return step_index % self.every == 0 and step_index < math.ceil(self.until * num_steps)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from profi.method.attention_objective import AttentionClue, AttentionObjective
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
+from profi.method.rasg import is_guided
 from profi.settings.method import RASGSettings, Sampling
 from profi.settings.reading import PAPER
 from profi.types import UserError
@@ -85,7 +86,7 @@ def test_a_sample_without_a_masked_pixel_gets_no_gradient_unless_taken_literally
 
 def guided(every: int, until: float, n: int) -> list[int]:
     settings = RASGSettings(every=every, until=until)
-    return [i for i in range(n) if settings.is_guided(i, n)]
+    return [i for i in range(n) if is_guided(settings, i, n)]
 
 
 def test_rasg_on_a_subset_of_steps() -> None:
