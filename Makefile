@@ -62,8 +62,9 @@ $(VENV_VISION)/.installed: pyproject.toml constraints.txt constraints-vision.txt
 test-vision: $(VENV_VISION)/.installed
 	$(VENV_VISION)/bin/python -m pytest tests/metrics
 
+# Of one file's tests all run in one process, which share what is expensive to make.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
