@@ -69,15 +69,19 @@ def rate_of(root: Path) -> Rate:
     }
     if len(devices) > 1:
         raise UserError(f"{root} was painted on {', '.join(sorted(devices))}: measure on one")
-    ablation = ablation_of(asked.get("method"))
-    model, device = asked["model"]["id"], devices.pop()
-    return Rate(model, ablation, fmean(seconds), device, str(root), timed_settings(asked))
+    method = asked.get("method") or {"name": "base"}
+    if "name" not in method:
+        raise UserError(f"{root} was painted by an older version: paint it again")
+    # What is as usual is not recorded.
+    model = asked["model"].get("id", ModelConfig().id)
+    settings = timed_settings(asked)
+    return Rate(model, method["name"], fmean(seconds), devices.pop(), str(root), settings)
 
 
 def timed_settings(asked: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings that its time may depend on, by their names on the command line.
 
-    What an older run's settings lack was not there to be chosen: the usual.
+    What a run's settings lack is as usual.
     """
     chosen = {part: asked.get(part) or {} for part in ("model", "sampling", "method")}
     settings = {**usual_settings(), **flat(chosen)}
@@ -130,15 +134,6 @@ def unusual_steps(rate: Rate) -> str:
         if key in settings and settings[key] != usual[key]
     ]
     return f" ({', '.join(told)})" if told else ""
-
-
-def ablation_of(method: dict[str, object] | None) -> str:
-    """The name of a composed method, as a run's settings hold it; of baselines there is none."""
-    has = {part for part, value in (method or {}).items() if value is not None}
-    if "vanilla" in has:
-        return "vanilla_only"
-    names = {(False, False): "base", (True, False): "painta_only", (False, True): "rasg_only"}
-    return names.get(("painta" in has, "rasg" in has), "profi")
 
 
 def rates_in(path: Path) -> Iterator[Rate]:

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.harness.run_folder import RunFolder, evaluation_of_run, run_record
 from profi.harness.score import decode, painted_mask
+from profi.settings import OURS, RASGSettings, Reading, VanillaSettings
 from profi.store.generations import read_generations
 from profi.store.scores import IDENTITY, newest_folder, newest_scores
 from profi.types import Triplet, UserError
 
 #: What of a run's record is no choice, or follows from one.
-NO_CHOICE = ("version", "manifest", "images", "sampling.noise")
+NO_CHOICE = ("code", "method.code", "manifest", "images")
 METRICS = ("clip_score", "aesthetic", "accuracy")
 
 
@@ -53,11 +55,18 @@ def choices(run: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in NO_CHOICE}
 
 
+def usual_choices() -> dict[str, Any]:
+    """What is meant by a choice that a run's record lacks."""
+    method = {"reading": asdict(Reading()), "rasg": asdict(RASGSettings())}
+    method["vanilla"] = asdict(VanillaSettings())
+    return dict(leaves({"method": method, "evaluation": asdict(OURS)}))
+
+
 def changes(reference: Path, run: Path) -> str:
     """The settings in which a run differs from the reference."""
-    before, after = choices(reference), choices(run)
+    before, after, usual = choices(reference), choices(run), usual_choices()
     told = [
-        f"{k.removeprefix('method.')}={after.get(k)}"
+        f"{k.removeprefix('method.')}={after.get(k, usual.get(k))}"
         for k in sorted(before | after)
         if before.get(k) != after.get(k)
     ]

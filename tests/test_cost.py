@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from profi.catalogue import catalogue
+from profi.harness.runs import Command, runs_of
+from profi.settings import AblationConfig, Config, ModelConfig
 from profi.store.generations import write_generations
 from profi.types import Generation, UserError
 
@@ -48,9 +51,7 @@ def test_hours_are_seconds_times_pictures_and_the_rest_is_not_measured(
     cost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]
     bld = make_run(tmp_path / "a", "bld", None, [1.0, 3.0], "cuda (H100)")
-    profi = make_run(
-        tmp_path / "b", DREAMSHAPER, {"painta": {}, "rasg": {}, "vanilla": None}, [3.6], "cpu"
-    )
+    profi = make_run(tmp_path / "b", DREAMSHAPER, {"name": "profi", "reading": {}}, [3.6], "cpu")
     table = tmp_path / "rates.csv"
     table.write_text("model,ablation,seconds,device\nglide,base,7.2,cuda (H100)\n")
     cost.main([str(bld), str(profi), "--rates", str(table), "--triplets", "1000", "--seeds", "5"])
@@ -145,25 +146,26 @@ def test_no_pictures_cost_nothing_to_tell(cost, argument: str) -> None:  # type:
         cost.main([argument])
 
 
-@pytest.mark.parametrize(
-    ("modules", "name"),
-    [
-        ({}, "base"),
-        ({"painta"}, "painta_only"),
-        ({"rasg"}, "rasg_only"),
-        ({"painta", "rasg"}, "profi"),
-        ({"vanilla"}, "vanilla_only"),
-    ],
-)
-def test_a_method_s_name_is_told_from_what_it_is_made_of(cost, modules, name: str) -> None:  # type: ignore[no-untyped-def]
-    from dataclasses import asdict
+@pytest.mark.parametrize("name", catalogue.methods.names())
+def test_a_method_s_name_is_that_of_the_run_s_settings(cost, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    command = Command(Config(ablation=AblationConfig(name), model=ModelConfig(id="mine")), "", "")
+    (run,) = runs_of(command)
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "x.json").write_text(json.dumps(run.settings))
+    item = Generation("1", 0, b"png", 2.5, float("nan"))
+    write_generations(tmp_path / "generations", 0, [item], {"device": "cpu"})
+    rate = cost.rate_of(tmp_path)
+    assert (rate.model, rate.ablation, rate.seconds) == ("mine", name, 2.5)
+    # A model that is the usual one goes unsaid.
+    settings = {**run.settings, "model": {}}
+    (tmp_path / "settings" / "x.json").write_text(json.dumps(settings))
+    assert cost.rate_of(tmp_path).model == ModelConfig().id
 
-    from profi.method.methods import compose
-    from profi.settings.reading import PAPER
 
-    method = json.loads(json.dumps(asdict(compose(name, PAPER))))
-    assert {part for part in ("painta", "rasg", "vanilla") if method[part]} == set(modules)
-    assert cost.ablation_of(method) == name
+def test_a_run_of_an_older_version_has_no_name(cost, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(tmp_path / "a", "mine", {"painta": {}, "rasg": None}, [1.0], "cpu")
+    with pytest.raises(UserError, match="painted by an older version: paint it again"):
+        cost.rate_of(run)
 
 
 def test_what_is_no_rate_is_refused(cost, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
