@@ -17,8 +17,7 @@ from torch import Tensor
 
 from profi.fitting import contents
 from profi.harness.progress import meter
-from profi.inputs import ImageLike, MaskLike
-from profi.jobs import Job, batches, jobs_of
+from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Build, compose
 from profi.method.sampling import StepState

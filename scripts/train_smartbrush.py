@@ -25,7 +25,7 @@ from diffusers import UNet2DConditionModel
 from rich.console import Console
 
 from profi.data.coco import read_coco
-from profi.data.sample import sample_triplets
+from profi.data.manifest import sample_triplets
 from profi.harness.progress import byte_meter
 from profi.mini.world import world
 from profi.models.folder import from_hub

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from profi.catalogue import catalogue
+from profi.cli.run import accepted, raised_in, task
+from profi.cli.schema import register, schema_of
 from profi.harness.memory import BatchLimit, work_through
 from profi.reports import paper_numbers
-from profi.settings import ABLATED, Config
+from profi.settings import Config
 from profi.settings.evaluation import EVALUATIONS
 from profi.settings.reading import READINGS
-from run import accepted, raised_in, task
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0
@@ -62,7 +63,7 @@ def call(
         (["model.device=tpu"], ["model.device=tpu", "cuda"]),
         (["reading.query=nothing"], ["reading.query=nothing", "block_input"]),
         (["evaluation.hull=tight"], ["evaluation.hull=tight", "exact", "opencv"]),
-        (["evaluation.shape=round"], ["evaluation.shape", "EvaluationConfig"]),
+        (["evaluation.shape=round"], ["evaluation.shape", "Evaluation"]),
         (["evaluation=theirs"], ["evaluation/theirs", "ours", "released"]),
         (["metric.accuracy.channels=bgr"], ["metric.accuracy.channels"]),
         (["ablations=[base,foo]"], ["foo", "profi"]),
@@ -128,7 +129,7 @@ def test_what_the_machine_refuses_is_one_line(
 
     monkeypatch.setattr("profi.harness.experiment.run", full)
     with pytest.raises(SystemExit) as caught:
-        task(OmegaConf.structured(Config))
+        task(OmegaConf.structured(schema_of(Config)))
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
         "error: outputs/x: No space left on device; "
@@ -210,7 +211,7 @@ def test_help_names_every_group_and_example(tmp_path: Path) -> None:
 
 
 def composed(*overrides: str) -> Config:
-    ConfigStore.instance().store(name="schema", node=Config)
+    register()
     with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
         return accepted(compose("config", list(overrides)), overrides)
 
@@ -236,8 +237,7 @@ def test_every_option_composes(option: str) -> None:
     # What the file itself says is what the run gets.
     group, name = option.split("=")
     said = yaml.safe_load((REPOSITORY / "conf" / group / f"{name}.yaml").read_text()) or {}
-    got = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(got, dict)
+    got = asdict(config)
     if group != "experiment":
         got = got[group]
     asked = {key.split("=")[0] for key in missing.get(option, [])}
@@ -349,7 +349,7 @@ def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> N
         assert one.model == composed(f"model={option}", "ablation=base").model
         ablations = ["base"] if one.left_out else ["base", "profi"]
         assert [name for name, seed in one.wanted if seed == 0] == ablations
-        assert one.left_out == ([] if one.model.inpainter == ABLATED else ["profi"])
+        assert one.left_out == ([] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"])
 
 
 def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_a_job_whose_time_is_up_ends_and_sets_no_picture_aside(
     monkeypatch.setattr("profi.harness.experiment.run", run)
     try:
         with pytest.raises(UncompletedJobError, match="timed-out too many times") as caught:
-            task(OmegaConf.structured(Config))
+            task(OmegaConf.structured(schema_of(Config)))
         assert raised_in(caught.value.with_traceback(None), "submitit")
         assert signal.getsignal(signal.SIGUSR2) == handler
     finally:

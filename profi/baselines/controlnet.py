@@ -16,8 +16,7 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetInpaintPipeline
 from torch import Tensor
 
-from profi.baselines.baseline import Baseline, Inputs
-from profi.baselines.diffusers_call import ddim_scheduler, paint_with
+from profi.baselines.baseline import Baseline, Inputs, ddim_scheduler, paint_with
 from profi.inpainter import Progress
 from profi.models.backbone import Backbone, OnBackbone
 from profi.models.fingerprint import backbone_identity, config_values

@@ -13,8 +13,7 @@ from typing import Any
 from diffusers import StableDiffusionXLInpaintPipeline
 from torch import Tensor
 
-from profi.baselines.baseline import Baseline, Inputs
-from profi.baselines.diffusers_call import ddim_scheduler, paint_with
+from profi.baselines.baseline import Baseline, Inputs, ddim_scheduler, paint_with
 from profi.inpainter import Progress
 from profi.models.backbone import OnBackbone
 from profi.models.fingerprint import backbone_identity

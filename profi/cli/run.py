@@ -140,8 +140,8 @@ def carry_out(composed: DictConfig) -> None:
 
     # First: some of the advice is given while they are imported.
     hush_libraries()
-    from profi.harness.command import Command
     from profi.harness.experiment import run
+    from profi.harness.runs import Command
 
     try:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())

@@ -12,7 +12,7 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from profi.data.hulls import hull_area, hull_mask, hull_of
-from profi.data.sample import Candidates
+from profi.data.manifest import Candidates
 from profi.settings.evaluation import OURS, Evaluation
 from profi.types import Triplet, UserError
 

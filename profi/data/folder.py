@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from profi.data.images import path_within
+from profi.data.manifest import Candidates
 from profi.data.masks import mask_rle
-from profi.data.sample import Candidates
 from profi.data.user_images import read_mask
 from profi.types import Triplet, UserError, digest
 

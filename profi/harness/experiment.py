@@ -17,17 +17,25 @@ from profi.data.images import images_digest
 from profi.data.manifest import read_manifest
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
-from profi.harness.command import Command, check_writable, group_of, report_folder
 from profi.harness.generate import generate
-from profi.harness.log_file import logged_to
 from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Meter, meter
 from profi.harness.provenance import environment, part_facts_of
 from profi.harness.report import PAGE, Request, Shown, report, row_line
 from profi.harness.rows import load_rows
-from profi.harness.run_log import GuardedLog, RunLogs
+from profi.harness.run_log import GuardedLog, RunLogs, logged_to
 from profi.harness.run_status import Absent, Entry, latest_scores
-from profi.harness.runs import Run, Samples, context_of, methods_of, runs_of
+from profi.harness.runs import (
+    Command,
+    Run,
+    Samples,
+    check_writable,
+    context_of,
+    group_of,
+    methods_of,
+    report_folder,
+    runs_of,
+)
 from profi.harness.score import originals_of, score
 from profi.inpainter import Row
 from profi.metrics import Metric

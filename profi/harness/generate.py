@@ -6,14 +6,16 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 
 from profi.fitting import Fitted, bytes_of, contents, unfit
-from profi.harness.background import in_background, read_ahead
 from profi.harness.memory import FAILURES, BatchLimit, explained, work_through
 from profi.harness.part_work import Painted, PartWork
 from profi.harness.plan import Plan
@@ -194,3 +196,46 @@ def _reset_peak_memory(device: torch.device) -> None:
 def _peak_memory(device: torch.device) -> float:
     """Bytes; NaN where the device does not report a peak."""
     return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else math.nan
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Every item with what `read` makes of it, which is done one item ahead in a thread.
+
+    An exception of `read` is raised when its item's turn comes.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        before: tuple[T, Future[R]] | None = None
+        for item in items:
+            now = item, thread.submit(read, item)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+@contextmanager
+def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """A function that has another one called in a thread; at most one call is under way.
+
+    A call waits for the one before, and leaving the block, also by an exception, for the last one.
+    An exception of a call is raised by the next one or, at the latest, on leaving the block; where
+    another exception ends the block, that one goes on.
+    """
+    pending: list[Future[None]] = []
+
+    def settle() -> None:
+        while pending:
+            pending.pop().result()
+
+    def call(function: Callable[[], None]) -> None:
+        settle()
+        pending.append(thread.submit(function))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+        yield call
+        settle()

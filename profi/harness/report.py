@@ -26,7 +26,7 @@ from profi.harness.run_status import (
     expected,
     survey,
 )
-from profi.reports.browse import FOLDER
+from profi.reports.gallery import FOLDER
 from profi.reports.names import RowKey, metric_style, row_labels
 from profi.reports.tables import measured
 from profi.types import UserError

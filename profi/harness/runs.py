@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from profi.catalogue import catalogue
 from profi.data.manifest import manifest_digest
 from profi.harness.build_data import image_root
 from profi.harness.code_digest import code_digest
-from profi.harness.command import Command
 from profi.harness.plan import Plan
 from profi.harness.provenance import environment
 from profi.harness.rows import RowContext
@@ -19,10 +20,11 @@ from profi.harness.run_status import Absent, Entry
 from profi.inpainter import Row
 from profi.method.methods import Method, compose
 from profi.reports.names import RowKey
-from profi.settings import AblationConfig, Config
+from profi.settings import DEFAULT_READING, AblationConfig, Config, parse_shard
+from profi.settings.evaluation import OURS
 from profi.settings.fields import changed
 from profi.store.parts import part_indices
-from profi.types import RunSpec, Triplet
+from profi.types import RunSpec, Triplet, UserError, digest
 
 
 @dataclass(frozen=True)
@@ -174,3 +176,65 @@ def _run(command: Command, method: Method, seed: int) -> Run:
     )
     key = RowKey(model.id, method.name, config.reading_label)
     return Run(command, key, seed, method, plan, settings, pixels, asdict(alone))
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was asked: the settings, the command line, the settings as text, and what it set."""
+
+    config: Config
+    line: str
+    text: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def out(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.config.out).expanduser()
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(index from 0, count)."""
+        return parse_shard(self.config.shard)
+
+    def wants(self, stage: str) -> bool:
+        """Whether a stage is to be run."""
+        return self.config.stage in (stage, "all")
+
+
+def check_writable(out: Path) -> None:
+    """UserError where runs could not be written, before anything is loaded."""
+    there = out
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "cannot be written to"
+        raise UserError(f"out={out}: {there} {what}; name another folder with out=...")
+
+
+def group_of(command: Command) -> str:
+    """What a logger files the command's runs under: the experiment's name and its choices."""
+    chosen = ", ".join(_chosen(command))
+    return f"{command.config.name or command.config.model.id} ({chosen})"
+
+
+def _chosen(command: Command) -> list[str]:
+    """The reading, and the evaluation where it is not this project's own."""
+    protocol = command.config.evaluation
+    told = [] if protocol == OURS else [f"evaluation={protocol.label}"]
+    return [command.config.reading_label, *told]
+
+
+def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
+    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
+
+    A reading other than the default one and an evaluation other than this project's are added to
+    the name, so that one experiment in two readings leaves two reports: `table2_mini-paper`,
+    `table2_mini-paper-eta=0.05`, `table2-released-evaluation=released`.
+    """
+    ids = [entry.run.run_id for entry in entries]
+    if command.config.name is None:
+        return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
+    told = [label for label in _chosen(command) if label != DEFAULT_READING]
+    suffix = "".join("-" + label.replace(", ", "-") for label in told)
+    return command.out / "reports" / f"{command.config.name}{suffix}"

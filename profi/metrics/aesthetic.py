@@ -11,7 +11,7 @@ import torch
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.metrics.base import Sample
 from profi.metrics.clip_encoder import ClipEncoder
-from profi.metrics.functional.similarity import l2_normalised
+from profi.metrics.functional.accuracy import l2_normalised
 from profi.metrics.loading import weights_digest
 from profi.settings.evaluation import AestheticCrop
 from profi.types import UserError

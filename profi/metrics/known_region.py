@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from profi.metrics.base import Sample
-from profi.metrics.functional.psnr import CAP_DB, known_region_psnr
+from profi.metrics.functional.accuracy import CAP_DB, known_region_psnr
 from profi.metrics.loading import weights_digest
 from profi.metrics.lpips import LPIPS
 

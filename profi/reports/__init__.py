@@ -3,21 +3,20 @@
 Everything here reads one long DataFrame with a row per score (`statistics.COLUMNS`).
 """
 
-from profi.reports.agreement import Agreement, agreement, agreement_facts
-from profi.reports.best import clear_best
-from profi.reports.browse import write_gallery
-from profi.reports.differences import mcnemar, paired_difference
-from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery
+from profi.reports.differences import clear_best, mcnemar, paired_difference
+from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery, write_gallery
 from profi.reports.html import Failure, Missing, Page, write_report
 from profi.reports.paper import beside_paper, paper_numbers, paper_table
 from profi.reports.preference import (
+    Agreement,
+    agreement,
+    agreement_facts,
     preference_facts,
     preference_over_base,
     preference_probability,
 )
-from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
+from profi.reports.render import render_latex, render_markdown, render_rich, write_csv, write_tables
 from profi.reports.statistics import Expected, summarise
-from profi.reports.table_files import write_tables
 from profi.reports.tables import Table, difference_table, score_table
 
 __all__ = [

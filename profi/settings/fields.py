@@ -73,7 +73,7 @@ def _check_bounds(key: str, spec: Field[Any], value: Any, hint: Any) -> None:
         limit = f" of at least {least:g}" if least is not None else ""
         raise UserError(f"{key}={value}: must be a finite number{limit}")
     if most is not None and value > most:
-        raise UserError(f"{key}={value}: must be at most {most:g}")
+        raise UserError(f"{key}={value}: must be at most {most}")
 
 
 def _bare(hint: Any) -> Any:

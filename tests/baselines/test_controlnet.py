@@ -9,13 +9,13 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetInpaintPipeline
 from row_laws import check_row
 
+from profi.baselines.baseline import ddim_scheduler
 from profi.baselines.controlnet import (
     ControlNetInpainting,
     LoadedControlNet,
     known_part,
     load_controlnet,
 )
-from profi.baselines.diffusers_call import ddim_scheduler
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.settings.method import Sampling

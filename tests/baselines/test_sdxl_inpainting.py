@@ -8,7 +8,7 @@ import torch
 from row_laws import check_row
 from tiny_pipelines import make_pipeline
 
-from profi.baselines.diffusers_call import ddim_scheduler
+from profi.baselines.baseline import ddim_scheduler
 from profi.baselines.sdxl_inpainting import SDXLInpainting
 from profi.models.backbone import Backbone, load_backbone
 from profi.settings.method import Sampling

@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 
 from profi.data.coco import CROWD, NO_MASK, RUN_LENGTH, SMALL, read_coco
-from profi.data.manifest import manifest_digest, read_manifest, write_manifest
-from profi.data.sample import parts, sample_triplets
+from profi.data.manifest import (
+    manifest_digest,
+    parts,
+    read_manifest,
+    sample_triplets,
+    write_manifest,
+)
 from profi.types import Triplet, UserError
 
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]

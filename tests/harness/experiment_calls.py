@@ -7,10 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder, find_run
-from profi.harness.runs import Run, runs_of
+from profi.harness.runs import Command, Run, runs_of
 from profi.settings import Config
 from profi.store.generations import read_generations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from profi.harness.background import in_background, read_ahead
+from profi.harness.generate import in_background, read_ahead
 
 
 def test_the_next_item_is_read_while_one_is_worked_on() -> None:

@@ -28,7 +28,7 @@ import json, os, sys
 from pathlib import Path
 import profi
 from profi.harness.build_data import load_triplets
-from profi.harness.command import Command
+from profi.harness.runs import Command
 from profi.harness.rows import load_rows
 from profi.harness.runs import Samples, context_of, methods_of, runs_of
 from profi.settings import Config, DataConfig, ModelConfig

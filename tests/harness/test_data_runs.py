@@ -18,9 +18,9 @@ from rich.console import Console
 
 from profi.data.manifest import manifest_digest, read_manifest
 from profi.data.masks import triplet_mask
-from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder
+from profi.harness.runs import Command
 from profi.harness.score import decode
 from profi.settings import (
     AccuracyConfig,

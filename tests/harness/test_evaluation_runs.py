@@ -21,11 +21,10 @@ from profi.data.masks import triplet_mask
 from profi.fitting import bytes_of, fit_picture
 from profi.harness import build_metrics
 from profi.harness.build_data import load_triplets
-from profi.harness.command import Command, group_of, report_folder
 from profi.harness.rows import load_model, stable_inpainting
 from profi.harness.run_folder import RunFolder, evaluation_of_run
 from profi.harness.run_status import Entry
-from profi.harness.runs import Samples, context_of
+from profi.harness.runs import Command, Samples, context_of, group_of, report_folder
 from profi.harness.score import decode
 from profi.metrics import MMDetDetector
 from profi.models.backbone import Backbone

@@ -13,7 +13,6 @@ from experiment_calls import go, pictures, runs
 
 from profi.harness import build_metrics
 from profi.harness.build_data import load_triplets
-from profi.harness.command import Command, report_folder
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import (
     Entry,
@@ -23,6 +22,7 @@ from profi.harness.run_status import (
     latest_scores,
     survey,
 )
+from profi.harness.runs import Command, report_folder
 from profi.reports import summarise
 from profi.settings import (
     ClipConfig,

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from profi.harness.command import Command
 from profi.harness.experiment import run
+from profi.harness.runs import Command
 from profi.settings import (
     AblationConfig,
     ClipConfig,

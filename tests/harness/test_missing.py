@@ -15,11 +15,11 @@ import pytest
 from experiment_calls import folder_of
 from rich.console import Console
 
-from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.missing import Gap, tell
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, check_comparable
+from profi.harness.runs import Command
 from profi.models.backbone import Backbone
 from profi.reports.names import RowKey, row_labels
 from profi.settings import Config, ModelConfig, ReportConfig

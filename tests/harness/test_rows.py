@@ -14,11 +14,10 @@ from experiment_calls import folder_of, resolved
 from rich.console import Console
 from tiny_pipelines import make_pipeline
 
-from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.rows import load_rows
 from profi.harness.run_folder import RunFolder, run_record
-from profi.harness.runs import context_of, methods_of
+from profi.harness.runs import Command, context_of, methods_of
 from profi.inpainter import Row
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE

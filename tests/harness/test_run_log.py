@@ -18,9 +18,9 @@ from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness import experiment
-from profi.harness.command import Command
 from profi.harness.experiment import run
 from profi.harness.run_log import RunIdentity, RunLogs
+from profi.harness.runs import Command
 from profi.settings import Config, LoggerConfig, ReportConfig
 from profi.store.parts import part_path
 from profi.types import UserError

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from profi.method.attention import Branch, UNetPass, controlled
+from profi.method.attention_objective import mean_attention
 from profi.method.capture import CrossAttentionCapture
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
-from profi.method.objectives import mean_attention
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
 from profi.settings.method import Sampling

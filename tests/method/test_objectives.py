@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from profi.method.objectives import (
+from profi.method.attention_objective import (
     bce_objective,
     max_attention_objective,
     mean_attention,

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from profi.method.attention import Branch, UNetPass, controlled
-from profi.method.attention_objective import AttentionClue, AttentionObjective
+from profi.method.attention_objective import (
+    AttentionClue,
+    AttentionObjective,
+    bce_objective,
+    mean_attention,
+)
 from profi.method.capture import CrossAttentionCapture
 from profi.method.ddim import ddim_step, to_x0_eps
-from profi.method.objectives import bce_objective, mean_attention
 from profi.method.rasg import RASG, standardised
 from profi.method.sampling import StepState
 from profi.method.sites import attention_sites

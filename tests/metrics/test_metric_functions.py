@@ -7,11 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from profi.metrics.functional.accuracy import Detection, label_found
+from profi.metrics.functional.accuracy import (
+    CAP_DB,
+    Detection,
+    clip_score,
+    known_region_psnr,
+    label_found,
+)
 from profi.metrics.functional.crop import bounding_box, crop, pad_to_square
 from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
-from profi.metrics.functional.psnr import CAP_DB, known_region_psnr
-from profi.metrics.functional.similarity import clip_score
 
 
 def test_bounding_box_agrees_with_pil():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from profi import reports
-from profi.reports import browse
+from profi.reports import gallery as browse
 from profi.reports.figures import png_bytes
 from profi.reports.gallery import GalleryItem
 from profi.reports.names import row_labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from profi.reports.best import clear_best
+from profi.reports.differences import clear_best
 from profi.reports.names import RowKey
 from profi.reports.statistics import Expected, summarise
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profi.reports.browse import CHUNK, INDEX, write_gallery
-from profi.reports.distributions import HEIGHT, WIDTH, distributions
-from profi.reports.figures import png_bytes
-from profi.reports.gallery import GalleryItem
+from profi.reports.figures import HEIGHT, WIDTH, distributions, png_bytes
+from profi.reports.gallery import CHUNK, INDEX, GalleryItem, write_gallery
 from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
 

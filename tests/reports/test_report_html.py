@@ -13,9 +13,16 @@ import pytest
 from PIL import Image
 
 from profi import reports
-from profi.reports.browse import data_uri, write_gallery
 from profi.reports.figures import StripRow, comparison_strip, outlined, png_bytes, thumbnail
-from profi.reports.gallery import GAIN, LOSS, RANDOM, GalleryItem, choose_gallery
+from profi.reports.gallery import (
+    GAIN,
+    LOSS,
+    RANDOM,
+    GalleryItem,
+    choose_gallery,
+    data_uri,
+    write_gallery,
+)
 from profi.reports.html import write_report
 from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys

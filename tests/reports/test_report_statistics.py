@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from profi.reports.best import clear_best
 from profi.reports.bootstrap import cluster_bootstrap
+from profi.reports.differences import clear_best
 from profi.reports.names import RowKey
 from profi.reports.render import render_latex, render_markdown
 from profi.reports.statistics import (

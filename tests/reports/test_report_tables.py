@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from profi.reports.best import clear_best
-from profi.reports.differences import paired_difference
+from profi.reports.differences import clear_best, paired_difference
 from profi.reports.names import RowKey, base_of, row_labels
 from profi.reports.paper import APART, OVERLAP, beside_paper, paper_numbers, paper_table
 from profi.reports.render import render_latex, render_markdown, render_rich, write_csv

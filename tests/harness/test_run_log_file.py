@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from profi.harness.log_file import logged_to
+from profi.harness.run_log import logged_to
 
 FULL = Path("/dev/full")
 log = logging.getLogger("profi.test")
