@@ -206,6 +206,8 @@ def test_help_names_every_group_and_example(tmp_path: Path) -> None:
         if folder.name != "hydra":
             for option in folder.glob("*.yaml"):
                 assert option.stem in done.stdout
+    for name in (*READINGS, *EVALUATIONS, *catalogue.methods.names()):
+        assert name in done.stdout
     assert "experiment=table2_mini" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -255,15 +257,19 @@ def contains(got: object, said: object) -> bool:
 
 @pytest.mark.parametrize("name", ["paper", "released"])
 def test_the_bundles_of_readings_are_the_method_s(name: str) -> None:
-    assert vars(composed(f"reading={name}").reading) == vars(READINGS[name])
+    assert composed(f"reading={name}").reading == READINGS[name]
+
+
+@pytest.mark.parametrize("name", catalogue.methods.names())
+def test_every_method_of_the_catalogue_is_an_ablation(name: str) -> None:
+    assert composed(f"ablation={name}").wanted == [(name, 0)]
 
 
 @pytest.mark.parametrize("name", list(EVALUATIONS))
 def test_the_bundles_of_evaluations_are_the_protocol_s(name: str) -> None:
-    assert vars(composed(f"evaluation={name}").evaluation) == asdict(EVALUATIONS[name])
+    assert composed(f"evaluation={name}").evaluation == EVALUATIONS[name]
     turned = composed(f"evaluation={name}", "evaluation.hull=opencv", "evaluation.bytes=truncated")
-    expected = replace(EVALUATIONS[name], hull="opencv", bytes="truncated")
-    assert vars(turned.evaluation) == asdict(expected)
+    assert turned.evaluation == replace(EVALUATIONS[name], hull="opencv", bytes="truncated")
 
 
 @pytest.mark.parametrize(
@@ -281,8 +287,8 @@ def test_the_paper_s_tables_are_as_released_unless_another_is_named(
     options: list[str], reading: str, evaluation: str
 ) -> None:
     config = composed(*options)
-    assert vars(config.reading) == vars(READINGS[reading])
-    assert vars(config.evaluation) == asdict(EVALUATIONS[evaluation])
+    assert config.reading == READINGS[reading]
+    assert config.evaluation == EVALUATIONS[evaluation]
 
 
 def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:
@@ -349,7 +355,9 @@ def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> N
         assert one.model == composed(f"model={option}", "ablation=base").model
         ablations = ["base"] if one.left_out else ["base", "profi"]
         assert [name for name, seed in one.wanted if seed == 0] == ablations
-        assert one.left_out == ([] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"])
+        assert one.left_out == (
+            [] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"]
+        )
 
 
 def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:
