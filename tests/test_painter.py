@@ -175,7 +175,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
         ({"guidance_scale": float("nan")}, "guidance_scale=nan"),
         ({"long_side": 0}, "long_side=0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_mistake_is_told_in_one_line(
     painter: profi.Painter, change: dict[str, Any], told: str
