@@ -218,6 +218,22 @@ def composed(*overrides: str) -> Config:
         return accepted(compose("config", list(overrides)), overrides)
 
 
+def test_a_job_of_a_queue_registers_the_plugins_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process never sees the command line."""
+    (tmp_path / "queued_plugin.py").write_text(
+        "from profi.catalogue import MethodEntry\n\n\n"
+        "def register(catalogue):\n"
+        "    catalogue.methods.add(MethodEntry('queued', 'profi.method.methods:base'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(catalogue, "_plugins", {})
+    monkeypatch.setattr(catalogue.methods, "_entries", dict(catalogue.methods._entries))
+    config = composed("plugins=[queued_plugin]", "ablation.name=queued")
+    assert config.wanted == [("queued", 0)]
+
+
 def every_option() -> list[str]:
     return [
         f"{path.parent.name}={path.stem}"

@@ -85,7 +85,12 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         merged = OmegaConf.to_container(OmegaConf.merge(schema_of(Config), plain))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
-    return cast(Config, build(Config, cast(dict[str, Any], merged)))
+    values = cast(dict[str, Any], merged)
+    # A job of a queue begins here, in a process of its own.
+    catalogue.add_installed_plugins()
+    for name in values["plugins"]:
+        catalogue.add_plugin(name)
+    return cast(Config, build(Config, values))
 
 
 def console_for(stream: TextIO) -> Console:

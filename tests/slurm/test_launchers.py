@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 
-from profi.settings import Config
+from profi.cli.schema import register
 
 pytestmark = pytest.mark.slurm
 
@@ -32,7 +31,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_every_launcher_composes(
     launcher: str, executor: str, gpus: int | None, minutes: int
 ) -> None:
-    ConfigStore.instance().store(name="schema", node=Config)
+    register()
     with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
         config = compose("config", [f"hydra/launcher={launcher}"], return_hydra_config=True)
     chosen = config.hydra.launcher
