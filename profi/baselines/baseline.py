@@ -111,7 +111,7 @@ def paint_with(
     """Pictures as a pipeline gives them (see `Baseline`); `more` goes to it as it is.
 
     Every sample has a CPU generator of its own, of which the pipeline takes all that is random: the
-    start noise (in its own dtype, whatever `Sampling.noise` says of precision) and, as these
+    start noise (in its own dtype, whatever `Evaluation.noise` says of precision) and, as these
     pipelines do, a sample of the VAE's posterior.
     """
     height, width = inputs.size

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from profi.catalogue import catalogue
 from profi.inpainter import Inpainter, start_noise
+from profi.method.attention_objective import AttentionClue, bce_objective
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import MethodBatch, MethodParts, compose, together
 from profi.method.painta import PAIntA
 from profi.method.rasg import RASG
-from profi.method.schedule import trailing_timesteps
+from profi.method.schedule import sigma_schedule, trailing_timesteps
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
 from profi.models.schedule import Schedule
@@ -317,6 +318,27 @@ def test_ablations_are_compositions(backbone: Backbone) -> None:
     assert compose("paintan_only", RELEASED).name == "painta_only"
 
 
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+def test_the_full_method_follows_its_reading(backbone: Backbone, reading: Reading) -> None:
+    schedule = Schedule.from_config({"beta_schedule": "scaled_linear"})
+    mask = torch.eye(2, dtype=torch.bool)[None]
+    masks = dict.fromkeys((1, 2, 4), mask)
+    timesteps, sites = trailing_timesteps(1000, 4), attention_sites(backbone.unet)
+    words = torch.tensor([[False, True, True]])
+    method = compose("profi", reading)
+    parts = method.parts(MethodBatch(masks, timesteps, schedule, lambda: words, sites))
+    formula, eta = {"paper": ("cumulative", 0.15), "released": ("per_step", 0.25)}[reading.name]
+    assert parts.sigmas == sigma_schedule(schedule, timesteps, formula, eta)
+    assert isinstance(parts.step_noise, RASG)
+    A_bar = torch.linspace(-2.0, 2.0, 12).view(1, 4, 3)
+    clue = AttentionClue(A_bar, (A_bar[:, None],))
+    printed = {"paper": (0.0, "sum"), "released": (1.0, "mean")}[reading.name]
+    S = bce_objective(A_bar, mask.flatten(1), words, *printed)
+    torch.testing.assert_close(parts.step_noise.objective(clue), S)
+    resizing = {"paper": "nearest", "released": "pil_bicubic"}[reading.name]
+    assert method.reading.mask_resizing == resizing
+
+
 def test_a_method_s_identity_has_what_it_reads_alone() -> None:
     changed = replace(RELEASED, eta=0.3)
     assert compose("base", changed).identity == compose("base", RELEASED).identity
@@ -326,6 +348,8 @@ def test_a_method_s_identity_has_what_it_reads_alone() -> None:
 
 
 def test_two_methods_that_want_the_same_part_are_refused() -> None:
-    one = lambda batch: MethodParts(sigmas=(0.1,))  # noqa: E731
+    def one(batch: MethodBatch) -> MethodParts:
+        return MethodParts(sigmas=(0.1,))
+
     with pytest.raises(UserError, match="two methods have a sigmas"):
         together(one, one)(None)  # type: ignore[arg-type]

@@ -33,9 +33,25 @@ def test_eq_6_through_eq_4_is_eq_7(scale: float) -> None:
     guided = step(guided_eps(eps, g, ALPHA_T, scale))
     # The closed form of xi_t as eq. 7 prints it.
     a, b = 1 - ALPHA_T, 1 - ALPHA_PREV
-    # xi is positive, so that the step ascends.
     printed = a**0.5 * scale * (a**0.5 * ALPHA_PREV**0.5 / ALPHA_T**0.5 - b**0.5)
     torch.testing.assert_close(guided, step(eps) + printed * g, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("alpha_t", "alpha_prev"), [(0.01, 0.02), (0.3, 0.45), (0.9, 0.95), (0.99, 1.0)]
+)
+def test_the_step_ascends_at_every_level_of_noise(alpha_t: float, alpha_prev: float) -> None:
+    """The xi of eq. 7, what the step adds in the direction of g, is positive."""
+    x_t, eps, g = (tensor.double() for tensor in tensors())
+
+    def step(with_eps: Tensor) -> Tensor:
+        x0_pred = (x_t - (1 - alpha_t) ** 0.5 * with_eps) / alpha_t**0.5
+        return ddim_step(x0_pred, with_eps, alpha_prev, 0.0, None)
+
+    added = step(guided_eps(eps, g, alpha_t, 1.0)) - step(eps)
+    xi = (added * g).sum() / g.square().sum()
+    assert float(xi) > 0.0
+    torch.testing.assert_close(added, xi * g)
 
 
 class Quadratic:
