@@ -161,7 +161,7 @@ def test_unblended_changes_what_is_outside(files: Path) -> None:
         (args(out="image.png"), ["image.png exists", "--force"]),
         (args(prompt=" "), ["prompt is empty", "base"]),
         (["nothing.png", *args()[1:]], ["nothing.png does not exist"]),
-        (["folder", *args()[1:]], ["folder is no file"]),
+        (["folder", *args()[1:]], ["folder is not a file"]),
     ],
     ids=lambda value: " ".join(value[4:]) or "nothing" if isinstance(value, list) else "",
 )

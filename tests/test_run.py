@@ -159,9 +159,9 @@ def test_a_sweep_leaves_a_missing_row_out_and_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     lines = done.stderr.splitlines()
-    (told,) = [line for line in lines if line.startswith("left out: ")]
-    assert told.startswith("left out: model=smartbrush: smartbrush: nobody publishes")
-    assert lines[-1] == "error: 1 job of the sweep left out: model=smartbrush (told above)"
+    (line,) = [line for line in lines if line.startswith("left out: ")]
+    assert line.startswith("left out: model=smartbrush: smartbrush: nobody publishes")
+    assert lines[-1] == "error: 1 job of the sweep left out: model=smartbrush (see above)"
     (run,) = (path.parent for path in tmp_path.glob("outputs/*/run.json"))
     assert list((run / "generations").glob("part-*.parquet"))
     assert "mini-bld" in next((run / "settings").glob("*.json")).read_text()
@@ -349,7 +349,9 @@ def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> N
         assert one.model == composed(f"model={option}", "ablation=base").model
         ablations = ["base"] if one.left_out else ["base", "profi"]
         assert [name for name, seed in one.wanted if seed == 0] == ablations
-        assert one.left_out == ([] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"])
+        assert one.left_out == (
+            [] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"]
+        )
 
 
 def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_the_bar_shows_on_terminals_only() -> None:
         with meter("paint", 4, Console(file=file, force_terminal=terminal, width=100)) as m:
             m.skip(1)
             m.advance(2)
-            m.tell("part 0")
+            m.log("part 0")
     assert quiet.getvalue() == ""
     assert "paint" in loud.getvalue()
     assert "2/3" in loud.getvalue()

@@ -16,7 +16,7 @@ from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness.experiment import run
-from profi.harness.missing import Gap, tell
+from profi.harness.missing import Gap, missing_lines
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, check_comparable
 from profi.harness.runs import Command
@@ -137,14 +137,14 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
     ]
     labels = row_labels(item.key for item in found)
     overrides = ["experiment=table1", "+stage=report", "ablation=base", "seed=3", "seeds=[1]"]
-    told = tell(found, labels, overrides, {"A/a": "sd15", "B/b": "sd2"})
+    missing = missing_lines(found, labels, overrides, {"A/a": "sd15", "B/b": "sd2"})
     assert (
-        told.lines[0]
+        missing.lines[0]
         == "A/a: base, seed 0: 1 of 8 images are not painted, 3 images have no accuracy"
     )
-    assert told.lines[4] == "A/a: only RASG, seed 2: 3 images have no accuracy"
-    words = [shlex.split(command)[3:] for command in told.commands]
-    assert {command.split()[2] for command in told.commands} == {"experiment=table1"}
+    assert missing.lines[4] == "A/a: only RASG, seed 2: 3 images have no accuracy"
+    words = [shlex.split(command)[3:] for command in missing.commands]
+    assert {command.split()[2] for command in missing.commands} == {"experiment=table1"}
     assert words == [
         ["model=sd15", "ablations=[base,profi]", "seeds=[0,1]", "stage=generate"],
         ["model=sd2", "ablations=[base]", "seeds=[0]", "stage=generate"],
@@ -153,7 +153,7 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
         ["model=sd2", "ablations=[base]", "seeds=[0]", "stage=score"],
         ["ablation=base", "seed=3", "seeds=[1]", "stage=report"],
     ]
-    assert tell([], labels, overrides, {}) == ([], [])
+    assert missing_lines([], labels, overrides, {}) == ([], [])
 
 
 def test_several_models_make_one_table(

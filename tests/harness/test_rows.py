@@ -221,7 +221,7 @@ def test_of_several_models_one_that_is_not_there_is_left_out_and_told(
     gone = replace(there, id="gone", path="/no/such/folder")
     config = settings(models={"gone": gone, "there": there}, ablations=["base"], name="two")
     shown = go(config)
-    assert "gone is left out: gone: there is no folder /no/such/folder" in caplog.text
+    assert "gone skipped: gone: there is no folder /no/such/folder" in caplog.text
     assert "gone: base, seed 0: 10 of 10 images are not painted" in shown
     assert len(list(read_generations(only_run(config.per_model[1]).generations))) == 10
     # Without a report there is nothing but the exit that tells it.

@@ -34,6 +34,6 @@ def test_a_full_disk_is_told_once_and_nothing_raises(
     with logged_to(FULL):
         log.info("one")
         log.info("two")
-    told = "/dev/full: No space left on device; no more lines are written there"
-    assert sorted(caplog.messages) == [told, "one", "two"]
+    warning = "/dev/full: No space left on device; logging to this file stops"
+    assert sorted(caplog.messages) == [warning, "one", "two"]
     assert "Traceback" not in capsys.readouterr().err

@@ -173,4 +173,4 @@ def test_a_reader_filters_orders_and_turns_pages(folder):
 def test_a_page_without_its_folder_says_so(folder):
     place, _ = folder
     shutil.rmtree(place / "gallery")
-    assert "which is not there: copy it along" in dom(place / "report.html")
+    assert "is missing: copy it to the folder of this page" in dom(place / "report.html")

@@ -195,7 +195,7 @@ def test_what_is_missing_stands_with_its_commands(scores, tmp_path):
     words = "".join(written(tmp_path / "r.html", page_of(scores, missing=missing)).words)
     assert "only RASG, seed 3: nothing" in words
     assert "python run.py a\npython run.py b" in words
-    assert "To make just that" not in "".join(written(tmp_path / "r.html", page_of(scores)).words)
+    assert "Commands for it" not in "".join(written(tmp_path / "r.html", page_of(scores)).words)
 
 
 def test_long_lists_of_failures_are_cut_and_say_so(scores, tmp_path):
