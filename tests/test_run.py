@@ -186,7 +186,7 @@ def test_a_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
         assert "'.[slurm]'" in line
 
 
-def test_errors_of_a_library_are_told_from_the_program_s() -> None:
+def test_errors_of_a_library_are_distinguished_from_the_program_s() -> None:
     def caught(act: Callable[[], object]) -> Exception:
         with pytest.raises(ValueError) as error:  # noqa: PT011
             act()

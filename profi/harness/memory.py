@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Errors that one sample can cause: a bad file, bad numbers, too little memory. Errors of the program
-#: (a TypeError, a missing attribute) would fail for every sample, so they end the run.
+#: Errors that one sample can cause: a bad file, bad numbers, too little memory. Errors of the
+#: program (a TypeError, a missing attribute) would occur for every sample, so they end the run.
 FAILURES = (
     ArithmeticError,
     LookupError,

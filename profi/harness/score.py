@@ -174,7 +174,8 @@ def _original(originals: Originals, triplet: Triplet, shape: tuple[int, ...]) ->
     if original.shape != shape:
         raise UserError(
             f"{triplet.file_name} is not the painted image (it has another size): "
-            "set data.root to the folder of the run's images, or leave known_region_psnr out of metric.metrics"
+            "set data.root to the folder of the run's images, or leave known_region_psnr out of "
+            "metric.metrics"
         )
     return original
 

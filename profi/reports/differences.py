@@ -41,7 +41,8 @@ def mcnemar(differences: np.ndarray, clusters: np.ndarray) -> McNemar:
     with probability 1/2 (the exact test). Pairs of one image are not independent. Then the changes
     are summed per image k, d_k = b_k - c_k, and (sum_k d_k)^2 / sum_k d_k^2 is chi-squared with
     one degree of freedom (Z. Yang, X. Sun, J. W. Hardin, "A note on the tests for clustered
-    matched-pair binary data", Biometrical Journal 52, 2010), which for single pairs is McNemar's (b - c)^2 / (b + c).
+    matched-pair binary data", Biometrical Journal 52, 2010). For single pairs this is McNemar's
+    (b - c)^2 / (b + c).
 
     Args:
         differences: float [n], > 0 if a miss became a hit, < 0 if a hit became a miss, else 0; NaN

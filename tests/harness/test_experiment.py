@@ -268,7 +268,7 @@ def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:
         latest_scores([entry], ["accuracy"], {"accuracy": {"threshold": 0.4}})
 
 
-def test_some_missing_images_are_told_and_most_are_refused(
+def test_some_missing_images_are_logged_and_most_are_refused(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
     data = settings().data

@@ -38,10 +38,10 @@ METER = Meter("test", 0, None)
 
 
 class Painter:
-    """An inpainter whose picture tells its seed, and that remembers its batches.
+    """An inpainter whose picture shows its seed, and that remembers its batches.
 
     `poison` fails every batch with such a prompt; more than `fits` are too many for the memory.
-    `contents` is what the last batch was told of its padding.
+    `contents` is the padding that the last batch was given.
     """
 
     contents: Sequence[Extent] | None = None

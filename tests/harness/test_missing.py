@@ -1,4 +1,4 @@
-"""What is missing is told with commands; given as they stand, they make just that."""
+"""The report lists what is missing with commands; run as printed, they make exactly that."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def given(config: Config, words: list[str]) -> Config:
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
-def test_the_commands_told_make_exactly_what_is_missing(settings: Callable[..., Config]) -> None:
+def test_the_printed_commands_make_exactly_what_is_missing(settings: Callable[..., Config]) -> None:
     config = settings(ablations=["base", "rasg_only", "profi"], seeds=[0, 1], name="tiny")
     go(replace(config, ablations=["base", "profi"]))
     part_path(folder_of(config, "profi", 1).generations, 2).unlink()
@@ -225,7 +225,7 @@ def test_what_failed_is_on_the_page_until_it_is_mended(settings: Callable[..., C
     assert part_indices(folder.generations) == [1, 2]
     shown = go(replace(config, stage="report"))
     # The other one was painted after all.
-    assert "quarantined samples: 1;" in shown
+    assert "quarantined samples: 1 (listed in report.html)" in shown
     report = Path(config.out) / "reports" / "failed"
     text = (report / "gallery" / "index.js").read_text()
     index = json.loads(text.removeprefix("gallery.index(").removesuffix(");\n"))

@@ -17,7 +17,7 @@ def _heard() -> None:
     logging.getLogger("profi").setLevel("INFO")
 
 
-def test_what_is_told_meanwhile_is_appended(tmp_path: Path) -> None:
+def test_log_lines_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "run.log"
     for text in ("one", "two"):
         log.info("before")
@@ -28,7 +28,7 @@ def test_what_is_told_meanwhile_is_appended(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="Linux")
-def test_a_full_disk_is_told_once_and_nothing_raises(
+def test_a_full_disk_is_logged_once_and_nothing_raises(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with logged_to(FULL):

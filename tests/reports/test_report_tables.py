@@ -77,7 +77,7 @@ def test_the_papers_two_tables_agree_where_they_overlap():
     assert (both["half_width_x"] == both["half_width_y"]).all()
 
 
-def test_ours_beside_the_papers_with_difference_and_overlap(make_scores):
+def test_ours_compared_to_the_papers_with_difference_and_overlap(make_scores):
     scores = make_scores(model=DREAMSHAPER)
     chosen = (scores["ablation"] == "profi") & (scores["metric"] == "clip_score")
     # Every run's mean of the first triplets alternates around 26.30 +- 0.02.
@@ -106,9 +106,9 @@ def test_touching_intervals_overlap(make_scores):
     reference.loc[line, "half_width"] = 0.5
     # Exact in binary: the paper's lower end is ours upper one.
     reference.loc[line, "mean"] = names.map(edge).fillna(0) + 0.5
-    told = compare_to_paper(summary, reference)
-    told = told[told["metric"] == "aesthetic"]
-    assert set(told["overlaps"]) == {True}
+    compared = compare_to_paper(summary, reference)
+    compared = compared[compared["metric"] == "aesthetic"]
+    assert set(compared["overlaps"]) == {True}
 
 
 def test_what_is_incomplete_is_not_compared(make_scores):
@@ -118,8 +118,8 @@ def test_what_is_incomplete_is_not_compared(make_scores):
     for cells in table.rows.values():
         assert {cell.text for cell in cells[2::3]} == {NOTHING}
         assert {cell.marks for cell in cells[2::3]} == {"*"}
-    told = compare_to_paper(summarise(scores, wanted), paper_numbers())
-    assert told["overlaps"].isna().all()
+    compared = compare_to_paper(summarise(scores, wanted), paper_numbers())
+    assert compared["overlaps"].isna().all()
 
 
 def test_the_embedded_world_has_no_numbers_of_the_paper(scores):
@@ -345,7 +345,9 @@ def test_the_csv_is_unrounded(make_scores, tmp_path):
 
 def test_overlap_words_are_the_csv_s(make_scores):
     scores = make_scores(model=DREAMSHAPER)
-    told = compare_to_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
+    compared = compare_to_paper(summarise(scores), paper_numbers()).set_index(
+        ["ablation", "metric"]
+    )
     for metric, place in (("clip_score", 2), ("accuracy", 5), ("aesthetic", 8)):
-        word = OVERLAP if told.loc["base", metric]["overlaps"] else APART
+        word = OVERLAP if compared.loc["base", metric]["overlaps"] else APART
         assert beside(scores).rows["base"][place].text.endswith(word)
