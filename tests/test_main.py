@@ -86,10 +86,10 @@ def pixels(path: Path) -> np.ndarray:
 def test_a_picture_is_painted_with_a_bar_on_a_terminal(files: Path) -> None:
     """The whole of it: the interpreter's `-m`, a real terminal, the shipped model."""
     options = ("--steps", "2", "--seed", "7", "--evaluation", "released")
-    status, told = on_a_terminal(*args(*options), cwd=files)
-    assert status == 0, told
-    assert "painting" in told
-    assert "2/2" in told
+    status, output = on_a_terminal(*args(*options), cwd=files)
+    assert status == 0, output
+    assert "painting" in output
+    assert "2/2" in output
     image, mask = Image.open(files / "image.png"), Image.open(files / "mask.png")
     painter, choices = profi.load("mini", device="cpu"), {"steps": 2, "seed": 7}
     expected = painter(image, mask, "a bus", evaluation="released", **choices)
@@ -137,7 +137,7 @@ def test_unblended_changes_what_is_outside(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], ["IMAGE", "PROMPT", "--help"]),
         (args("--stepz", "3"), ["--stepz"]),
@@ -161,37 +161,37 @@ def test_unblended_changes_what_is_outside(files: Path) -> None:
         (args(out="image.png"), ["image.png exists", "--force"]),
         (args(prompt=" "), ["prompt is empty", "base"]),
         (["nothing.png", *args()[1:]], ["nothing.png does not exist"]),
-        (["folder", *args()[1:]], ["folder is no file"]),
+        (["folder", *args()[1:]], ["folder is not a file"]),
     ],
     ids=lambda value: " ".join(value[4:]) or "nothing" if isinstance(value, list) else "",
 )
 def test_a_mistake_is_refused_in_one_line(
-    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: list[str]
+    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
 ) -> None:
     before = sorted(files.iterdir())
     assert main(arguments) == 2
     out, error = capsys.readouterr()
     (line,) = error.splitlines()
     assert line.startswith("error: ")
-    for word in told:
+    for word in expected:
         assert word in line
     assert out == ""
     assert sorted(files.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("image", "mask", "told"),
+    ("image", "mask", "expected"),
     [
         ("text.png", "mask.png", "text.png is not an image"),
         ("image.png", "small.png", "small.png is 91x36"),
     ],
 )
 def test_files_that_cannot_be_painted_are_refused(
-    files: Path, capsys: pytest.CaptureFixture[str], image: str, mask: str, told: str
+    files: Path, capsys: pytest.CaptureFixture[str], image: str, mask: str, expected: str
 ) -> None:
     assert main([image, mask, "a bus", "-o", "out.png"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert expected in line
 
 
 def test_an_empty_mask_and_a_prompt_that_does_not_fit_are_refused(

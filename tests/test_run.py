@@ -159,9 +159,9 @@ def test_a_sweep_leaves_a_missing_row_out_and_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     lines = done.stderr.splitlines()
-    (told,) = [line for line in lines if line.startswith("left out: ")]
-    assert told.startswith("left out: model=smartbrush: smartbrush: nobody publishes")
-    assert lines[-1] == "error: 1 job of the sweep left out: model=smartbrush (told above)"
+    (line,) = [line for line in lines if line.startswith("left out: ")]
+    assert line.startswith("left out: model=smartbrush: smartbrush: nobody publishes")
+    assert lines[-1] == "error: 1 job of the sweep left out: model=smartbrush (see above)"
     (run,) = (path.parent for path in tmp_path.glob("outputs/*/run.json"))
     assert list((run / "generations").glob("part-*.parquet"))
     assert "mini-bld" in next((run / "settings").glob("*.json")).read_text()
@@ -186,7 +186,7 @@ def test_a_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
         assert "'.[slurm]'" in line
 
 
-def test_errors_of_a_library_are_told_from_the_program_s() -> None:
+def test_errors_of_a_library_are_distinguished_from_the_program_s() -> None:
     def caught(act: Callable[[], object]) -> Exception:
         with pytest.raises(ValueError) as error:  # noqa: PT011
             act()

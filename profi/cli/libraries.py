@@ -1,16 +1,16 @@
-"""The model libraries' own talk on a terminal."""
+"""Silences the log output of the model libraries."""
 
 from __future__ import annotations
 
 import logging
 
 
-def hush_libraries() -> None:
-    """Keep the model libraries' bars and advice off the terminal; errors still raise."""
+def silence_libraries() -> None:
+    """Hide the progress bars and warnings of diffusers and transformers; errors still raise."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        # What they call errors they also raise, and then it is told in one line.
+        # Their logged errors are also raised, and those are reported in one line.
         library.set_verbosity(logging.CRITICAL)
         library.disable_progress_bar()

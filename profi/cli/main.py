@@ -1,4 +1,4 @@
-"""`profi`: all commands."""
+"""The command `profi` with its subcommands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def profi() -> None:
 profi.add_command(paint)
 
 
-# Hydra reads its arguments by itself, its own --help among them.
+# Hydra parses these arguments, --help too.
 @profi.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:

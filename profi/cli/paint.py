@@ -1,6 +1,6 @@
 """`profi paint IMAGE MASK PROMPT -o OUT`: one picture from the command line.
 
-Nothing heavy is imported before the arguments are accepted, so that a mistake costs no wait.
+The arguments are checked before torch is imported, so that a mistake is reported at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from profi.types import UserError
 
 REFUSED = 2
 INTERRUPTED = 130
-# What a file's name ends in -> how PIL writes it. Only JPEG loses something.
+# File suffix -> PIL's arguments for writing. Only JPEG is lossy.
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
     ".webp": {"format": "WEBP", "lossless": True},
@@ -52,12 +52,12 @@ class Number(click.ParamType):
         self.name = "N" if kind is int else "X"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; a usage error for what is none."""
+        """The number; a usage error for any other text."""
         try:
             number = self.kind(value)
         except ValueError:
             number = math.nan
-        # Written so that a NaN is refused too.
+        # In this form the condition also refuses NaN.
         if not (self.least <= number <= self.most and math.isfinite(number)):
             limit = f"from {self.least:g} to {self.most}"
             limit = limit if math.isfinite(self.most) else f"of at least {self.least:g}"
@@ -71,7 +71,7 @@ METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
 
 
 def shown(name: str, **options: Any) -> Callable[..., Any]:
-    """An option whose default is a part of its help."""
+    """An option that shows its default in the help."""
     return click.option(name, show_default=True, **options)
 
 
@@ -104,7 +104,7 @@ def shown(name: str, **options: Any) -> Callable[..., Any]:
 @shown("--steps", type=Number(int, 1, 1000), default=Sampling().num_inference_steps)
 @shown("--guidance-scale", type=Number(float, 0.0, math.inf), default=Sampling().guidance_scale)
 @click.option(
-    "--long-side", type=Number(int, 8, math.inf), help="at which to paint; left out: the model's"
+    "--long-side", type=Number(int, 8, math.inf), help="paint at this size; default: the model's"
 )
 @click.option("--positive", default="", help="appended to the prompt")
 @click.option("--negative", default="", help="what not to paint")
@@ -115,7 +115,7 @@ def shown(name: str, **options: Any) -> Callable[..., Any]:
 )
 @shown("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 @shown("--dtype", type=click.Choice(choices_of(ModelConfig, "dtype")), default="float32")
-@click.option("--unblended", is_flag=True, help="do not put the image back outside the mask")
+@click.option("--unblended", is_flag=True, help="keep the model's output outside the mask too")
 @click.option("--force", is_flag=True, help="overwrite OUT")
 def paint(
     image: Path,
@@ -140,26 +140,26 @@ def paint(
 ) -> None:
     """Paint the text PROMPT into the masked part of a picture.
 
-    MASK is of IMAGE's size; what is white in it is painted.
+    MASK has the size of IMAGE; its white part is painted.
     """
     for path in (image, mask):
         if not path.is_file():
-            raise UserError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
+            raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
     check_out(out, force)
     check_device("--device", device)
     model_source(model)
     if not prompt.strip() and ablation != "base":
         raise UserError("the prompt is empty: say what to paint, or use --ablation base")
     positive, negative = texts(positive, negative, demo_texts)
-    # torch comes in here, diffusers and transformers below.
+    # This imports torch; the imports below add diffusers and transformers.
     from profi.data.user_images import read_pair
 
     given, hole = read_pair(image, mask)
 
-    from profi.cli.libraries import hush_libraries
+    from profi.cli.libraries import silence_libraries
     from profi.painter import load
 
-    hush_libraries()
+    silence_libraries()
     picture = load(model, device, dtype)(
         given,
         hole,
@@ -178,14 +178,14 @@ def paint(
     )
     written = BytesIO()
     picture.save(written, **FORMATS[out.suffix.lower()])
-    # Once more: painting takes a while.
+    # Check again: the file may have appeared while the model painted.
     check_out(out, force)
     with whole_file(out) as file:
         file.write(written.getvalue())
 
 
 def texts(positive: str, negative: str, demo: bool) -> tuple[str, str]:
-    """The two texts, or those of the demo."""
+    """(positive, negative): the given texts, or those of the demo."""
     if not demo:
         return positive, negative
     if positive or negative:
@@ -194,7 +194,7 @@ def texts(positive: str, negative: str, demo: bool) -> tuple[str, str]:
 
 
 def check_out(out: Path, force: bool) -> None:
-    """UserError where the picture could not be written, or would take another file's place."""
+    """UserError if the picture cannot be written, or would overwrite a file without `force`."""
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"{out}: its name must end in one of {', '.join(FORMATS)}")
     if not out.parent.is_dir():
@@ -220,13 +220,13 @@ def run_command(command: click.Command, arguments: Sequence[str], name: str) -> 
         sys.stderr.write(f"error: {error}\n")
         return REFUSED
     except click.ClickException as error:
-        told = " ".join(error.format_message().split()).rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         context = getattr(error, "ctx", None)
         usage = f" ({' '.join(context.get_usage().split())})" if context is not None else ""
-        sys.stderr.write(f"error: {told}; see --help{usage}\n")
+        sys.stderr.write(f"error: {message}; see --help{usage}\n")
         return REFUSED
     except OSError as error:
-        # A full disk, a lost permission: of the machine, not of the program.
+        # A full disk or a missing permission is not a fault of the program.
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"error: {where}{' '.join(str(error.strerror or error).split())}\n")
         return REFUSED

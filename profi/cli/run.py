@@ -1,7 +1,7 @@
-"""`profi run`: composes the settings of conf/, checks them, runs them.
+"""`profi run`: composes the settings of conf/, checks them and runs the command.
 
-`profi run --help` lists what can be chosen. Nothing heavy is imported before the settings are
-accepted, so that a typing mistake costs a second.
+`profi run --help` lists the settings. They are checked before torch is imported, so that a typing
+mistake is reported within a second.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ INTERRUPTED = 130
 WIDTH = 160
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
-# Set in the processes that submitit starts, on this machine or by Slurm.
+# submitit sets this variable in its processes, on this machine and on Slurm.
 QUEUED = "SUBMITIT_EXECUTOR"
-SAME_COMMAND = "the same command goes on from here"
-# What OmegaConf and Hydra add below their messages: inner types, search paths, manuals.
+SAME_COMMAND = "the same command resumes here"
+# Lines that OmegaConf and Hydra add to their messages: inner types, search paths, manuals.
 NOISE = (
     "object_type=",
     "reference_type=",
@@ -59,26 +59,25 @@ def one_line(error: BaseException) -> str:
     parts: list[str] = []
     for item in (error, error.__cause__):
         lines = [line.strip() for line in str(item).splitlines()] if item is not None else []
-        told = [line for line in lines if line and not line.startswith(NOISE)]
-        text = " ".join(told)
+        text = " ".join(line for line in lines if line and not line.startswith(NOISE))
         if text and text not in " ".join(parts):
             parts.append(text)
     return ": ".join(part.rstrip(".") for part in parts) or type(error).__name__
 
 
 def refuse(message: str) -> SystemExit:
-    """Tell the user what is wrong; the exit that follows."""
+    """Write an error line to stderr; returns the exit to raise."""
     sys.stderr.write(f"error: {message}\n")
     return SystemExit(REFUSED)
 
 
 def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
-    """The typed settings; UserError for what cannot be.
+    """The typed settings; UserError for a setting that is not valid.
 
-    A `model=...` among the command line's overrides takes the place of an experiment's models.
+    A `model=...` in `overrides`, those of the command line, replaces an experiment's models.
     """
     try:
-        # Merged into the bare schema, since +key=value gets past the composed one.
+        # Merge into the schema again: +key=value adds keys that the composed settings accept.
         plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
         if any(text.lstrip("+").startswith("model=") for text in overrides):
             plain["models"] = {}
@@ -94,14 +93,14 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
 
 
 def console_for(stream: TextIO) -> Console:
-    """A terminal's own width; room for a table where the stream is a file or a pipe."""
+    """A console of the terminal's width; of WIDTH columns if the stream is a file or a pipe."""
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else WIDTH)
 
 
-def listen(level: str) -> Console:
-    """Log lines and progress to stderr; returns their console."""
+def set_up_logging(level: str) -> Console:
+    """Write log lines and progress to stderr; returns the console for them."""
     from rich.logging import RichHandler
 
     console = console_for(sys.stderr)
@@ -119,32 +118,32 @@ def listen(level: str) -> Console:
 
 
 def overrides() -> tuple[str, ...]:
-    """What was set on the command line; in a sweep, what this job of it has."""
+    """The overrides of the command line; in a sweep, those of this job."""
     if not HydraConfig.initialized():
         return ()
     return tuple(HydraConfig.get().overrides.task)
 
 
 def command_line() -> str:
-    """What was typed; in a job of a queue, which another program starts, what it stands for."""
+    """The command as typed; in a job of a queue, the command that does the same."""
     if QUEUED in os.environ:
         return shlex.join(["python", "run.py", *overrides()])
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def carry_out(composed: DictConfig) -> None:
-    """One job.
+def run_job(composed: DictConfig) -> None:
+    """Check the settings, run one job and print its report.
 
     Raises:
-        UserError: what the settings or the machine do not allow.
+        UserError: the settings are not valid, or the machine cannot run them.
     """
     config = accepted(composed, overrides())
-    console = listen(config.logger.level)
-    # torch, diffusers and transformers come in here.
-    from profi.cli.libraries import hush_libraries
+    console = set_up_logging(config.logger.level)
+    # These imports load torch, diffusers and transformers.
+    from profi.cli.libraries import silence_libraries
 
-    # First: some of the advice is given while they are imported.
-    hush_libraries()
+    # Before the other imports: some warnings come while the libraries are imported.
+    silence_libraries()
     from profi.harness.experiment import run
     from profi.harness.runs import Command
 
@@ -152,7 +151,7 @@ def carry_out(composed: DictConfig) -> None:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())
         shown = run(command, console)
     except OSError as error:
-        # A full disk, a folder without permission: of the machine, not of the program.
+        # A full disk or a missing permission is not a fault of the program.
         where = f"{error.filename}: " if error.filename else ""
         reason = " ".join(str(error.strerror or error).split())
         remedy = "free space or name another folder with out=..."
@@ -162,7 +161,7 @@ def carry_out(composed: DictConfig) -> None:
 
 
 class _Ended(BaseException):
-    """A queue ends the job; no Exception, so that nothing in the program takes it for its own."""
+    """A queue ended the job. Not an Exception, so that no `except Exception` catches it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -171,10 +170,10 @@ class _Ended(BaseException):
 
 @contextmanager
 def signals_of(package: str) -> Iterator[None]:
-    """Let what a package's handlers of signals raise leave the program whole.
+    """Let errors from a package's signal handlers end the program.
 
-    submitit ends a job whose time was up too often by raising a RuntimeError out of its handler,
-    wherever the program is: where it paints, that would pass for a picture that failed.
+    After too many timeouts submitit ends a job by a RuntimeError from its signal handler. Raised
+    during painting, that error would look like a failed sample and be caught.
     """
 
     def handle(
@@ -202,39 +201,39 @@ def signals_of(package: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def swept() -> str:
-    """What is a job's own in a sweep: what it sets and the command line does not say as it is."""
+def overrides_of_job() -> str:
+    """The overrides in which a job of a sweep differs from the other jobs."""
     own = [text for text in overrides() if text not in sys.argv]
     return " ".join(own or overrides())
 
 
-def sweeping() -> bool:
-    """Whether this is one of several jobs that run in this process one after the other."""
+def in_sweep() -> bool:
+    """Whether this process runs several jobs, one after the other."""
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def task(composed: DictConfig, left_out: list[str] | None = None) -> None:
-    """One job: refuse in one line, or run.
+    """Run one job; a user's mistake ends it with one line.
 
-    In a sweep a row that is missing is told and added to `left_out`, so that the next job follows.
+    In a sweep, a row that cannot be made is logged and added to `left_out`, and the sweep goes on.
     """
     try:
         with signals_of("submitit"):
-            carry_out(composed)
+            run_job(composed)
     except UserError as error:
         if QUEUED in os.environ:
-            # The launcher carries it to the terminal; an exit would leave that one waiting.
+            # The launcher reports the error; after an exit it would wait for ever.
             raise
-        if isinstance(error, MissingRowError) and left_out is not None and sweeping():
-            left_out.append(swept())
+        if isinstance(error, MissingRowError) and left_out is not None and in_sweep():
+            left_out.append(overrides_of_job())
             sys.stderr.write(f"left out: {left_out[-1]}: {error}\n")
             return
-        # Not an Exception, so that Hydra neither wraps nor decorates it.
+        # SystemExit is not an Exception: Hydra does not wrap it.
         raise refuse(str(error)) from None
 
 
 def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
-    """What to do about an error of Hydra, where that is not plain."""
+    """How to solve an error of Hydra, if its message does not say it; else empty."""
     missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
     if missing is not None and "submitit" in missing:
         return "; launchers need the extra: pip install -c constraints.txt -e '.[slurm]'"
@@ -242,18 +241,18 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
 
 
 def raised_in(error: BaseException, package: str) -> bool:
-    """Whether an error is a package's own, or comes out of its code."""
+    """Whether an error's class belongs to a package, or its code raised the error."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    # What came from another process has no traceback of its own.
+    # An error from another process has no traceback.
     places = [type(error).__module__]
     places += [last.tb_frame.f_globals["__name__"]] if last is not None else []
     return any(name.partition(".")[0] == package for name in places)
 
 
 def add_plugins(arguments: Sequence[str]) -> None:
-    """Let plugins register: they must be known before their names can be chosen."""
+    """Register the plugins: the settings may name only what is registered."""
     catalogue.add_installed_plugins()
     for text in arguments:
         key, _, value = text.lstrip("+").partition("=")
@@ -265,17 +264,17 @@ def add_plugins(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """The entry point."""
-    # Hydra's own errors come here as they are, to be told in one line, unless all is wanted.
-    wanted_full = os.environ.get(FULL_ERROR) == "1"
+    # Hydra then raises its errors, and they are shown here in one line, unless the user set this.
+    show_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"
-    # Hydra takes its flags before or after all settings only; between them is as natural.
+    # Hydra accepts a flag before or after all settings, but not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     left_out: list[str] = []
 
     def job(composed: DictConfig) -> None:
         task(composed, left_out)
 
-    # Settings of plugins are in no schema.
+    # The schema does not have the settings of plugins.
     sys.argv[1:] = [f"++{text}" if text.startswith("own.") else text for text in sys.argv[1:]]
     folder = str(conf_folder().resolve())
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
@@ -284,14 +283,14 @@ def main() -> None:
         register()
         entry()
     except (HydraException, OmegaConfBaseException) as error:
-        if wanted_full:
+        if show_traceback:
             raise
         raise refuse(one_line(error) + remedy_for(error)) from None
     except UserError as error:
         raise refuse(str(error)) from None
     except RuntimeError as error:
-        # A job that was cancelled, killed or refused by the queue.
-        if wanted_full or not raised_in(error, "submitit"):
+        # The queue cancelled, killed or refused a job.
+        if show_traceback or not raised_in(error, "submitit"):
             raise
         raise refuse(f"{str(error).splitlines()[0]}; {SAME_COMMAND}") from None
     except KeyboardInterrupt:
@@ -299,4 +298,4 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
     if left_out:
         count = "1 job" if len(left_out) == 1 else f"{len(left_out)} jobs"
-        raise refuse(f"{count} of the sweep left out: {'; '.join(left_out)} (told above)")
+        raise refuse(f"{count} of the sweep left out: {'; '.join(left_out)} (see above)")

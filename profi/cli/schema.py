@@ -1,4 +1,4 @@
-"""Hydra's schema and groups, made of the settings: what is stated there is not stated again."""
+"""Hydra's schema and groups, derived from the dataclasses in `profi.settings`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from profi.settings.fields import types_of
 
 @cache
 def schema_of(section: type) -> type:
-    """The same fields as OmegaConf takes them: not frozen, without checks, Literals as texts."""
+    """The same fields in a form that OmegaConf accepts: not frozen, unchecked, Literals as str."""
     made = []
     for spec in fields(section):
         hint, default = _plain_type(types_of(section)[spec.name]), spec.default
@@ -43,14 +43,14 @@ def _plain_type(hint: Any) -> Any:
 
 
 def names_in_the_catalogue() -> str:
-    """For --help: what some settings may name."""
+    """The names that some settings accept, for --help."""
     shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data)
     lines = [f"  {shelf.kind}: {', '.join(shelf.names())}" for shelf in shelves]
     return "\n".join(lines)
 
 
 def register() -> None:
-    """Tell Hydra the schema, and the groups that are not files: readings, evaluations, methods."""
+    """Register the schema and the groups without files: readings, evaluations, methods."""
     OmegaConf.register_new_resolver(
         "profi.catalogue", names_in_the_catalogue, replace=True, use_cache=False
     )

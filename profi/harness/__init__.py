@@ -1,1 +1,1 @@
-"""The loops over the stages: generate, score, report; each resumes where it was stopped."""
+"""The stages generate, score and report; each resumes where it stopped."""

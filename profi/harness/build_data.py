@@ -1,4 +1,4 @@
-"""From the data's settings to triplets."""
+"""Builds the triplets from the data settings."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataContext:
-    """What a data set of the catalogue is read by; `console` shows the progress of downloads."""
+    """The arguments of a data set's reader; `console` shows the progress of downloads."""
 
     data: DataConfig
     evaluation: Evaluation = OURS
     console: Console | None = None
 
     def meter(self, name: str) -> Any:
-        """Progress of a download."""
+        """The progress of a download."""
         return byte_meter(name, self.console)
 
 
 def image_root(data: DataConfig) -> Path:
-    """The folder that the triplets' `file_name`s are in; nothing is fetched."""
+    """The folder with the triplets' images; downloads nothing."""
     images = catalogue.data.get(data.source).images
     return shipped_path(data.root) if images is None else Path(loaded(images)(data))
 
 
 def images_of_folder(data: DataConfig) -> Path:
-    """Of one's own set."""
+    """The images' folder of a user's own set."""
     return shipped_path(data.root) / IMAGES
 
 
 def images_of_coco(data: DataConfig) -> Path:
-    """Of a file of MSCOCO's format."""
+    """The images' folder of a file in MSCOCO's format."""
     return shipped_path(data.root)
 
 
 def images_of_coco2017(data: DataConfig) -> Path:
-    """Of val2017: where they are given, else where they are fetched to."""
+    """The images' folder of val2017: `data.root`, else the download folder."""
     return shipped_path(data.root) if data.root else _coco2017(data).images
 
 
@@ -66,20 +66,20 @@ def data_label(data: DataConfig) -> str:
 def load_triplets(
     data: DataConfig, console: Console | None = None, evaluation: Evaluation = OURS
 ) -> tuple[tuple[Triplet, ...], Candidates]:
-    """The sampled triplets, and what they were sampled from; fetches what is to be fetched.
+    """The sampled triplets and the candidates they are from; downloads what is missing.
 
     `console` shows the progress of downloads; `evaluation` has the rules for hulls, crowds and
-    order. In the order of the list its first `data.limit` rows are the sample; of all other data
-    the sample is drawn by the seed, in whichever order it is painted.
+    order. With `order=list` the sample is the first `data.limit` rows of the list; otherwise
+    `data.sample_seed` draws it.
 
     Raises:
-        UserError: no folder, no annotations, too few instances, or a folder that lacks most of
-            the sampled images (some may be missing: these are set aside when their turn comes);
-            what cannot be downloaded; see `read_coco`, `read_listed` and `read_folder`.
+        UserError: no folder, no annotations, too few instances, a failed download, or most of the
+            sampled images are missing (a few may be: they are quarantined when they are read); see
+            also `read_coco`, `read_listed` and `read_folder`.
     """
     root = image_root(data)
     if data.root and not root.is_dir():
-        raise UserError(f"{root} is no folder: set data.root to the images' folder")
+        raise UserError(f"{root} is not a folder: set data.root to the images' folder")
     read = catalogue.data.get(data.source).load()
     candidates: Candidates = read(DataContext(data, evaluation, console))
     triplets = _sampled(data, candidates, evaluation)
@@ -97,19 +97,19 @@ def _sampled(
 ) -> tuple[Triplet, ...]:
     found, limit = candidates.triplets, data.limit
     if data.sample == "released" and limit is not None:
-        # Some of the list's rows may be left out, and the limit is of rows.
+        # The limit counts rows of the list, and some rows give no triplet.
         limit = min(limit, len(found))
     draw = in_order if evaluation.order == "list" else sample_triplets
     return draw(found, limit, data.sample_seed)
 
 
 def read_folder(context: DataContext) -> Candidates:
-    """One's own set."""
+    """A user's own set."""
     return folder.read_folder(shipped_path(context.data.root))
 
 
 def read_coco(context: DataContext) -> Candidates:
-    """The instances of a file of MSCOCO's format."""
+    """The instances of a file in MSCOCO's format."""
     data = context.data
     annotations = shipped_path(data.annotations)
     return coco.read_coco(annotations, data.min_area, context.evaluation)
@@ -119,7 +119,7 @@ def read_coco2017(context: DataContext) -> Candidates:
     """The instances of val2017, or the published list of them."""
     data, evaluation, meter = context.data, context.evaluation, context.meter
     dataset = _coco2017(data)
-    # The small files first: what is wrong with them shows before a long download.
+    # The small files first, so that their errors show before a long download.
     rows: Sequence[tuple[int, int]] = []
     if data.sample == "released":
         path = Path(data.sample_path).expanduser() if data.sample_path else None
@@ -141,7 +141,7 @@ def read_coco2017(context: DataContext) -> Candidates:
 
 
 def _annotations(data: DataConfig) -> Path | None:
-    """The annotations that are given: by their setting, or beside the images as MSCOCO has them."""
+    """The local annotations: from the setting, or next to the images as MSCOCO stores them."""
     if data.annotations:
         return shipped_path(data.annotations)
     usual = shipped_path(data.root).parent / "annotations" / "instances_val2017.json"
@@ -149,7 +149,7 @@ def _annotations(data: DataConfig) -> Path | None:
 
 
 def _check_present(root: Path, triplets: Sequence[Triplet]) -> None:
-    """UserError where most images are missing; a warning where some are."""
+    """UserError if most images are missing; a warning if some are."""
     paths = [image_path(root, triplet) for triplet in triplets]
     missing = [path for path in paths if not path.is_file()]
     if 2 * len(missing) > len(paths):

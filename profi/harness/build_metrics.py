@@ -1,4 +1,4 @@
-"""From the metrics' settings to the metrics."""
+"""Builds the metrics from their settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from profi.weights import is_url
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What a metric of the catalogue is built of; `own` are a plugin's own settings."""
+    """The arguments of a metric's builder; `own` are a plugin's own settings."""
 
     name: str
     settings: MetricConfig
@@ -47,10 +47,10 @@ def load_metrics(
     evaluation: Evaluation,
     sections: Mapping[str, Any] | None = None,
 ) -> list[Metric]:
-    """The wanted metrics in the wanted order, by the evaluation's rules for scores.
+    """The metrics of `metric.metrics` in their order, with the evaluation's rules for scores.
 
     Raises:
-        UserError: naming the key of what is not set, not there or not installed.
+        UserError: a setting is missing, or its file or package is; the message names the key.
     """
     device = resolve_device("model.device", device)
     return [
@@ -64,9 +64,10 @@ def load_metrics(
 def required_identity(
     settings: MetricConfig, evaluation: Evaluation
 ) -> dict[str, Mapping[str, Any]]:
-    """Per metric what its scores' identity must hold to be of these settings.
+    """Per metric the values that the identity of its scores must have under these settings.
 
-    For the report stage, which loads no model and so knows no hashes. A dot goes one level down.
+    For the report stage, which loads no models and so has no hashes. A dot in a name separates two
+    levels.
     """
     required = {}
     for name in settings.metrics:
@@ -79,7 +80,7 @@ def required_identity(
 def clip_score(context: MetricContext) -> Metric:
     """The CLIP score."""
     path = context.settings.clip.path
-    # open_clip has names of its own, which are no repositories.
+    # Names of open_clip are not repositories.
     if path is None or not path.startswith(OPEN_CLIP):
         path = _weights("metric.clip.path", path)
     return CLIPScore.from_pretrained(
@@ -93,7 +94,7 @@ def clip_score(context: MetricContext) -> Metric:
 
 
 def clip_identity(context: MetricContext) -> dict[str, Any]:
-    """Of the CLIP score, see `required_identity`."""
+    """The CLIP score's part of `required_identity`."""
     evaluation = context.evaluation
     return {
         "box": evaluation.box,
@@ -103,7 +104,7 @@ def clip_identity(context: MetricContext) -> dict[str, Any]:
 
 
 def accuracy(context: MetricContext) -> Metric:
-    """The accuracy by one of the two detectors."""
+    """The accuracy with one of the two detectors."""
     detect = _mmdet if _backend(context) == "mmdet" else _transformers
     return GenerationAccuracy(
         detect(context),
@@ -114,17 +115,17 @@ def accuracy(context: MetricContext) -> Metric:
 
 
 def accuracy_identity(context: MetricContext) -> dict[str, Any]:
-    """Of the accuracies, see `required_identity`."""
+    """The accuracies' part of `required_identity`."""
     found = {"threshold": context.settings.accuracy.threshold, "box": context.evaluation.box}
     if _backend(context) == "mmdet":
         channels = context.evaluation.channels
         return found | {"detector.backend": "mmdet", "detector.channels": channels}
-    # A detector of transformers notes no backend.
+    # The identity of a detector of transformers has no backend.
     return found | {"detector.backend": None}
 
 
 def _backend(context: MetricContext) -> str:
-    """Of `accuracy` the one that is set; the two others are named after theirs."""
+    """The detector's backend: in the metric's name, or for `accuracy` in the settings."""
     _, named, backend = context.name.partition("accuracy_")
     return backend if named else context.settings.accuracy.backend
 
@@ -141,7 +142,7 @@ def _mmdet(context: MetricContext) -> Detector:
 
 
 def _transformers(context: MetricContext) -> Detector:
-    # Their models read RGB: there is no wrong order to repeat.
+    # These models read RGB, so `evaluation.channels` does not apply.
     path = _weights("metric.accuracy.path", context.settings.accuracy.path)
     return TransformersDetector.from_pretrained(
         path, device=context.device, batch_size=context.settings.batch_size
@@ -162,7 +163,7 @@ def aesthetic(context: MetricContext) -> Metric:
 
 
 def aesthetic_identity(context: MetricContext) -> dict[str, Any]:
-    """Of the aesthetic score, see `required_identity`."""
+    """The aesthetic score's part of `required_identity`."""
     return {"crop": context.evaluation.aesthetic_crop}
 
 
@@ -179,12 +180,12 @@ def pick_score(context: MetricContext) -> Metric:
 
 
 def known_region_psnr(context: MetricContext) -> Metric:
-    """How well the known region was kept, in dB."""
+    """PSNR of the known region, in dB."""
     return KnownRegionPSNR()
 
 
 def known_region_lpips(context: MetricContext) -> Metric:
-    """How well the known region was kept, by LPIPS."""
+    """LPIPS of the known region."""
     settings = context.settings.lpips
     return KnownRegionLPIPS.from_pretrained(
         _file("metric.lpips.path", settings.path),
@@ -201,7 +202,7 @@ def _given(key: str, text: str | None) -> str:
 
 
 def _file(key: str, text: str | None) -> str:
-    """A URL as it is, or a local path; UserError naming the key where neither is set or there."""
+    """A URL as given, or the path of a local file; UserError if it is not set or does not exist."""
     given = _given(key, text)
     if is_url(given):
         return given
@@ -212,10 +213,10 @@ def _file(key: str, text: str | None) -> str:
 
 
 def _weights(key: str, text: str | None) -> str:
-    """A folder or a repository id; UserError naming the key where neither is set."""
+    """A folder or a repository id; UserError if it is not set or does not exist."""
     given = _given(key, text)
     local = shipped_path(given)
-    # What looks like a path and is not there must not be asked for on the network.
+    # A path that does not exist must not be looked up on the network.
     looks_local = given.startswith(("shipped:", "/", ".", "~")) or given.count("/") > 1
     if looks_local and not local.exists():
         raise UserError(f"{key}={given}: {local} does not exist; give a local folder")
@@ -226,12 +227,12 @@ def _weights(key: str, text: str | None) -> str:
 
 
 def _check_hub(key: str, repository: str) -> None:
-    """UserError, soon, for a repository that is neither cached nor reachable.
+    """UserError for a repository that is neither cached nor reachable.
 
-    Left to itself the download asks again for half a minute.
+    The download itself would retry for half a minute before it fails.
     """
     try:
-        # Refuses what cannot be the name of a repository, too.
+        # This also refuses text that cannot be the name of a repository.
         if isinstance(try_to_load_from_cache(repository, "config.json"), str):
             return
         HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)

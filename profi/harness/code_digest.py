@@ -1,8 +1,8 @@
-"""A digest of the code that paints, so that an edited method never completes another one's run.
+"""A digest of the code that paints, so that an edited method does not continue an old run.
 
-Of the modules that a row and its method are made of, and of the plan that they follow: their syntax
-trees, without comments and docstrings. Settings, loops, stores and reports are left out.
-A module is read once, like the code itself: an edit while a command runs is of the next command.
+The digest is of syntax trees, without comments and docstrings: of the modules of a row, of its
+method and of the plan. Settings, loops, stores and reports are not part of it.
+A module is read once, as Python does: an edit during a command counts from the next command on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from profi.types import digest
 
-#: Of this project: what may decide a pixel.
+#: The modules of this project that may decide a pixel.
 _OURS = (
     "profi.method",
     "profi.models",
@@ -31,27 +31,28 @@ _OURS = (
     "profi.data.hulls",
     "profi.data.opencv",
 )
-#: Of these: how weights are found, which are known by their own hashes, and what looks on only.
+#: Modules among them that decide no pixel: they find weights (which have hashes of their own),
+#: choose devices, or record.
 _LEFT_OUT = (
     "profi.models.folder",
     "profi.models.devices",
     "profi.models.fingerprint",
     "profi.method.trace",
 )
-#: What every run goes through.
+#: The modules that every run uses.
 _ALWAYS = ("profi.harness.plan",)
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """16 hex digits of the modules and of what they import, as far as it may decide a pixel.
+    """16 hex digits: the digest of the modules and of their imports that may decide a pixel.
 
     Args:
-        modules: where a row and its method are defined; of a plugin, all that it imports of its
-            own top-level package counts.
+        modules: the modules that define a row and its method. For a plugin, all imports from its
+            own top-level package count.
     """
     modules = (*_ALWAYS, *modules)
     packages = {name.partition(".")[0] for name in modules} - {"profi"}
-    # Read all that is loaded, also for a run whose turn comes hours later.
+    # Read all loaded modules now: a later run may start hours after an edit.
     for name in [name for name in sys.modules if _counts(name, packages)]:
         path = _file_of(name)
         if path is not None:
@@ -79,7 +80,7 @@ def _counts(name: str, packages: set[str]) -> bool:
 
 @cache
 def _file_of(name: str) -> Path | None:
-    """A module's source; None for what is no module (a name that a module holds)."""
+    """A module's source file; None if `name` is not a module, such as a class in one."""
     try:
         spec = find_spec(name)
     except (ModuleNotFoundError, ValueError):
@@ -107,7 +108,7 @@ def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _dumped(node: Any) -> str:
-    """Like `ast.dump`, without what is empty: that differs between versions of Python."""
+    """Like `ast.dump` without empty fields, which differ between versions of Python."""
     if isinstance(node, list):
         return f"[{', '.join(map(_dumped, node))}]"
     if not isinstance(node, ast.AST):
@@ -118,7 +119,7 @@ def _dumped(node: Any) -> str:
 
 
 def _drop_docstring(node: ast.AST) -> None:
-    """Every bare text that stands as a statement."""
+    """Remove every statement that is only a string."""
     body = getattr(node, "body", None)
     if isinstance(body, list):
         node.body = [  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""One command: every wanted (method, seed) of every model through the wanted stages."""
+"""Runs a command: each (method, seed) of each model through the stages of the settings."""
 
 from __future__ import annotations
 
@@ -45,22 +45,21 @@ from profi.types import MissingRowError, Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-#: The data and the metrics (conf/data, conf/metric) that the paper's numbers are of.
+#: The data and the metrics (conf/data, conf/metric) of the paper's numbers.
 PAPERS_OWN = ("coco2017", "paper")
 
 
 def run(command: Command, console: Console) -> Shown | None:
-    """Run the wanted stages, with progress on `console`; returns what the report stage shows.
+    """Run the stages of the settings, with progress on `console`; returns the report, if any.
 
-    Whatever can be refused is refused before a folder is made: the data are read and the models
-    are loaded first (of several, one at a time, each when its turn comes). Of several models one
-    that cannot be loaded is logged and left out, and the others go on; what it painted before
-    counts.
+    Settings, data and models are checked before a folder is made. Several models are loaded one
+    after the other. One of them that cannot be loaded is logged and skipped; its earlier images
+    still count.
 
     Raises:
         UserError: see the stages and `profi.harness.rows`; nothing is painted.
-        MissingRowError: the one model cannot be loaded, or nothing is painted of what is asked for;
-            without a report, at the end, for models that were left out.
+        MissingRowError: the only model cannot be loaded, or no run has an image; without the report
+            stage also, at the end, if models were skipped.
     """
     config = command.config
     check_writable(command.out)
@@ -82,17 +81,17 @@ def run(command: Command, console: Console) -> Shown | None:
             except UserError as error:
                 if len(config.per_model) == 1:
                     raise MissingRowError(str(error)) from error
-                log.error("%s is left out: %s", one.model.id, error)
+                log.error("%s skipped: %s", one.model.id, error)
                 left_out.append(one.model.id)
         if one.left_out:
-            log.info("%s has no ablation %s: left out", one.model.id, ", ".join(one.left_out))
+            log.info("%s has no ablation %s: skipped", one.model.id, ", ".join(one.left_out))
         for _, row in groupby(runs_of(replace(command, config=one)), key=lambda run: run.key):
             done: list[Entry] = []
             for item in row:
                 entry = _run(item, samples, rows.get(item.method.name), metrics, logs, console)
                 if entry is None:
                     absent.append(item.absent)
-                    log.warning("%s: nothing painted, left out", item.label)
+                    log.warning("%s: nothing painted, skipped", item.label)
                 else:
                     done.append(entry)
             entries += done
@@ -106,7 +105,7 @@ def run(command: Command, console: Console) -> Shown | None:
     if not entries:
         raise MissingRowError(
             f"nothing painted with these settings for ablation={absent[0].key.ablation} "
-            f"seed={absent[0].seed} in {command.out}: run stage=generate with them first"
+            f"seed={absent[0].seed} in {command.out}: run stage=generate first"
         )
     return _report(command, entries, absent, metrics, logs) if command.wants("report") else None
 
@@ -114,7 +113,7 @@ def run(command: Command, console: Console) -> Shown | None:
 def _samples(config: Config, console: Console) -> Samples:
     triplets, candidates = load_triplets(config.data, console, config.evaluation)
     log.info(
-        "%d triplets of %d (left out: %s)",
+        "%d of %d triplets sampled (skipped instances: %s)",
         len(triplets),
         len(candidates.triplets),
         ", ".join(f"{count} {why}" for why, count in candidates.skipped.items()) or "none",
@@ -130,9 +129,9 @@ def _run(
     logs: RunLogs,
     console: Console,
 ) -> Entry | None:
-    """Paint and score one run as far as is wanted; None where there is nothing of it.
+    """Paint and score one run, as the stages ask; None if the run does not exist.
 
-    Without a row it is not painted; what earlier commands painted of it counts.
+    Without a row nothing is painted, and the images of earlier commands are scored.
     """
     entry = item.find() if row is None or samples is None else item.open(row, samples)
     if entry is None or (row is None and not metrics):
@@ -162,7 +161,7 @@ def _stage(
     run_log: GuardedLog,
     console: Console,
 ) -> Iterator[tuple[str, Meter]]:
-    """A stage's label and its progress; what is logged meanwhile goes to the run's file too."""
+    """A stage's label and its progress; the stage's log lines also go to the run's log file."""
     label = f"{name} {item.label}"
     share = sum(len(part) for _, part in item.plan.share(triplets))
     listener = partial(run_log.progress, name)
@@ -183,7 +182,7 @@ def _paint(
         start = time.monotonic()
         tally = generate(entry.run, row, triplets, item.plan, row.device, progress, facts)
         log.info(
-            "%s: %d painted in %.0f s, %d there before, %d failed (%s)",
+            "%s: %d painted in %.0f s, %d already there, %d failed (%s)",
             label,
             tally.painted,
             time.monotonic() - start,
@@ -213,7 +212,7 @@ def _score(
             item.plan.shard,
         )
         log.info(
-            "%s: %d scores computed, %d there before, %d NaN",
+            "%s: %d scores computed, %d already there, %d NaN",
             label,
             tally.computed,
             tally.kept,
@@ -234,7 +233,7 @@ def _report(
     if not folders:
         required = build_metrics.required_identity(config.metric, config.evaluation)
         folders = latest_scores(entries, config.metric.metrics, required)
-        # Scored by other commands, which may have logged nothing.
+        # Other commands made these scores, perhaps without a logger.
         for one in config.per_model:
             runs = {run.absent: run for run in runs_of(replace(command, config=one))}
             for entry in entries:
@@ -259,7 +258,7 @@ def _report(
         folders=folders,
         data_root=data_root,
         facts=facts,
-        beside_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
+        with_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
         gallery=config.report.gallery,
         overrides=command.overrides,
         models={model.id: option for option, model in config.models.items()},

@@ -1,4 +1,4 @@
-"""Generation: triplets -> painted images in the generations store."""
+"""The stage generate: paints triplets into the generations store."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-#: Where one picture by itself does not fit.
+#: The remedy if a single picture does not fit.
 SMALLER_MODEL = "set model.long_side to less, or model.dtype=float16"
-#: By (height, width) of the padded picture, how many are painted at once.
+#: How many pictures are painted at once, by (height, width) of the padded picture.
 Limits = defaultdict[tuple[int, ...], BatchLimit]
 Loaded = tuple[Triplet, Fitted]
-#: A batch: what was read of it, and what could not be.
+#: A batch: the triplets that were read, and those that failed with their errors.
 Read = tuple[list[Loaded], list[tuple[Triplet, Exception]]]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many samples were painted now, were there before, and failed."""
+    """How many samples were painted now, were already there, and failed."""
 
     painted: int
     kept: int
@@ -54,20 +54,21 @@ def generate(
     meter: Meter,
     facts: Mapping[str, str] | None = None,
 ) -> Tally:
-    """Paint what is missing of this shard's parts.
+    """Paint the missing samples of this shard's parts.
 
-    A batch that does not fit into the memory is painted in halves, and so are the later ones of
-    such pictures; one that fails otherwise is painted one by one. A sample that fails is noted in
-    the quarantine with its traceback and left out; a later start tries it again, its whole batch
-    painted anew (pictures that are there are replaced only where that succeeds for all of them).
-    `seed` of a Generation is the run's seed; the start noise's is `Plan.noise_seed`.
-    `facts` (see `provenance.part_facts_of`) are noted in every part, and which samples were painted
-    without their fixed company, which costs them the last bits, and how many at once.
+    A batch that does not fit into the memory is painted in halves, and so are later batches of
+    this size. A batch that fails otherwise is painted sample by sample. A sample that fails is
+    skipped and recorded in the quarantine with its traceback. A later start tries it again and
+    repaints its whole batch; old pictures are replaced only if all of them are painted again.
+    `seed` of a Generation is the run's seed; the start noise has `Plan.noise_seed`.
+    Every part records `facts` (see `provenance.part_facts_of`). It also records the samples that
+    were painted in another batch than planned, which changes their last bits, and in which sizes.
 
     While a batch is painted, the next one is read, and the part before is written.
 
     Raises:
-        UserError: every sample failed, or it is the machine's fault.
+        UserError: every sample failed.
+        MachineError: the machine is at fault, not a sample.
     """
     painted = kept = failed = 0
     limits: Limits = defaultdict(lambda: BatchLimit(plan.batch_size))
@@ -75,7 +76,7 @@ def generate(
     def batches() -> Iterator[tuple[PartWork, list[Triplet], bool]]:
         for index, part in plan.share(triplets):
             work = PartWork.of(run, index, part)
-            # A complete part has an empty batch, so that it is told in its turn.
+            # A complete part gives one empty batch, so that it is counted in order.
             todo = [batch for batch in plan.batches(part) if not work.has(batch)] or [[]]
             for batch in todo:
                 yield work, batch, batch is todo[-1]
@@ -95,14 +96,14 @@ def generate(
                 written(partial(work.write, facts or {}))
                 painted, kept = painted + len(work.fresh), kept + len(work.kept)
                 failed += work.n_missing
-                meter.tell(f"part {work.index} painted")
+                meter.log(f"part {work.index} painted")
     if failed and not painted and not kept:
         raise UserError(f"all {failed} samples failed: see the reasons in {run.quarantine}")
     return Tally(painted, kept, failed)
 
 
 def _read(plan: Plan, batch: Sequence[Triplet]) -> Read:
-    """A batch's pictures, and what could not be read."""
+    """A batch's pictures, and the triplets that could not be read."""
     loaded: list[Loaded] = []
     failed: list[tuple[Triplet, Exception]] = []
     for triplet in batch:
@@ -122,7 +123,7 @@ def _paint(
     device: torch.device,
     meter: Meter,
 ) -> tuple[list[Painted], set[int]]:
-    """One fixed batch: what was painted of it, and how many at once."""
+    """Paint one planned batch; returns its pictures, and how many were painted at once."""
     loaded, failed = batch
     for triplet, error in failed:
         _set_aside(run, triplet, "load", error)
@@ -146,12 +147,12 @@ def _paint_together(
     device: torch.device,
     advance: Callable[[float], None],
 ) -> list[Painted]:
-    told = 0.0
+    counted = 0.0
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        advance(len(loaded) * done / total - told)
-        told = len(loaded) * done / total
+        nonlocal counted
+        advance(len(loaded) * done / total - counted)
+        counted = len(loaded) * done / total
 
     _reset_peak_memory(device)
     start = time.perf_counter()
@@ -167,11 +168,11 @@ def _paint_together(
         if not bool(torch.isfinite(images).all()):
             raise ValueError("the painted image is not finite")
     except FAILURES:
-        # It is not done after all.
-        advance(-told)
+        # The batch failed: take its progress back.
+        advance(-counted)
         raise
     seconds = (time.perf_counter() - start) / len(loaded)
-    advance(len(loaded) - told)
+    advance(len(loaded) - counted)
     peak = _peak_memory(device)
     pixels = [
         bytes_of(unfit(image, fitted), plan.evaluation.bytes)
@@ -194,7 +195,7 @@ def _reset_peak_memory(device: torch.device) -> None:
 
 
 def _peak_memory(device: torch.device) -> float:
-    """Bytes; NaN where the device does not report a peak."""
+    """Bytes; NaN if the device does not report a peak."""
     return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else math.nan
 
 
@@ -203,9 +204,9 @@ R = TypeVar("R")
 
 
 def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Every item with what `read` makes of it, which is done one item ahead in a thread.
+    """(item, read(item)) for every item; a thread reads one item ahead.
 
-    An exception of `read` is raised when its item's turn comes.
+    An exception of `read` is raised at its own item.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
         before: tuple[T, Future[R]] | None = None
@@ -220,22 +221,22 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, 
 
 @contextmanager
 def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """A function that has another one called in a thread; at most one call is under way.
+    """A function that runs its argument in a thread; at most one call runs at a time.
 
-    A call waits for the one before, and leaving the block, also by an exception, for the last one.
-    An exception of a call is raised by the next one or, at the latest, on leaving the block; where
-    another exception ends the block, that one goes on.
+    A call waits for the previous one, and the end of the block waits for the last one. The
+    exception of a call is raised by the next call or at the end of the block. If another exception
+    ends the block, that one is raised.
     """
     pending: list[Future[None]] = []
 
-    def settle() -> None:
+    def wait() -> None:
         while pending:
             pending.pop().result()
 
     def call(function: Callable[[], None]) -> None:
-        settle()
+        wait()
         pending.append(thread.submit(function))
 
     with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
         yield call
-        settle()
+        wait()

@@ -1,7 +1,7 @@
 """Batches as large as the memory allows.
 
-A batch that runs out of memory is halved until it fits, and later batches of its kind begin at the
-size that did.
+A batch that runs out of memory is halved until it fits. Later batches of its kind start at that
+size.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: What one sample can be at fault for: bad files, bad numbers, memory that does not suffice. Errors
-#: of the program (a TypeError, a missing attribute) would fail every sample and end the run.
+#: Errors that one sample can cause: a bad file, bad numbers, too little memory. Errors of the
+#: program (a TypeError, a missing attribute) would occur for every sample, so they end the run.
 FAILURES = (
     ArithmeticError,
     LookupError,
@@ -33,9 +33,9 @@ FAILURES = (
     UserError,
 )
 
-# PyTorch has a class of its own for the memory of CUDA's allocator alone. These are plain
-# RuntimeErrors: the CPU's allocator, C++'s, Apple's, the CUDA driver's and its libraries'.
-_TOLD_AS = (
+# torch.OutOfMemoryError is of CUDA's allocator only. The other sources (the CPU's allocator, C++,
+# Apple's MPS, the CUDA driver and its libraries) raise a RuntimeError with one of these texts.
+_OUT_OF_MEMORY_TEXTS = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "std::bad_alloc",
@@ -47,25 +47,27 @@ _TOLD_AS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory does not suffice, the device's or the machine's."""
+    """Whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TOLD_AS)
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in _OUT_OF_MEMORY_TEXTS
+    )
 
 
 def explained(error: Exception, remedy: str) -> Exception:
-    """An item's error or, where the item by itself does not fit, one that names the remedy."""
+    """The error; if the item does not fit into the memory, a UserError with the remedy."""
     if not is_out_of_memory(error):
         return error
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    told = UserError(f"it does not fit into the memory by itself ({reason}): {remedy}")
-    told.__cause__ = error
-    return told
+    explanation = UserError(f"it does not fit into the memory by itself ({reason}): {remedy}")
+    explanation.__cause__ = error
+    return explanation
 
 
 @dataclass
 class BatchLimit:
-    """How many items are worked on at once; lowered where so many do not fit."""
+    """How many items are processed at once; lowered when so many do not fit."""
 
     size: int
 
@@ -79,21 +81,21 @@ def work_through(
 ) -> tuple[list[R], set[int]]:
     """`work` on all items, in their order, in batches of at most `limit.size`.
 
-    A batch that runs out of memory is halved, and `limit` with it. One that fails otherwise is
-    worked on one by one; what fails by itself is given up.
+    A batch that runs out of memory is halved, and `limit` with it. A batch that fails otherwise is
+    processed item by item; an item that fails alone goes to `give_up`.
 
     Args:
-        items: what is to be worked on.
-        work: a result per item.
+        items: the items.
+        work: returns one result per item.
         limit: shared by calls whose items take the same memory.
-        give_up: is told an item that has no result, and why.
-        what: names the work in the log.
+        give_up: called with each item that has no result, and its error.
+        what: the name of the work in log lines.
 
     Returns:
-        The results there are, and the sizes of the batches that they come from.
+        The results, and the sizes of the batches that gave them.
 
     Raises:
-        MachineError: no item is at fault; neither is one for errors other than FAILURES.
+        MachineError: from `work`; no item is at fault. Errors other than FAILURES are raised too.
     """
     results: list[R] = []
     sizes: set[int] = set()
@@ -118,12 +120,12 @@ def work_through(
             elif too_large:
                 limit.size = len(batch) // 2
                 waiting.append(batch)
-                told = "%s: %d at once do not fit into the memory, going on with %d"
-                log.warning(told, what, len(batch), limit.size)
+                message = "%s: %d at once do not fit into the memory, going on with %d"
+                log.warning(message, what, len(batch), limit.size)
             else:
                 waiting += [[item] for item in reversed(batch)]
                 log.warning("%s: a batch of %d failed (%s): one by one", what, len(batch), error)
-        # Only now: inside the handler the error's frames hold what the batch had filled.
+        # After the handler: inside it, the error's frames still hold the batch's memory.
         if too_large:
             _free_memory()
     return results, sizes

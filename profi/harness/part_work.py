@@ -1,4 +1,4 @@
-"""A part that is being painted: what is there of it, what is new, and how it is written."""
+"""A part while it is painted: its stored images, its new ones, and how it is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profi.types import Generation, Triplet
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture, uint8 [3, H, W], that is not encoded yet; else a `Generation`."""
+    """A `Generation` before encoding: its image is uint8 [3, H, W]."""
 
     triplet_id: str
     seed: int
@@ -28,7 +28,7 @@ class Painted:
     peak_memory_bytes: float
 
     def encoded(self) -> Generation:
-        """As it is stored."""
+        """The `Generation` to store, with a PNG image."""
         seconds, peak = self.seconds, self.peak_memory_bytes
         pixels = np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
         return Generation(self.triplet_id, self.seed, png_of(pixels), seconds, peak)
@@ -36,10 +36,11 @@ class Painted:
 
 @dataclass
 class PartWork:
-    """`kept` was there before, `fresh` is new, both by triplet; `noted` the part's facts.
+    """A part while it is painted.
 
-    `apart` are the triplets that were painted without their fixed company, and `sizes` in how
-    large batches.
+    `kept` are the stored images and `fresh` the new ones, by triplet; `noted` are the stored facts.
+    `apart` are the triplets that were painted in another batch than planned, and `sizes` the sizes
+    of those batches.
     """
 
     run: RunFolder
@@ -53,10 +54,10 @@ class PartWork:
 
     @classmethod
     def of(cls, run: RunFolder, index: int, part: Sequence[Triplet]) -> PartWork:
-        """A part as it lies in the store."""
-        wanted = {triplet.triplet_id for triplet in part}
-        there = read_generations_part(run.generations, index) or []
-        kept = {item.triplet_id: item for item in there if item.triplet_id in wanted}
+        """The part with its images from the store."""
+        names = {triplet.triplet_id for triplet in part}
+        stored = read_generations_part(run.generations, index) or []
+        kept = {item.triplet_id: item for item in stored if item.triplet_id in names}
         noted = dict(part_facts(run.generations, index)) if kept else {}
         apart = set(noted.pop(APART, "").split(SEPARATOR))
         sizes = set(noted.pop(APART_SIZES, "").split(SEPARATOR)) - {""}
@@ -68,14 +69,14 @@ class PartWork:
         return len(self.part) - len(self.kept) - len(self.fresh)
 
     def has(self, batch: Sequence[Triplet]) -> bool:
-        """All of a batch: one with a gap is painted as a whole, with its fixed company."""
+        """Whether a whole batch is stored; a batch with a gap is painted as a whole."""
         return all(triplet.triplet_id in self.kept for triplet in batch)
 
     def take(self, batch: Sequence[Triplet], items: Sequence[Painted], used: set[int]) -> None:
-        """What was painted of a batch, `used` at once.
+        """Add the painted images of a batch; `used` are the sizes in which they were painted.
 
-        What is there goes only when all of it is there again: a retry that fails, wholly or in
-        part, fills gaps at most.
+        They replace the batch's stored images only if all of these were painted again. Otherwise
+        they fill gaps only.
         """
         new = {item.triplet_id: item for item in items}
         old = {t.triplet_id for t in batch if t.triplet_id in self.kept}
@@ -91,17 +92,17 @@ class PartWork:
             self.sizes |= {str(size) for size in used}
 
     def write(self, facts: Mapping[str, str]) -> None:
-        """Into the store, with `facts` beside what was noted; nothing where nothing is new."""
+        """Write the part with `facts` added to the stored ones; does nothing without new images."""
         if self.kept and not self.fresh:
             return
-        told = merged([self.noted, facts] if self.kept else [facts])
+        noted = merged([self.noted, facts] if self.kept else [facts])
         found = self.kept | {name: item.encoded() for name, item in self.fresh.items()}
         apart = self.apart & found.keys()
         if apart:
-            told[APART] = SEPARATOR.join(sorted(apart))
-            told[APART_SIZES] = SEPARATOR.join(sorted(self.sizes, key=int))
+            noted[APART] = SEPARATOR.join(sorted(apart))
+            noted[APART_SIZES] = SEPARATOR.join(sorted(self.sizes, key=int))
         rows = [found[t.triplet_id] for t in self.part if t.triplet_id in found]
-        write_generations(self.run.generations, self.index, rows, told)
+        write_generations(self.run.generations, self.index, rows, noted)
 
 
 def png_of(pixels: np.ndarray) -> bytes:

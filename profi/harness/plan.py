@@ -1,8 +1,8 @@
-"""What is painted together: parts of the manifest, and batches within them.
+"""The plan of a run: parts of the manifest, and batches within them.
 
-The unit of work is the part, a fixed slice of the manifest; within it the batches are fixed too:
-triplets of one padded size, in the manifest's order, `batch_size` at a time. So what is painted
-together depends on the manifest and the settings alone, not on shards, restarts or order.
+The unit of work is the part, a fixed slice of the manifest. Its batches are fixed too: triplets of
+one padded size, in the manifest's order, `batch_size` at a time. So the batches depend only on the
+manifest and the settings, not on shards, restarts or order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from profi.types import Triplet, sample_seed
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a run's batches and pictures, beside the inpainter.
+    """What decides a run's batches and pictures, apart from the inpainter.
 
     `seed` is the run's, `shard` is (index from 0, count).
     """
@@ -44,7 +44,7 @@ class Plan:
         return fit(image, mask, self.long_side, self.pad_multiple, self.evaluation)
 
     def noise_seed(self, triplet: Triplet) -> int:
-        """Of the triplet's start noise: its own, or the run's."""
+        """The seed of the triplet's start noise: one per triplet, or the run's seed for all."""
         of_run = self.evaluation.noise == "run"
         return self.seed if of_run else sample_seed(self.seed, triplet.triplet_id)
 

@@ -1,4 +1,4 @@
-"""Progress: a bar with rate and time left on a terminal, a log line now and then elsewhere."""
+"""Progress: a bar with rate and time left on a terminal, elsewhere a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from rich.text import Text
 
 log = logging.getLogger(__name__)
 
-# Without a bar, seconds between two lines.
+# Seconds between two log lines, or two calls of a listener.
 PAUSE = 10.0
 
-#: Told how far it is: `images` done, those that were there before included, and speeds.
+#: Called with the progress: `images` done (earlier ones included), `images_per_second` and
+#: `seconds_left`.
 Listener = Callable[[Mapping[str, float]], None]
 
 
 class _Rate(ProgressColumn):
-    """Images per second, or seconds per image where that is the readable number."""
+    """Images per second; seconds per image if an image takes longer than a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -42,18 +43,18 @@ class _Rate(ProgressColumn):
 
 
 class Meter:
-    """Counts images towards a total; tells a listener after each part and now and then between."""
+    """Counts images towards a total; calls a listener after each part and every few seconds."""
 
     def __init__(
         self, label: str, total: int, bar: Progress | None, listener: Listener | None = None
     ) -> None:
         self._label, self._total, self._bar, self._listener = label, total, bar, listener
         self._done, self._skipped = 0.0, 0
-        self._start = self._told = self._listened = time.monotonic()
+        self._start = self._logged = self._listened = time.monotonic()
         self._task = bar.add_task(label, total=total) if bar is not None else None
 
     def advance(self, images: float) -> None:
-        """Count `images` more; fractions of one are welcome."""
+        """Count `images` more; fractions of an image count too."""
         self._done += images
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, images)
@@ -61,19 +62,19 @@ class Meter:
             self._listen()
 
     def skip(self, images: int) -> None:
-        """`images` of the total were there before: they count neither as work nor as speed."""
+        """Count `images` of the total as already there: neither as work nor for the speed."""
         self._total -= images
         self._skipped += images
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self._total)
 
-    def tell(self, message: str) -> None:
-        """After a part: a line with rate and time left, where there is no bar and one is due."""
+    def log(self, message: str) -> None:
+        """Log rate and time left after a part, unless there is a bar or the last line is recent."""
         self._listen()
         now = time.monotonic()
-        if self._bar is not None or now - self._told < PAUSE:
+        if self._bar is not None or now - self._logged < PAUSE:
             return
-        self._told = now
+        self._logged = now
         rate, left = self._speed(now)
         log.info(
             "%s: %s, %d/%d images, %.2f/s, %.0f s left",
@@ -104,7 +105,7 @@ class Meter:
 def meter(
     label: str, total: int, console: Console, listener: Listener | None = None
 ) -> Iterator[Meter]:
-    """A `Meter` on a console for the duration of a stage."""
+    """A `Meter` on a console, for one stage."""
     if not console.is_terminal or total == 0:
         yield Meter(label, total, None, listener)
         return
@@ -122,7 +123,7 @@ def meter(
 
 @contextmanager
 def byte_meter(label: str, console: Console | None) -> Iterator[Callable[[int, int | None], None]]:
-    """A function to tell (bytes there, bytes in all or None) for the duration of a download."""
+    """A function to call with (bytes so far, bytes in all or None), for one download."""
     if console is not None and console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -135,19 +136,19 @@ def byte_meter(label: str, console: Console | None) -> Iterator[Callable[[int, i
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
-    start = told = time.monotonic()
+    start = logged = time.monotonic()
     first: int | None = None
 
-    def tell(done: int, total: int | None) -> None:
-        nonlocal told, first
+    def report(done: int, total: int | None) -> None:
+        nonlocal logged, first
         now = time.monotonic()
-        # What an earlier transfer left is no speed.
+        # Bytes of an earlier download do not count for the speed.
         first = done if first is None else first
-        if now - told < PAUSE:
+        if now - logged < PAUSE:
             return
-        told = now
+        logged = now
         rate = (done - first) / (now - start)
         of = "" if total is None else f" of {total / 1e6:.0f}"
         log.info("%s: %.0f%s MB, %.1f MB/s", label, done / 1e6, of, rate / 1e6)
 
-    yield tell
+    yield report

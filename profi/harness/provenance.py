@@ -1,4 +1,4 @@
-"""By what something was painted: commit, versions, device; recorded, and no part of a run's id."""
+"""What a run was painted with: commit, versions, device; recorded, but not part of its id."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from profi.settings import PACKAGE
 
 PACKAGES = ("profi", "torch", "diffusers", "transformers", "numpy", "pillow", "scipy")
-#: Facts of a part that was painted in several goes hold several values.
+#: Separates the values of a fact, if a part was painted by several commands.
 SEPARATOR = " | "
-#: The triplets of a part that were painted without their fixed company (memory, a missing image),
-#: and how many at once.
+#: The triplets of a part that were painted in another batch than planned (too little memory, a
+#: missing image), and the sizes of those batches.
 APART = "apart from their batch"
 APART_SIZES = f"{APART}, in batches of"
 
@@ -28,7 +28,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         name = f"{device} ({torch.cuda.get_device_name(device)})"
     return {
         "commit": _git("rev-parse", "HEAD"),
-        # Untracked files are no change of the code that ran.
+        # Untracked files do not change the code that ran.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -38,7 +38,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def part_facts_of(surroundings: Mapping[str, Any], batch_size: int) -> dict[str, str]:
-    """What is noted in every part: `environment` in a few words, and the size of the batches."""
+    """The facts that every part records: `environment` as short texts, and the batch size."""
     commit = str(surroundings["commit"] or "unknown")[:12]
     packages = surroundings["packages"].items()
     return {
@@ -59,7 +59,7 @@ def merged(facts: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Git's answer about the folder that the package lies in; None outside a repository."""
+    """Git's output for the package's folder; None outside a repository."""
     command = ["git", "-C", str(PACKAGE.parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

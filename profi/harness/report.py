@@ -1,4 +1,4 @@
-"""Reporting: the scores of an experiment's runs -> table files and an HTML page with a gallery."""
+"""The stage report: writes tables and an HTML page with a gallery from an experiment's scores."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from profi.harness.run_folder import run_record
 from profi.harness.run_status import (
     Absent,
     Entry,
-    Survey,
+    RunStatus,
     check_comparable,
     collect,
     expected,
-    survey,
+    read_status,
 )
 from profi.reports.gallery import FOLDER
 from profi.reports.names import RowKey, metric_style, row_labels
@@ -40,13 +40,13 @@ NOT_PAINTED = "images not painted"
 
 @dataclass(frozen=True)
 class Shown:
-    """A report for a terminal: its tables, and lines of what is missing."""
+    """A report for a terminal: its tables, and lines about what is missing."""
 
     tables: Sequence[reports.Table]
     lines: Sequence[str]
 
     def print(self, console: Console) -> None:
-        """The lines as they are: a command that is cut or wrapped cannot be given again."""
+        """Print tables and lines; lines are not wrapped, so that commands can be copied."""
         for table in self.tables:
             console.print(reports.render_rich(table))
         for line in self.lines:
@@ -58,15 +58,15 @@ class Request:
     """What a report is made of.
 
     Attributes:
-        entries: the runs that there are, in order.
-        absent: those of which there is nothing.
-        folders: per metric, the scores' folder in every run (`survey.latest_scores`).
+        entries: the existing runs, in order.
+        absent: the runs that do not exist.
+        folders: per metric, the name of the scores' folder (`run_status.latest_scores`).
         data_root: the images' folder.
         facts: for the page's head.
-        beside_paper: whether the scores are on the paper's scales.
-        gallery: how many triplets can be browsed; None for all.
-        overrides: of the command, to tell narrower ones.
-        models: a model's id to its option, see `missing.tell`.
+        with_paper: whether the scores can be compared with the paper's numbers.
+        gallery: how many triplets the gallery has; None for all.
+        overrides: of the command; the commands for missing work repeat them.
+        models: a model's id to its option, see `missing.missing_lines`.
     """
 
     entries: Sequence[Entry]
@@ -74,7 +74,7 @@ class Request:
     folders: Mapping[str, str]
     data_root: Path
     facts: Mapping[str, Any]
-    beside_paper: bool
+    with_paper: bool
     gallery: int | None
     overrides: Sequence[str]
     models: Mapping[str, str]
@@ -92,58 +92,58 @@ def report(folder: Path, request: Request) -> Shown:
     `report.html` with `gallery/`, `table.{csv,md,tex}`, `differences.csv`, `scores.parquet`.
 
     Raises:
-        UserError: nothing was scored; runs that cannot share a table.
+        UserError: there are no scores, or the runs cannot share a table.
     """
     check_comparable(request.entries)
-    surveys = {entry: survey(entry) for entry in request.entries}
-    scores = collect(surveys, request.folders)
+    statuses = {entry: read_status(entry) for entry in request.entries}
+    scores = collect(statuses, request.folders)
     if scores.empty:
         raise UserError("there are no scores to report: run stage=score first")
     folder.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(folder / "scores.parquet", index=False)
-    summary = reports.summarise(scores, expected(surveys, request.absent))
-    tables = reports.write_tables(folder, scores, summary, request.labels, request.beside_paper)
+    summary = reports.summarise(scores, expected(statuses, request.absent))
+    tables = reports.write_tables(folder, scores, summary, request.labels, request.with_paper)
 
     labels = request.labels
-    gaps = missing.gaps(surveys, request.absent, scores, list(request.folders))
-    told = missing.tell(gaps, labels, request.overrides, request.models)
-    failures = standing_failures(surveys, scores, labels)
-    highlights, n_browsable = _pictures(folder, request, surveys, scores, failures)
+    gaps = missing.gaps(statuses, request.absent, scores, list(request.folders))
+    lacking = missing.missing_lines(gaps, labels, request.overrides, request.models)
+    failures = standing_failures(statuses, scores, labels)
+    highlights, n_browsable = _pictures(folder, request, statuses, scores, failures)
     page = reports.Page(
         scores,
         tables,
-        _facts(request.facts, surveys, request.folders),
+        _facts(request.facts, statuses, request.folders),
         highlights,
         n_browsable,
         failures,
-        told,
+        lacking,
         int(summary["n_missing"].sum()),
         reports.preference_facts(scores) | reports.agreement_facts(scores),
     )
     reports.write_report(folder / PAGE, page)
-    return Shown(tables, _told(told, len(failures)))
+    return Shown(tables, _missing_text(lacking, len(failures)))
 
 
 def _pictures(
     folder: Path,
     request: Request,
-    surveys: Mapping[Entry, Survey],
+    statuses: Mapping[Entry, RunStatus],
     scores: pd.DataFrame,
     failures: Sequence[reports.Failure],
 ) -> tuple[list[reports.GalleryItem], int]:
-    """The highlights for the page, and how many triplets the gallery beside it got."""
+    """Write the gallery; returns the page's highlights and the gallery's number of triplets."""
     highlights = {item.triplet_id: item for item in reports.choose_gallery(scores, HIGHLIGHTS)}
     (seed,) = {item.seed for item in highlights.values()}
-    wanted = {name: item.reason for name, item in highlights.items()}
+    reasons = {name: item.reason for name, item in highlights.items()}
     if request.gallery != 0:
-        names = {name for surveyed in surveys.values() for name in surveyed.triplets}
-        n_wanted = len(names) if request.gallery is None else request.gallery
-        more = [item.triplet_id for item in reports.choose_gallery(scores, n_wanted)]
-        # Quarantined ones may have no score to be chosen by.
+        names = {name for status in statuses.values() for name in status.triplets}
+        n_chosen = len(names) if request.gallery is None else request.gallery
+        more = [item.triplet_id for item in reports.choose_gallery(scores, n_chosen)]
+        # `choose_gallery` does not see quarantined triplets without scores.
         more += [failure.triplet_id for failure in failures]
         more += names if request.gallery is None else []
-        wanted |= {name: "" for name in more if name not in wanted}
-    items = gallery_items(wanted, seed, surveys, scores, failures, request.data_root)
+        reasons |= {name: "" for name in more if name not in reasons}
+    items = gallery_items(reasons, seed, statuses, scores, failures, request.data_root)
     shown: dict[str, reports.GalleryItem] = {}
 
     def kept() -> Iterator[reports.GalleryItem]:
@@ -157,72 +157,72 @@ def _pictures(
         for _ in kept():
             pass
     else:
-        rows = row_labels(entry.key for entry in surveys)
+        rows = row_labels(entry.key for entry in statuses)
         n_browsable = reports.write_gallery(folder / FOLDER, kept(), rows, request.folders)
     return [shown[name] for name in highlights if name in shown], n_browsable
 
 
 def row_line(entries: Sequence[Entry], folders: Mapping[str, str]) -> str:
-    """A row's scores in one line, as soon as its runs are scored: `base: CLIP score 25.6, ...`."""
-    surveys = {entry: survey(entry) for entry in entries}
-    scores = collect(surveys, folders)
+    """A row's scores in one line: `<model>, <row>: CLIP score 25.61, ... (1 seed(s))`."""
+    statuses = {entry: read_status(entry) for entry in entries}
+    scores = collect(statuses, folders)
     key = entries[0].key
     label = f"{key.model}, {row_labels([key])[key]}"
     if scores.empty:
         return f"{label}: no scores"
-    lines = reports.summarise(scores, expected(surveys)).set_index("metric")
+    lines = reports.summarise(scores, expected(statuses)).set_index("metric")
     cells = [f"{metric_style(m).label} {measured(lines.loc[m], m).text}" for m in folders]
     return f"{label}: {', '.join(cells)} ({len(entries)} seed(s))"
 
 
-def _told(told: reports.Missing, n_failures: int) -> list[str]:
-    """What is missing, for a terminal."""
+def _missing_text(missing: reports.Missing, n_failures: int) -> list[str]:
+    """Lines about missing work and failures, for a terminal."""
     lines = []
-    if told.lines:
-        lines += ["missing:", *(f"  {line}" for line in told.lines)]
-        lines += ["to make just that:", *(f"  {line}" for line in told.commands)]
+    if missing.lines:
+        lines += ["missing:", *(f"  {line}" for line in missing.lines)]
+        lines += ["commands for it:", *(f"  {line}" for line in missing.commands)]
     if n_failures:
-        lines.append(f"quarantined samples: {n_failures}; the page lists them")
+        lines.append(f"quarantined samples: {n_failures} (listed in {PAGE})")
     return lines
 
 
 def _facts(
-    facts: Mapping[str, Any], surveys: Mapping[Entry, Survey], folders: Mapping[str, str]
+    facts: Mapping[str, Any], statuses: Mapping[Entry, RunStatus], folders: Mapping[str, str]
 ) -> dict[str, Any]:
     """The facts at the page's head."""
-    told = dict(facts)
-    told[NOT_PAINTED] = sum(item.n_missing for item in surveys.values())
-    pixels = [run_record(entry.run)["pixels"] for entry in surveys]
-    told["weights"] = ", ".join(sorted({item["backbone"]["weights"] for item in pixels}))
-    told["manifest"] = ", ".join(sorted({item["manifest"] for item in pixels}))
-    told |= _provenance(surveys)
-    told["scored by"] = ", ".join(folders.values())
-    for key, label in row_labels(entry.key for entry in surveys).items():
-        mine = [entry for entry in surveys if entry.key == key]
-        cost = _cost([surveys[entry] for entry in mine])
-        told[f"runs: {label}"] = f"{', '.join(entry.run.run_id for entry in mine)} ({cost})"
-    return told
+    result = dict(facts)
+    result[NOT_PAINTED] = sum(item.n_missing for item in statuses.values())
+    pixels = [run_record(entry.run)["pixels"] for entry in statuses]
+    result["weights"] = ", ".join(sorted({item["backbone"]["weights"] for item in pixels}))
+    result["manifest"] = ", ".join(sorted({item["manifest"] for item in pixels}))
+    result |= _provenance(statuses)
+    result["scored by"] = ", ".join(folders.values())
+    for key, label in row_labels(entry.key for entry in statuses).items():
+        mine = [entry for entry in statuses if entry.key == key]
+        cost = _cost([statuses[entry] for entry in mine])
+        result[f"runs: {label}"] = f"{', '.join(entry.run.run_id for entry in mine)} ({cost})"
+    return result
 
 
-def _cost(surveys: Sequence[Survey]) -> str:
-    """Mean seconds per image and the highest peak of memory, where the device reports one."""
-    seconds = [second for item in surveys for second in item.seconds]
+def _cost(statuses: Sequence[RunStatus]) -> str:
+    """Mean seconds per image, and the peak memory if the device reports one."""
+    seconds = [second for item in statuses for second in item.seconds]
     if not seconds:
         return "nothing painted"
-    told = f"{sum(seconds) / len(seconds):.2f} s per image"
-    peaks = [peak for item in surveys for peak in item.peak_bytes if not math.isnan(peak)]
-    return f"{told}, peak memory {max(peaks) / 2**30:.2f} GiB" if peaks else told
+    text = f"{sum(seconds) / len(seconds):.2f} s per image"
+    peaks = [peak for item in statuses for peak in item.peak_bytes if not math.isnan(peak)]
+    return f"{text}, peak memory {max(peaks) / 2**30:.2f} GiB" if peaks else text
 
 
-def _provenance(surveys: Mapping[Entry, Survey]) -> dict[str, str]:
-    """By what the images were painted; a mix is allowed, shown and warned of."""
-    # Read from the parts: a run may have been gone on with elsewhere or with other code.
-    told = merged(facts for item in surveys.values() for facts in item.facts)
-    apart, sizes = told.pop(APART, None), told.pop(APART_SIZES, "")
+def _provenance(statuses: Mapping[Entry, RunStatus]) -> dict[str, str]:
+    """What the images were painted with; warns if they differ in commit, versions or device."""
+    # From the parts: another machine or other code may have resumed a run.
+    result = merged(facts for item in statuses.values() for facts in item.facts)
+    apart, sizes = result.pop(APART, None), result.pop(APART_SIZES, "")
     for name in ("commit", "versions", "device"):
-        if SEPARATOR in told.get(name, ""):
-            log.warning("these images were painted by more than one %s: %s", name, told[name])
+        if SEPARATOR in result.get(name, ""):
+            log.warning("these images were painted by more than one %s: %s", name, result[name])
     if apart is not None:
         count = len(apart.split(SEPARATOR))
-        told["painted " + APART] = f"{count} (in batches of {sizes.replace(SEPARATOR, ', ')})"
-    return told
+        result["painted " + APART] = f"{count} (in batches of {sizes.replace(SEPARATOR, ', ')})"
+    return result

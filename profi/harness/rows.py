@@ -1,4 +1,4 @@
-"""From settings to the rows of a table, all on one set of weights."""
+"""Builds the rows of a table from the settings, with one set of weights for all."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from profi.weights import verified_file
 
 @dataclass(frozen=True)
 class RowContext:
-    """What a row of the catalogue is built of.
+    """The arguments of a row's builder.
 
-    `method` is None for rows that have the ablation base alone; `own` are a plugin's own settings.
+    `method` is None for rows with only the ablation base; `own` are a plugin's own settings.
     """
 
     model: ModelConfig
@@ -50,10 +50,10 @@ class RowContext:
 
 
 def load_rows(context: RowContext, methods: Sequence[Method]) -> dict[str, Row]:
-    """A row per method, by its name, all on one set of weights.
+    """One row per method, by name; all share one set of weights.
 
     Raises:
-        UserError: what cannot be loaded, or a padding that the model cannot halve.
+        UserError: the model cannot be loaded, or `model.pad_multiple` does not fit it.
     """
     entry = catalogue.inpainters.get(context.model.inpainter)
     target = entry.load()
@@ -78,7 +78,7 @@ def load_rows(context: RowContext, methods: Sequence[Method]) -> dict[str, Row]:
 
 @dataclass
 class _Shared:
-    """A model that is loaded when it is first asked for, and then kept."""
+    """A model that is loaded at its first use and then kept."""
 
     model: ModelConfig
 
@@ -95,7 +95,7 @@ def stable_inpainting(context: RowContext) -> Row:
 
 
 def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:
-    """The model's parts on their device, its UNet compiled where that is asked for."""
+    """The model's parts on their device; its UNet compiled if `model.compile`."""
     device = resolve_device("model.device", model.device)
     backbone = load_backbone(
         model_source(model),
@@ -112,7 +112,7 @@ def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:
 
 
 def model_source(model: ModelConfig) -> str | Path:
-    """The model's folder or its Hub id; UserError for a folder that is not there."""
+    """The model's folder or its Hub id; UserError for a folder that does not exist."""
     if model.path is None:
         return model.id
     return hub_id(model.path) or _folder(model, "path", model.path)
@@ -145,16 +145,16 @@ def blended_latent_diffusion(context: RowContext) -> Row:
 
 
 def sdxl_inpainting(context: RowContext) -> Row:
-    """SDXL Inpainting by diffusers' pipeline."""
+    """SDXL Inpainting in diffusers' pipeline."""
     backbone = _load_for_diffusers(context.model, INPAINTING)
     return SDXLInpainting(backbone, context.sampling, context.model.sdxl_inpainting.strength)
 
 
 def controlnet(context: RowContext) -> Row:
-    """A text-to-image model with a ControlNet for inpainting, by diffusers' pipeline."""
+    """A text-to-image model with a ControlNet for inpainting, in diffusers' pipeline."""
     model = context.model
     chosen = model.controlnet
-    # Refused by the config.
+    # `ModelConfig` has checked it.
     assert chosen.path is not None
     source = hub_id(chosen.path) or _folder(model, "controlnet.path", chosen.path)
     backbone = _load_for_diffusers(model, TEXT_TO_IMAGE)
@@ -163,7 +163,7 @@ def controlnet(context: RowContext) -> Row:
 
 
 def glide(context: RowContext) -> Row:
-    """GLIDE's two models, by OpenAI's package."""
+    """GLIDE's two models, from OpenAI's package."""
     model, chosen = context.model, context.model.glide
     device = resolve_device("model.device", model.device)
 
@@ -184,12 +184,12 @@ def glide(context: RowContext) -> Row:
 
 
 def _load_for_diffusers(model: ModelConfig, role: UNetRole) -> Backbone:
-    """With one dtype throughout."""
+    """The model with one dtype for all parts."""
     return load_model(replace(model, vae_dtype=model.dtype), role)
 
 
 def smartbrush(context: RowContext) -> Row:
-    """SmartBrush, of which no trained weights are published."""
+    """SmartBrush; its trained weights are not published."""
     model = context.model
     if model.path is None and model.unet is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a run is and where it lies: its `RunSpec`, its folder, its settings."""
+"""The folder of a run: its paths and its records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`<out>/<run id>/` and what lies in it."""
+    """`<out>/<run id>/` and the paths in it."""
 
     root: Path
 
@@ -46,12 +46,12 @@ class RunFolder:
 
     @property
     def quarantine(self) -> Path:
-        """What failed."""
+        """The samples that failed."""
         return self.root / "quarantine.jsonl"
 
     @property
     def log(self) -> Path:
-        """What was told while it ran."""
+        """The log lines of the run's commands."""
         return self.root / "run.log"
 
 
@@ -63,7 +63,7 @@ def open_run(
     config_text: str,
     command: str,
 ) -> RunFolder:
-    """The run's folder with its records; a run that is there already is gone on with.
+    """The run's folder with its records, new or existing.
 
     `run.json` holds the id and the pixels, `starts.jsonl` a line per start (command, commit,
     versions, device), `config.yaml` the last command's settings, `manifest.parquet` the triplets.
@@ -73,11 +73,11 @@ def open_run(
     record = run.root / "run.json"
     if record.is_file():
         if canonical_json(_read_json(record)["pixels"]) != canonical_json(spec.pixels):
-            raise UserError(f"{record} is of other settings than its folder's name: move it away")
+            raise UserError(f"{record} does not match the name of its folder: move the folder away")
     else:
         write_text(record, _pretty({"run_id": spec.run_id, "pixels": spec.pixels}))
     append_line(run.root / "starts.jsonl", {"command": command, **spec.environment})
-    # A manifest is a function of the run's id; writing it anew mends a damaged one.
+    # The run's id determines the manifest: writing it again repairs a damaged one.
     write_manifest(run.manifest, triplets)
     write_text(run.root / "config.yaml", config_text)
     write_text(run.root / "settings" / f"{digest(settings)}.json", _pretty(settings))
@@ -85,14 +85,14 @@ def open_run(
 
 
 def find_run(out: Path, settings: Mapping[str, Any]) -> RunFolder | None:
-    """The folder of the run that was last started with these settings, or None."""
+    """The folder of the run that was last started with these settings; None if there is none."""
     found = list(out.glob(f"*/settings/{digest(settings)}.json"))
     if not found:
         return None
     found.sort(key=lambda path: path.stat().st_mtime)
     if len(found) > 1:
         log.warning(
-            "%d runs in %s share these settings (weights or data changed): the latest is taken",
+            "%d runs in %s have these settings (weights or data changed): using the latest",
             len(found),
             out,
         )
@@ -100,14 +100,14 @@ def find_run(out: Path, settings: Mapping[str, Any]) -> RunFolder | None:
 
 
 def run_record(run: RunFolder) -> dict[str, Any]:
-    """The run's `run.json`: its id and its pixels; UserError where it cannot be read."""
+    """The run's `run.json`: its id and its pixels; UserError if it cannot be read."""
     return _read_json(run.root / "run.json")
 
 
 def evaluation_of_run(run: RunFolder) -> Evaluation:
-    """The evaluation that a run was painted by; of its rules for scores there is no record.
+    """The evaluation that a run was painted with; its rules for scores are not recorded.
 
-    UserError for a run of a time when there was no choice.
+    UserError for a run of an older version, which did not record the evaluation.
     """
     recorded = run_record(run)["pixels"].get("evaluation")
     if recorded is None:

@@ -1,7 +1,7 @@
-"""Where a run is told of beside its own files, and the boundary that keeps failures there inside.
+"""Loggers of runs, and the guard around them.
 
-Telling is worth less than running: what a logger raises is told once, and the command goes on
-without it.
+A logger's failure must not stop a run: it is logged once, and the command goes on without the
+logger.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Which run is told of.
+    """Identifies a run for a logger.
 
-    `run_id` is the run's own, so that one gone on with is told of as the same; `group` the
-    experiment's name; `config` nested names and values.
+    `run_id` is the id of the run's folder, so that a resumed run is logged as the same run; `group`
+    is the experiment's name; `config` has nested names and values.
     """
 
     run_id: str
@@ -34,30 +34,30 @@ class RunIdentity:
 
 
 class RunLog(Protocol):
-    """One run, while a command works on it."""
+    """The logger of one run."""
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
-        """How far a stage is; `values` has `images` (done so far) and speeds."""
+        """Log a stage's progress; `values` has `images` (done so far) and speeds."""
 
     def results(self, summary: Mapping[str, float], pictures: Sequence[GalleryItem]) -> None:
-        """What there is of the run now, replacing what was told before."""
+        """Log the run's current results; they replace earlier ones."""
 
     def finish(self, succeeded: bool) -> None:
-        """The command's work on the run ended, or was broken off."""
+        """Close the log; `succeeded` is False if an error ended the work."""
 
 
 Opener = Callable[[RunIdentity], RunLog]
 
 
 class GuardedLog:
-    """A `RunLog`, or none, that never raises (but for an interrupt from the keyboard)."""
+    """Passes calls to a `RunLog`, if there is one; never raises an Exception."""
 
     def __init__(self, logs: RunLogs, inner: RunLog | None) -> None:
         self._logs, self._inner = logs, inner
 
     @property
-    def listens(self) -> bool:
-        """Whether results are worth computing."""
+    def is_active(self) -> bool:
+        """Whether a logger receives the results."""
         return self._inner is not None and not self._logs.broken
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
@@ -77,12 +77,12 @@ class GuardedLog:
             return
         try:
             action(self._inner)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the run is worth more
+        except Exception as error:  # noqa: BLE001  # no logger may stop a run
             self._logs.give_up(error)
 
 
 class RunLogs:
-    """The logs of a command's runs; after the first failure all of them are silent."""
+    """The logs of a command's runs; after the first failure none of them logs any more."""
 
     def __init__(self, opener: Opener | None = None) -> None:
         self._opener = opener
@@ -90,7 +90,7 @@ class RunLogs:
 
     @contextmanager
     def of(self, identity: RunIdentity) -> Iterator[GuardedLog]:
-        """The log of one run for the duration of the work on it."""
+        """The log of one run, closed at the end of the block."""
         guarded = GuardedLog(self, self._open(identity))
         succeeded = False
         try:
@@ -100,9 +100,9 @@ class RunLogs:
             guarded.finish(succeeded)
 
     def give_up(self, error: Exception) -> None:
-        """Tell of the failure, and be silent from now on."""
+        """Log the failure and stop logging."""
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        log.warning("the logger failed (%s): going on without it", reason)
+        log.warning("the logger failed (%s): continuing without it", reason)
         log.debug("the logger's failure", exc_info=error)
         self.broken = True
 
@@ -117,7 +117,7 @@ class RunLogs:
 
 
 class _LogFile(logging.FileHandler):
-    """Appends to a file; where that fails (a full disk), it is told once and the run goes on."""
+    """Appends to a file; if that fails (a full disk), it warns once and the run goes on."""
 
     given_up = False
 
@@ -131,20 +131,20 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
             return
         self.given_up = True
-        log.warning("%s: %s; no more lines are written there", self.baseFilename, error.strerror)
+        log.warning("%s: %s; logging to this file stops", self.baseFilename, error.strerror)
 
     def close(self) -> None:
-        # It writes what is left.
+        # Closing writes the buffered lines, which may fail again.
         with suppress(OSError):
             super().close()
 
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """What is told meanwhile also goes to a file.
+    """Append the log lines of the block to a file too.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""What the runs of a table left: scores, what is missing, whether they belong together."""
+"""The status of a table's runs: images, scores, gaps, and whether the runs are comparable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_THE_DATA = ("manifest", "images")
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in a table: its row and its seed."""
+    """An existing run in a table: its row and its seed."""
 
     run: RunFolder
     model: str
@@ -36,25 +36,25 @@ class Entry:
 
     @property
     def key(self) -> RowKey:
-        """The row."""
+        """The run's row."""
         return RowKey(self.model, self.ablation, self.reading)
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A run of a table that nothing was painted of."""
+    """A run of a table without any painted image."""
 
     key: RowKey
     seed: int
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A run's triplets and paintings: what its scores are checked against.
+class RunStatus:
+    """A run's triplets and painted images, to check its scores against.
 
-    `sources` is the digest of the pictures per part, `part_of` the part of each painted triplet,
-    `seconds` and `peak_bytes` (NaN: not reported) are per picture, `facts` what each part's painter
-    noted, `failed` the quarantine's last line per triplet and stage.
+    `sources` has the digest of the pictures per part, `part_of` the part of each painted triplet,
+    `seconds` and `peak_bytes` (NaN: not reported) a value per picture, `facts` the recorded facts
+    of each part, `failed` the quarantine's last line per triplet and stage.
     """
 
     triplets: Mapping[str, Triplet]
@@ -71,7 +71,7 @@ class Survey:
         return len(self.triplets.keys() - self.part_of.keys())
 
 
-def survey(entry: Entry) -> Survey:
+def read_status(entry: Entry) -> RunStatus:
     """One pass over a run's images, one part in memory at a time."""
     triplets = {t.triplet_id: t for t in read_manifest(entry.run.manifest)}
     sources: dict[int, str] = {}
@@ -90,7 +90,7 @@ def survey(entry: Entry) -> Survey:
         peak_bytes += [item.peak_memory_bytes for item in generations]
     lines = read_lines(entry.run.quarantine)
     failed = {(line["triplet_id"], line["stage"]): line for line in lines}
-    return Survey(
+    return RunStatus(
         triplets,
         sources,
         part_of,
@@ -101,34 +101,34 @@ def survey(entry: Entry) -> Survey:
     )
 
 
-def pictures(entry: Entry, surveyed: Survey, wanted: set[str]) -> dict[str, bytes]:
-    """The images of some triplets; reads the parts that hold one."""
+def pictures(entry: Entry, status: RunStatus, names: set[str]) -> dict[str, bytes]:
+    """The images of the named triplets; reads only the parts that have one."""
     found = {}
-    for index in sorted({surveyed.part_of[name] for name in wanted & surveyed.part_of.keys()}):
+    for index in sorted({status.part_of[name] for name in names & status.part_of.keys()}):
         for item in read_generations_part(entry.run.generations, index) or []:
-            if item.triplet_id in wanted:
+            if item.triplet_id in names:
                 found[item.triplet_id] = item.image
     return found
 
 
-def expected(surveys: Mapping[Entry, Survey], absent: Sequence[Absent] = ()) -> Expected:
-    """What every row of the table should hold: all triplets of the manifests, all wanted seeds."""
+def expected(statuses: Mapping[Entry, RunStatus], absent: Sequence[Absent] = ()) -> Expected:
+    """The scores that every row of the table should have: all triplets, all seeds."""
     return Expected(
-        frozenset(name for surveyed in surveys.values() for name in surveyed.triplets),
-        frozenset([*(entry.seed for entry in surveys), *(item.seed for item in absent)]),
-        frozenset([*(entry.key for entry in surveys), *(item.key for item in absent)]),
+        frozenset(name for status in statuses.values() for name in status.triplets),
+        frozenset([*(entry.seed for entry in statuses), *(item.seed for item in absent)]),
+        frozenset([*(entry.key for entry in statuses), *(item.key for item in absent)]),
     )
 
 
 def check_comparable(entries: Sequence[Entry]) -> None:
-    """Refuse a table of runs that differ in more than they should.
+    """Refuse a table of runs that cannot be compared.
 
-    Runs of one row may differ in the seed alone, rows in the method too; rows of other models share
-    the triplets and their images. (Settings find a run, and they do not tell that weights, images
-    or code have changed since; the records do.)
+    Runs of one row may differ only in the seed, rows of one model also in the method. Rows of
+    different models need the same triplets and images. The check reads the runs' records: settings
+    do not show that weights, images or code have changed.
 
     Raises:
-        UserError: naming two runs, what differs and the remedy.
+        UserError: the message names two runs, what differs and the remedy.
     """
     records = {entry: _flat(run_record(entry.run)["pixels"]) for entry in entries}
     first_of_row: dict[RowKey, Entry] = {}
@@ -156,12 +156,12 @@ def _check_pair(
         raise UserError(
             f"runs {one.run.run_id} ({one.ablation}, seed {one.seed}) and {two.run.run_id} "
             f"({two.ablation}, seed {two.seed}) differ in {', '.join(differing)} and cannot share "
-            "a table: give the same command with stage=all, which paints the outdated ones again"
+            "a table: run the same command with stage=all to repaint the outdated ones"
         )
 
 
 def _flat(pixels: Mapping[str, Any]) -> dict[str, Any]:
-    """One level down: `backbone.weights`."""
+    """Nested names joined by a dot, one level deep: `backbone.weights`."""
     flat: dict[str, Any] = {}
     for name, value in pixels.items():
         if isinstance(value, Mapping):
@@ -176,22 +176,22 @@ def latest_scores(
     metrics: Sequence[str],
     required: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, str]:
-    """Per metric the scores' folder name that most runs have; the latest where several do.
+    """Per metric, the name of the scores' folder that most runs have; the latest of several.
 
-    Runs that lack it count as not scored: scores of different models never share a column.
+    Runs without this folder count as not scored: a column never mixes scores of different models.
 
     Args:
         entries: the runs.
         metrics: their names.
-        required: per metric, what its identity must hold, such as the accuracy's threshold; a dot
-            goes one level down.
+        required: per metric, values that its identity must have, such as the accuracy's
+            threshold; a dot in a name separates two levels.
 
     Raises:
         UserError: no run has such scores of a metric.
     """
     chosen = {}
     for metric in metrics:
-        wanted = (required or {}).get(metric, {})
+        values = (required or {}).get(metric, {})
         times: dict[str, float] = {}
         counts: Counter[str] = Counter()
         for entry in entries:
@@ -199,48 +199,48 @@ def latest_scores(
                 name = folder.name
                 if metric_of(name) != metric or not part_indices(folder):
                     continue
-                if _holds(folder, wanted):
+                if _has_identity(folder, values):
                     counts[name] += 1
                     times[name] = max(times.get(name, 0.0), folder.stat().st_mtime)
         if not counts:
             how = "".join(
-                f" with {name}={value}" for name, value in wanted.items() if value is not None
+                f" with {name}={value}" for name, value in values.items() if value is not None
             )
             raise UserError(f"no run has {metric}{how}: run stage=score first")
         chosen[metric] = max(counts, key=lambda name: (counts[name], times[name], name))
     return chosen
 
 
-def _holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the metric's noted identity has these values."""
-    if not wanted:
+def _has_identity(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Whether the recorded identity of a scores' folder has these values."""
+    if not values:
         return True
     try:
         identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     flat = _flat(identity)
-    return all(flat.get(name) == value for name, value in wanted.items())
+    return all(flat.get(name) == value for name, value in values.items())
 
 
-def collect(surveys: Mapping[Entry, Survey], folders: Mapping[str, str]) -> pd.DataFrame:
-    """The long table of `profi.reports`: a row per run, triplet and metric.
+def collect(statuses: Mapping[Entry, RunStatus], folders: Mapping[str, str]) -> pd.DataFrame:
+    """The long table of `profi.reports`: one row per run, triplet and metric.
 
-    `folders` names, per metric, the folder of scores to take from every run. Scores of pictures
-    that have been painted again since count as absent; triplets without a score stay absent and
-    are counted against `expected`.
+    `folders` names, per metric, the folder of scores to read in every run. Stale scores (of
+    pictures that were painted again) and missing scores have no row; `expected` serves to count
+    them.
     """
     frames = []
-    for entry, surveyed in surveys.items():
+    for entry, status in statuses.items():
         scores = [
             item
             for name in folders.values()
-            for index, source in surveyed.sources.items()
+            for index, source in status.sources.items()
             for item in read_scores_part(entry.run.scores / name, index, source) or []
-            if item.triplet_id in surveyed.triplets
+            if item.triplet_id in status.triplets
         ]
         frame = scores_frame(scores)
-        triplets = surveyed.triplets
+        triplets = status.triplets
         frame["image_id"] = [triplets[item.triplet_id].image_id for item in scores]
         frame["category"] = [triplets[item.triplet_id].prompt for item in scores]
         frame["model"], frame["ablation"] = entry.model, entry.ablation

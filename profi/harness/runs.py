@@ -1,4 +1,4 @@
-"""A command resolved: the list of its runs, each with all that painting and scoring it take."""
+"""The runs of a command: what each one paints, and its identity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from profi.types import RunSpec, Triplet, UserError, digest
 
 @dataclass(frozen=True)
 class Samples:
-    """What every run paints: the triplets, and the digest of their images."""
+    """The triplets that every run paints, and the digest of their images."""
 
     triplets: tuple[Triplet, ...]
     images: str
@@ -41,12 +41,11 @@ class Run:
 
     Fields:
         key, seed: its row of the table, and its seed.
-        method: what paints.
+        method: the method that paints.
         plan: parts, batches, sizes and seeds.
-        settings: as it was asked for: finds its folder again without loading the model. Less than
-            `pixels`: names and paths stand where that has hashes of contents.
-        pixels: what of the settings changes a pixel; the row and the data add theirs by content.
-        described: everything that is set, for a logger.
+        settings: names and paths; they find the run's folder without loading the model.
+        pixels: the settings that change a pixel; `spec` adds the hashes of model, code and data.
+        described: all settings, for a logger.
     """
 
     command: Command
@@ -60,22 +59,22 @@ class Run:
 
     @property
     def label(self) -> str:
-        """In log lines."""
+        """The run's name in log lines."""
         return f"{self.key.model} {self.key.ablation} seed {self.seed}"
 
     @property
     def absent(self) -> Absent:
-        """The run in a table where nothing was painted of it."""
+        """The run as an `Absent` of a table."""
         return Absent(self.key, self.seed)
 
     def find(self) -> Entry | None:
-        """The run that an earlier command painted at least a part of."""
+        """The run, if an earlier command painted at least one part of it."""
         folder = find_run(self.command.out, self.settings)
         found = folder is not None and part_indices(folder.generations)
         return self._entry(folder) if folder is not None and found else None
 
     def open(self, row: Row, samples: Samples) -> Entry:
-        """The run's folder, with its records; one that is there already is gone on with."""
+        """Create or reopen the run's folder and write its records."""
         folder = open_run(
             self.command.out,
             self.spec(row, samples),
@@ -87,10 +86,10 @@ class Run:
         return self._entry(folder)
 
     def spec(self, row: Row, samples: Samples) -> RunSpec:
-        """Everything that changes a pixel, by content, and the surroundings that are recorded."""
+        """All that changes a pixel, by content; and the environment, which is only recorded."""
         identity = dict(row.identity)
         if "method" in identity:
-            # Apart from the model's, which all rows of a table share.
+            # Under `method`: the other entries are the same for all rows of a model.
             code = code_digest([catalogue.method(self.method.name).module])
             identity["method"] = {**identity["method"], "code": code}
         pixels = {
@@ -107,13 +106,13 @@ class Run:
 
 
 def methods_of(config: Config) -> dict[str, Method]:
-    """The wanted methods of the command's one model, by name."""
+    """The methods of the command's only model, by name."""
     names = dict.fromkeys(name for name, _ in config.wanted)
     return {name: compose(name, config.reading, config.sections) for name in names}
 
 
 def context_of(config: Config) -> RowContext:
-    """What the command's one model is built of."""
+    """The arguments to build the command's only model."""
     model = config.model
     has_own = catalogue.inpainters.get(model.inpainter).settings and model.inpainter in config.own
     own = config.section(model.inpainter) if has_own else None
@@ -121,7 +120,7 @@ def context_of(config: Config) -> RowContext:
 
 
 def runs_of(command: Command) -> list[Run]:
-    """Every wanted (method, seed) of the command's one model, methods outermost."""
+    """A run per (method, seed) of the command's only model; the seeds of a method together."""
     config = command.config
     methods = methods_of(config)
     return [_run(command, methods[name], seed) for name, seed in config.wanted]
@@ -140,7 +139,7 @@ def _run(command: Command, method: Method, seed: int) -> Run:
         shard=command.shard,
     )
     common = {"evaluation": config.evaluation.of_pixels, "seed": seed}
-    # Neither what other inpainters are set to, nor how a metric is.
+    # Without the settings of other inpainters.
     others = {"device", *catalogue.inpainters.names()} - {model.inpainter}
     ablated = catalogue.inpainters.get(model.inpainter).ablated
     settings = {
@@ -159,7 +158,7 @@ def _run(command: Command, method: Method, seed: int) -> Run:
     pixels = {
         **common,
         "dtype": model.dtype,
-        # Both change the rounding.
+        # These two change the rounding.
         "channels_last": model.channels_last,
         "compile": model.compile,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
@@ -180,7 +179,7 @@ def _run(command: Command, method: Method, seed: int) -> Run:
 
 @dataclass(frozen=True)
 class Command:
-    """What was asked: the settings, the command line, the settings as text, and what it set."""
+    """The settings, the command line, the settings as YAML, and the command line's overrides."""
 
     config: Config
     line: str
@@ -198,43 +197,43 @@ class Command:
         return parse_shard(self.config.shard)
 
     def wants(self, stage: str) -> bool:
-        """Whether a stage is to be run."""
+        """Whether the settings ask for a stage."""
         return self.config.stage in (stage, "all")
 
 
 def check_writable(out: Path) -> None:
-    """UserError where runs could not be written, before anything is loaded."""
-    there = out
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no folder" if not there.is_dir() else "cannot be written to"
-        raise UserError(f"out={out}: {there} {what}; name another folder with out=...")
+    """UserError if runs cannot be written to `out`."""
+    existing = out
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "is not a folder" if not existing.is_dir() else "cannot be written to"
+        raise UserError(f"out={out}: {existing} {what}; name another folder with out=...")
 
 
 def group_of(command: Command) -> str:
-    """What a logger files the command's runs under: the experiment's name and its choices."""
+    """The logger's group of the command's runs: the experiment's name, reading and evaluation."""
     chosen = ", ".join(_chosen(command))
     return f"{command.config.name or command.config.model.id} ({chosen})"
 
 
 def _chosen(command: Command) -> list[str]:
-    """The reading, and the evaluation where it is not this project's own."""
+    """The reading; also the evaluation, if it is not this project's own."""
     protocol = command.config.evaluation
-    told = [] if protocol == OURS else [f"evaluation={protocol.label}"]
-    return [command.config.reading_label, *told]
+    evaluation = [] if protocol == OURS else [f"evaluation={protocol.label}"]
+    return [command.config.reading_label, *evaluation]
 
 
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
-    """`<out>/reports/<name>`; without a name the run's own id, or a hash of several.
+    """`<out>/reports/<name>`; without a name, the run's id or a hash of several ids.
 
-    A reading other than the default one and an evaluation other than this project's are added to
-    the name, so that one experiment in two readings leaves two reports: `table2_mini-paper`,
-    `table2_mini-paper-eta=0.05`, `table2-released-evaluation=released`.
+    A reading and an evaluation other than the default are added to the name, so that an experiment
+    in two readings has two reports: `table2_mini-paper`, `table2_mini-paper-eta=0.05`,
+    `table2-released-evaluation=released`.
     """
     ids = [entry.run.run_id for entry in entries]
     if command.config.name is None:
         return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
-    told = [label for label in _chosen(command) if label != DEFAULT_READING]
-    suffix = "".join("-" + label.replace(", ", "-") for label in told)
+    labels = [label for label in _chosen(command) if label != DEFAULT_READING]
+    suffix = "".join("-" + label.replace(", ", "-") for label in labels)
     return command.out / "reports" / f"{command.config.name}{suffix}"

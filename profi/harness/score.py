@@ -1,4 +1,4 @@
-"""Scoring: painted images -> scores, a store per metric; nothing is painted again."""
+"""The stage score: writes the scores of painted images, one store per metric."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from profi.types import Generation, Score, Triplet, UserError
 
 log = logging.getLogger(__name__)
 
-#: Where one picture by itself does not fit.
+#: The remedy if a single picture does not fit.
 ELSEWHERE = "run stage=score with model.device=cpu, or on a machine with more memory"
 
-#: The image before painting, uint8 [H, W, 3] at the painted size; UserError where it is absent.
+#: The image before painting, uint8 [H, W, 3] at the painted size; UserError if it is missing.
 Originals = Callable[[Triplet], np.ndarray]
 
 
 @dataclass(frozen=True)
 class ScoreTally:
-    """How many scores were computed now, were there before, and could not be computed (NaN)."""
+    """How many scores were computed now, were already there, and are NaN."""
 
     computed: int
     kept: int
@@ -54,7 +54,7 @@ class ScoreTally:
 
 
 def scores_folder(run: RunFolder, metric: Metric) -> Path:
-    """Where a metric's scores of a run lie."""
+    """The folder of a run's scores of a metric."""
     return run.scores / scores_folder_name(metric.name, metric.identity)
 
 
@@ -68,17 +68,17 @@ def score(
     meter: Meter,
     shard: tuple[int, int] = (0, 1),
 ) -> ScoreTally:
-    """Score what has no scores yet, for every part of the generations of this shard.
+    """Compute the missing scores of this shard's parts.
 
-    `evaluation` is the one that the pictures were painted by; of its rules for scores the metrics
-    have their own.
-    A metric that does not fit into the memory is asked for half a batch at a time from then on, one
-    that fails otherwise sample by sample; a sample that still fails scores NaN and is noted in the
-    quarantine and with the scores: a later start tries these samples again, in their whole batch.
+    `evaluation` is that of the painting; the metrics have their own rules for scores.
+    A batch that does not fit into the memory is scored in halves, and so are later batches of this
+    metric. A batch that fails otherwise is scored sample by sample. A sample that still fails gets
+    NaN and is recorded in the quarantine and with the scores. A later start tries it again and
+    scores its whole batch.
 
     Raises:
-        UserError: an image of a triplet that the manifest does not hold; a metric that compares
-            with the originals, which are not there.
+        UserError: an image's triplet is not in the manifest; or a metric compares with the
+            originals, and they are missing.
     """
     by_id = {triplet.triplet_id: triplet for triplet in triplets}
     computed = kept = n_nan = 0
@@ -102,7 +102,7 @@ def score(
             gap, good = gaps[metric.name], found[metric.name]
             if gap:
                 fresh, failed, sizes = _scores(run, metric, gap, samples, limits[metric.name])
-                # A score that is there goes for another one only.
+                # A new NaN does not replace a stored score.
                 failed = [name for name in failed if name not in good]
                 good |= {n: s for n, s in fresh.items() if n not in good or not math.isnan(s.value)}
                 scores = [good[item.triplet_id] for item in generations]
@@ -111,16 +111,16 @@ def score(
             kept += len(generations) - len(gap)
             n_nan += sum(math.isnan(item.value) for item in good.values())
         meter.advance(len(generations))
-        meter.tell(f"part {index} scored")
+        meter.log(f"part {index} scored")
     return ScoreTally(computed, kept, n_nan)
 
 
 def _batches_with_gaps(
     generations: Sequence[Generation], good: Mapping[str, Score], batch_size: int
 ) -> list[Generation]:
-    """What is to be scored: of the part's fixed batches, all that lack a score.
+    """The samples of all batches that lack a score.
 
-    As wholes, so that a sample that failed once comes to the same bits as one that did not.
+    Whole batches, so that a sample gets the same bits after a failure as without one.
     """
     batches = [
         generations[start : start + batch_size] for start in range(0, len(generations), batch_size)
@@ -134,7 +134,7 @@ def _batches_with_gaps(
 
 
 def _good(folder: Path, index: int, source: str) -> dict[str, Score]:
-    """The scores that need not be computed again, by triplet: none of a failure's NaN."""
+    """The stored scores by triplet, without the NaN of failures."""
     scores = read_scores_part(folder, index, source)
     if scores is None:
         return {}
@@ -148,7 +148,7 @@ def _samples(
     originals: Originals | None,
     evaluation: Evaluation,
 ) -> dict[str, Sample]:
-    """What the metrics see, by triplet; without originals where no metric compares with them."""
+    """The metrics' samples by triplet; without originals if no metric needs them."""
     samples = {}
     for item in generations:
         triplet = by_id.get(item.triplet_id)
@@ -164,7 +164,7 @@ def _samples(
 
 
 def _original(originals: Originals, triplet: Triplet, shape: tuple[int, ...]) -> np.ndarray:
-    """The image before painting; UserError rather than a NaN that would stay for good."""
+    """The image before painting; UserError if it is missing or has another size."""
     try:
         original = originals(triplet)
     except UserError as error:
@@ -173,37 +173,38 @@ def _original(originals: Originals, triplet: Triplet, shape: tuple[int, ...]) ->
         ) from error
     if original.shape != shape:
         raise UserError(
-            f"{triplet.file_name} is no longer what was painted (another size): "
-            "give the data.root of the run, or leave known_region_psnr out of metric.metrics"
+            f"{triplet.file_name} is not the painted image (it has another size): "
+            "set data.root to the folder of the run's images, or leave known_region_psnr out of "
+            "metric.metrics"
         )
     return original
 
 
 def decode(png: bytes) -> np.ndarray:
-    """uint8 [H, W, 3] of a stored image."""
+    """The pixels of a stored image, uint8 [H, W, 3]."""
     with Image.open(io.BytesIO(png)) as image:
         return np.array(image.convert("RGB"))
 
 
 def painted_mask(mask: np.ndarray, size: Sequence[int], evaluation: Evaluation) -> np.ndarray:
-    """A bool mask [H, W] as it was fitted to the model for a picture of `size` (height, width).
+    """A bool mask [H, W], fitted as for the model to a picture of `size` (height, width).
 
-    So a pixel counts as painted here exactly where it was painted.
+    So the metrics see exactly the pixels that were painted.
 
     Raises:
-        UserError: no fitted picture is of that size.
+        UserError: a picture fitted to the model cannot have that size.
     """
     height, width = working_size(mask.shape, max(size), evaluation.size)
     if (height, width) != tuple(size):
         raise UserError(
-            f"a picture of {size[1]}x{size[0]} pixels was not painted from one of "
-            f"{mask.shape[1]}x{mask.shape[0]}: it is of other data, paint it again"
+            f"a picture of {size[1]}x{size[0]} pixels was not painted from an image of "
+            f"{mask.shape[1]}x{mask.shape[0]}: the data have changed, paint it again"
         )
     return fit_mask(torch.from_numpy(mask), (height, width), evaluation.mask).numpy()
 
 
 def originals_of(plan: Plan) -> Originals:
-    """The images as the model was given them, from the data's folder."""
+    """The images from the data's folder, fitted as for the model."""
 
     def original(triplet: Triplet) -> np.ndarray:
         fitted = plan.fitted(triplet)
@@ -220,7 +221,7 @@ def _scores(
     samples: Mapping[str, Sample],
     limit: BatchLimit,
 ) -> tuple[dict[str, Score], list[str], set[int]]:
-    """A score per triplet, the triplets that failed (NaN), and how many were scored at once."""
+    """The scores by triplet, the triplets that failed (NaN), and the sizes of the batches."""
     failed: list[str] = []
 
     def work(some: Sequence[Generation]) -> list[Score]:
@@ -232,9 +233,9 @@ def _scores(
 
     def give_up(item: Generation, error: Exception) -> None:
         failed.append(item.triplet_id)
-        told = explained(error, ELSEWHERE)
-        quarantine(run.quarantine, item.triplet_id, f"score {metric.name}", told)
-        log.warning("%s has no %s: %s", item.triplet_id, metric.name, told)
+        reason = explained(error, ELSEWHERE)
+        quarantine(run.quarantine, item.triplet_id, f"score {metric.name}", reason)
+        log.warning("%s has no %s: %s", item.triplet_id, metric.name, reason)
 
     scores, sizes = work_through(generations, work, limit, give_up, metric.name)
     found = {
@@ -245,7 +246,7 @@ def _scores(
 
 
 def _note_identity(folder: Path, metric: Metric) -> None:
-    """What the hash in the folder's name stands for."""
+    """Write the identity that the hash in the folder's name is of."""
     path = folder / IDENTITY
     if not path.is_file():
         text = json.dumps({"metric": metric.name, **metric.identity}, indent=2, default=str)

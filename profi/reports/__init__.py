@@ -1,12 +1,12 @@
 """Statistics, tables, figures and the HTML report of a scores table; no torch.
 
-Everything here reads one long DataFrame with a row per score (`statistics.COLUMNS`).
+All modules read one long DataFrame with one row per score (`statistics.COLUMNS`).
 """
 
 from profi.reports.differences import clear_best, mcnemar, paired_difference
 from profi.reports.gallery import GalleryChoice, GalleryItem, choose_gallery, write_gallery
 from profi.reports.html import Failure, Missing, Page, write_report
-from profi.reports.paper import beside_paper, paper_numbers, paper_table
+from profi.reports.paper import compare_to_paper, paper_numbers, paper_table
 from profi.reports.preference import (
     Agreement,
     agreement,
@@ -30,9 +30,9 @@ __all__ = [
     "Table",
     "agreement",
     "agreement_facts",
-    "beside_paper",
     "choose_gallery",
     "clear_best",
+    "compare_to_paper",
     "difference_table",
     "mcnemar",
     "paired_difference",

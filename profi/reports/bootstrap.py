@@ -1,7 +1,7 @@
-"""The bootstrap over clusters: what another sample of images would have given.
+"""The bootstrap over clusters: how the means vary with the sample of images.
 
-Triplets of one image, and seeds of one triplet, are not independent. So whole images are drawn
-anew, with everything that hangs on them.
+Triplets of one image, and seeds of one triplet, are not independent. So whole images are
+resampled, with all their triplets and seeds.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Draws. With a tenth of them the end of an interval of accuracies moves by half a point when the
-#: seed changes.
+#: Number of draws. With a tenth of it, the ends of an accuracy's interval differ by half a point
+#: between seeds.
 N_RESAMPLES = 20_000
-#: Drawn at once are about so many clusters: 8 MB per array, whatever the number of draws.
+#: About this many clusters are drawn at once: 8 MB per array for any number of draws.
 BLOCK = 2**20
 
 
 class Interval(NamedTuple):
-    """A two-sided interval; NaN where there is too little to compute it from."""
+    """A two-sided interval; NaN if there are too few data for it."""
 
     low: float
     high: float
 
     @property
     def is_clear(self) -> bool:
-        """Whether zero lies outside; of an unknown interval it does not."""
+        """Whether zero lies outside the interval; False if the interval is unknown."""
         return self.low > 0 or self.high < 0
 
 
@@ -36,10 +36,10 @@ UNKNOWN = Interval(math.nan, math.nan)
 
 
 class Sample(NamedTuple):
-    """What a mean is over.
+    """The values of a mean.
 
-    `values` is float [n], of which NaN are left out; `clusters` [n] the labels of what is drawn
-    together (image ids); `weights` float [n] > 0, or None where all weigh the same.
+    `values` is float [n], NaN are ignored; `clusters` is [n], the cluster of each value (its image
+    id); `weights` is float [n] > 0, or None for equal weights.
     """
 
     values: np.ndarray
@@ -68,20 +68,20 @@ def cluster_intervals(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
-    """Percentile intervals of the samples' means when whole clusters are drawn anew.
+    """Percentile intervals of the samples' means, with whole clusters resampled.
 
-    A draw's mean is that of all its values: a cluster counts by its size. Samples of equally many
-    clusters share the draws (so that a table takes as long as one of its entries), and no interval
+    The mean of a draw is over all its values, so large clusters count more. Samples with the same
+    number of clusters share the draws, which makes a table as fast as one entry. No interval
     depends on the other samples.
 
     Args:
         samples: the values, see `Sample`.
-        confidence: of the intervals.
+        confidence: level of the intervals.
         n_resamples: number of draws.
-        seed: of the draws; equal arguments give equal intervals.
+        seed: seed of the draws; equal arguments give equal intervals.
 
     Returns:
-        An interval per sample. It is unknown for fewer clusters than `fewest_clusters`.
+        One interval per sample; UNKNOWN for fewer clusters than `fewest_clusters`.
     """
     intervals = [UNKNOWN] * len(samples)
     sums_by_count: defaultdict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = defaultdict(dict)
@@ -100,16 +100,16 @@ def cluster_intervals(
 
 
 def fewest_clusters(confidence: float) -> int:
-    """How many clusters an interval needs at least: six for 95 %.
+    """The least number of clusters for an interval: six for 95 %.
 
-    n clusters of no effect all differ from zero to the same side with the chance 2 / 2^n, and the
-    bootstrap's interval then excludes zero. That chance must not exceed 1 - confidence.
+    Without an effect, all n clusters lie on the same side of zero with probability 2 / 2^n, and
+    then the bootstrap interval excludes zero. This probability must not exceed 1 - confidence.
     """
     return max(2, math.ceil(math.log2(2 / (1 - confidence))))
 
 
 def _per_cluster(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the weighted values and of the weights, float [number of clusters] each."""
+    """The sums of weighted values and of weights per cluster, float [n_clusters] each."""
     known = ~np.isnan(sample.values)
     values = sample.values[known]
     weights = np.ones(len(values)) if sample.weights is None else sample.weights[known]
@@ -118,7 +118,7 @@ def _per_cluster(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drawn_means(sums: np.ndarray, weights: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
-    """The means of every draw, [n_resamples, k], of k samples [n, k] over n clusters."""
+    """The mean of each draw, [n_resamples, k], for k samples [n, k] over n clusters."""
     n, k = sums.shape
     rng = np.random.default_rng(seed)
     both = np.concatenate([sums, weights], axis=1)
@@ -127,7 +127,7 @@ def _drawn_means(sums: np.ndarray, weights: np.ndarray, n_resamples: int, seed: 
     for start in range(0, n_resamples, at_once):
         block = means[start : start + at_once]
         chosen = rng.integers(0, n, (len(block), n))
-        # How often each cluster is in each draw: the sums over a draw are then one product.
+        # Count each cluster in each draw: one matrix product then gives all sums.
         chosen += n * np.arange(len(block))[:, None]
         times = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(chosen.shape)
         totals = times.astype(float) @ both

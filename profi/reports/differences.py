@@ -1,6 +1,6 @@
-"""What each row gains on its base, pair by pair: the interval of the mean, and McNemar's test.
+"""Paired differences of each row to its base: the interval of the mean, and McNemar's test.
 
-A pair is the same triplet painted with the same seed, hence from the same start noise.
+A pair is one triplet painted with one seed by both rows, so from the same start noise.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NO_TEST = "none"
 
 
 class McNemar(NamedTuple):
-    """How many pairs were gained and lost, and how likely so uneven a split is by chance.
+    """The numbers of gained and lost pairs, and the test of their difference.
 
-    `p_value` is two-sided, NaN without a pair; `test` is EXACT, CLUSTERED or NO_TEST.
+    `p_value` is two-sided, NaN without pairs; `test` is EXACT, CLUSTERED or NO_TEST.
     """
 
     n_gained: int
@@ -35,18 +35,19 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(differences: np.ndarray, clusters: np.ndarray) -> McNemar:
-    """McNemar's test of paired hits and misses, made fit for pairs that share an image.
+    """McNemar's test of paired hits and misses; pairs may share an image.
 
-    Where every image has one pair, the b gained of b + c changed pairs are binomial with 1/2
-    (exact). Pairs of one image are not independent; there the change is summed per image k,
-    d_k = b_k - c_k, and (sum_k d_k)^2 / sum_k d_k^2 is chi-squared with one degree of freedom
-    (Z. Yang, X. Sun, J. W. Hardin, "A note on the tests for clustered matched-pair binary data",
-    Biometrical Journal 52, 2010), which for single pairs is McNemar's (b - c)^2 / (b + c).
+    If every image has one pair, the number b of gained pairs among b + c changed ones is binomial
+    with probability 1/2 (the exact test). Pairs of one image are not independent. Then the changes
+    are summed per image k, d_k = b_k - c_k, and (sum_k d_k)^2 / sum_k d_k^2 is chi-squared with
+    one degree of freedom (Z. Yang, X. Sun, J. W. Hardin, "A note on the tests for clustered
+    matched-pair binary data", Biometrical Journal 52, 2010). For single pairs this is McNemar's
+    (b - c)^2 / (b + c).
 
     Args:
-        differences: float [n], of one sign where a miss became a hit and of the other where a hit
-            became a miss, else 0; NaN are left out.
-        clusters: [n] labels of what belongs together (image ids).
+        differences: float [n], > 0 if a miss became a hit, < 0 if a hit became a miss, else 0; NaN
+            are ignored.
+        clusters: [n], the image id of each pair.
     """
     known = ~np.isnan(differences)
     signs = np.sign(differences[known])
@@ -67,10 +68,10 @@ def mcnemar(differences: np.ndarray, clusters: np.ndarray) -> McNemar:
 def pairs_with_base(
     scores: pd.DataFrame, metric: str, base: str = "base"
 ) -> Iterator[tuple[RowKey, pd.DataFrame]]:
-    """Every row but the bases, in order, with its pairs of one (triplet, seed) in one metric.
+    """Each row except the bases, in order, with its pairs of one metric.
 
-    Which base a row is paired with: `names.base_of`. The pairs have the columns of `scores` and
-    value_base; either value is NaN where that side is absent.
+    `names.base_of` chooses a row's base. The pairs have the columns of `scores` and value_base; a
+    value is NaN if that side is missing.
     """
     of_metric = scores[scores["metric"] == metric]
     rows = ordered_rows(row_keys(scores))
@@ -81,11 +82,11 @@ def pairs_with_base(
             continue
         partner = base_of(key, rows, base)
         nothing = of_metric.iloc[:0]
-        theirs = nothing if partner is None else groups.get(partner, nothing)
+        of_base = nothing if partner is None else groups.get(partner, nothing)
         yield (
             key,
             groups[key].merge(
-                theirs[[*cell, "value"]],
+                of_base[[*cell, "value"]],
                 on=cell,
                 how="outer",
                 suffixes=("", "_base"),
@@ -101,13 +102,13 @@ def paired_difference(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How much each ablation differs from its base (`names.base_of`) on the same (triplet, seed).
+    """The differences of each ablation to its base (`names.base_of`) on the same (triplet, seed).
 
     Returns:
         Columns model, ablation, reading, metric, difference (mean), low, high (bootstrap over
-        images, all seeds together), n_pairs, n_unpaired (pairs where either side is absent or
-        NaN), and of a metric of hits and misses n_gained, n_lost, p_value, test (see `mcnemar`;
-        for others 0, 0, NaN, NO_TEST).
+        images, all seeds together), n_pairs, n_unpaired (pairs with a missing or NaN side);
+        for a metric of hits and misses also n_gained, n_lost, p_value, test (see `mcnemar`; for
+        other metrics 0, 0, NaN, NO_TEST).
 
     Raises:
         UserError: see `statistics.validate`.
@@ -154,24 +155,24 @@ def clear_best(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, RowKey]:
-    """The row of each metric that is clearly better than every other one, where there is one.
+    """For each metric the row that is clearly better than every other row, if there is one.
 
-    Rows are compared pair by pair of one (triplet, seed): the bootstrap interval over images of
-    the mean difference must lie on the good side of zero. It must do so against each of the other
-    rows, which makes more rows no reason for a stricter interval: a row that is not better than
-    all has at least one comparison that errs with the chance of a single one (an
-    intersection-union test; R. L. Berger, Technometrics 24, 1982).
+    Two rows are compared by their pairs of one (triplet, seed): the bootstrap interval of the mean
+    difference must lie on the better side of zero. The row must win against all other rows, so
+    the intervals need no correction for their number (an intersection-union test; R. L. Berger,
+    Technometrics 24, 1982).
 
     Args:
         scores: the long table.
-        summary: what `statistics.summarise` made of it. Incomplete lines are left out: they are
-            never the best, and the others need not beat them.
-        confidence: of the intervals.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
+        summary: from `statistics.summarise`. Incomplete lines are ignored: they are never the
+            best, and other rows need not beat them.
+        confidence: level of the intervals.
+        n_resamples: number of draws of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        By metric; those without such a row, or with fewer than two complete ones, are absent.
+        The rows by metric. Metrics without such a row, or with fewer than two complete rows, are
+        missing.
     """
     rivals: list[tuple[str, RowKey]] = []
     samples: list[Sample] = []

@@ -1,4 +1,4 @@
-"""Pictures side by side, drawn by matplotlib without a display and without its global state."""
+"""Thumbnails, strips of pictures and distributions of scores."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def outlined(
     colour: tuple[int, int, int] = (255, 45, 85),
     width: int = 2,
 ) -> np.ndarray:
-    """A copy of `image` (uint8 [H, W, 3]) with the border of `mask` (bool [H, W]) drawn on it.
+    """A copy of `image` (uint8 [H, W, 3]) with the outline of `mask` (bool [H, W]).
 
-    Half of the line, `width` pixels, lies inside the mask and half outside it.
+    The line is `width` pixels wide, one half inside the mask and one half outside.
     """
     inner = binary_erosion(mask, iterations=max(1, width // 2), border_value=1)
     outer = mask if width < 2 else binary_dilation(mask, iterations=width // 2)
@@ -51,9 +51,9 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 
 def thumbnail(image: np.ndarray, side: int = 320) -> bytes:
-    """`image` (uint8 [H, W, 3]) at most `side` pixels long: a JPEG.
+    """`image` (uint8 [H, W, 3]) reduced to at most `side` pixels, as JPEG.
 
-    One that is not larger stays as it is, a lossless PNG.
+    An image that is not larger is not changed, and encoded as PNG.
     """
     if max(image.shape[:2]) <= side:
         return png_bytes(image)
@@ -65,21 +65,22 @@ def thumbnail(image: np.ndarray, side: int = 320) -> bytes:
 
 
 def comparison_strip(rows: Sequence[StripRow], path: Path, *, inches: float = 2.0) -> None:
-    """Write a grid, a triplet per row and a picture per column (input, mask, base, ProFI).
+    """Write a grid: one row per triplet, one column per picture (input, mask, base, ProFI).
 
     Args:
         rows: all with the same column titles, in the order to show them.
-        path: of the picture; its suffix chooses the format.
-        inches: side of one picture; 150 pixels each.
+        path: the file to write; its suffix chooses the format.
+        inches: side of one picture; an inch has 150 pixels.
 
     Raises:
-        ValueError: no rows, or rows of different columns.
+        ValueError: no rows, or rows with different columns.
     """
     if not rows:
         raise ValueError("a strip needs at least one row")
     titles = list(rows[0].pictures)
     if any(list(row.pictures) != titles for row in rows):
         raise ValueError(f"every row of a strip needs the columns {titles}")
+    # Not by pyplot, which has global state and may need a display.
     figure = Figure(
         figsize=(inches * len(titles), (inches + 0.12) * len(rows) + 0.25), layout="constrained"
     )
@@ -100,14 +101,14 @@ def comparison_strip(rows: Sequence[StripRow], path: Path, *, inches: float = 2.
 
 WIDTH, HEIGHT = 100.0, 20.0
 _BINS = 48
-# Beyond these shares of all values a few outliers would squeeze the rest into a corner.
+# The share of values cut off at each end, so that outliers do not stretch the scale.
 _TAIL = 0.002
 
 
 class Area(NamedTuple):
     """One row's density.
 
-    `path` is an SVG path in a box of WIDTH x HEIGHT, y downwards; `mean_x` lies on the same scale.
+    `path` is an SVG path in a box of WIDTH x HEIGHT, y downwards; `mean_x` is on the same scale.
     """
 
     label: str
@@ -117,9 +118,9 @@ class Area(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """One metric: its rows' areas on a common scale from `low` to `high`, and the values left out.
+    """One metric: its rows' areas on a common scale from `low` to `high`.
 
-    `n_outside` values lie beyond the scale's ends.
+    `n_outside` values lie beyond the ends of the scale and are not drawn.
     """
 
     label: str
@@ -130,10 +131,10 @@ class Distribution(NamedTuple):
 
 
 def distributions(scores: pd.DataFrame, labels: Mapping[RowKey, str]) -> list[Distribution]:
-    """Every metric's, but for those of hits and misses, which a mean describes fully.
+    """The distribution of each metric, except hits and misses: for them the mean is enough.
 
     Args:
-        scores: the long table (`statistics.COLUMNS`); NaN are left out.
+        scores: the long table (`statistics.COLUMNS`); NaN are ignored.
         labels: the rows' printed names, in order.
     """
     result = []
@@ -166,7 +167,7 @@ def distributions(scores: pd.DataFrame, labels: Mapping[RowKey, str]) -> list[Di
 
 
 def _path(heights: np.ndarray) -> str:
-    """The outline of bars of these heights (1 is the box's)."""
+    """The outline of bars with these heights (1 is the box's height)."""
     edges = np.linspace(0, WIDTH, len(heights) + 1)
     steps = [
         f"L{left:.2f} {HEIGHT * (1 - height):.2f}L{right:.2f} {HEIGHT * (1 - height):.2f}"

@@ -1,4 +1,4 @@
-"""Which triplets the report shows, and what is shown of one."""
+"""Chooses the triplets that a report shows, and writes the gallery."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from profi.reports.statistics import row_keys, validate
 from profi.types import UserError
 
 GAIN, LOSS, RANDOM = "largest gain", "largest loss", "random"
-#: Gains are by accuracy, ties by CLIP score: accuracy moves in steps of 100 and CLIP scores by less
-#: than 200, so that this sum orders by accuracy first.
+#: Weights to rank gains by accuracy first and by CLIP score among equals: accuracy is 0 or 100, and
+#: CLIP scores differ by less than 200.
 RANKING: Mapping[str, float] = MappingProxyType({"accuracy": 1000.0, "clip_score": 1.0})
 
 
 @dataclass(frozen=True)
 class GalleryChoice:
-    """A triplet to show, painted with `seed`; `reason` says why this one."""
+    """A triplet to show, painted with `seed`, and the reason for the choice."""
 
     triplet_id: str
     seed: int
@@ -37,17 +37,17 @@ class GalleryChoice:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """What the report shows of a triplet; pictures are PNG, JPEG or WebP bytes of the size to show.
+    """A triplet in the report; its pictures are PNG, JPEG or WebP bytes in the size to show.
 
     Attributes:
         triplet_id: the triplet.
         prompt: the caption.
-        masked: the input with its mask outlined, see `figures.outlined`; empty where the image is
-            not at hand.
+        masked: the input with the outline of its mask (`figures.outlined`); empty if the image is
+            missing.
         outputs: a row's label (`names.row_labels`) to the painted image's bytes.
-        scores: a row's label to its values per metric; accuracy colours the frame.
+        scores: a row's label to its values per metric; accuracy decides the frame's colour.
         reason: why it was chosen.
-        failures: what failed of it, a line each.
+        failures: one line per failure.
     """
 
     triplet_id: str
@@ -67,18 +67,18 @@ def choose_gallery(
     method: str = "profi",
     seed: int = 0,
 ) -> list[GalleryChoice]:
-    """Up to `k` triplets: a third where `method` gains most on `base`, a third where it loses most.
+    """Up to `k` triplets: largest gains of `method` over `base`, largest losses, and random ones.
 
-    The rest is drawn at random, so that a reader sees what is typical. Gains are by accuracy,
-    ties by CLIP score, of the smallest seed that both have in the first model and reading; only
-    true gains and losses are called so. Without a method or a base all are random.
+    Each kind is a third; if there are too few gains or losses, more are random. Gains are by
+    accuracy, then by CLIP score, for the smallest seed that both rows have in the first model and
+    reading. Without a method or a base all triplets are random.
 
     Args:
         scores: the long table.
-        k: how many.
-        base: ablation compared with.
-        method: ablation compared.
-        seed: of the random third.
+        k: number of triplets.
+        base: the ablation to compare with.
+        method: the ablation to compare.
+        seed: seed of the random choice.
 
     Raises:
         UserError: see `statistics.validate`; or `k` is negative.
@@ -104,27 +104,27 @@ def choose_gallery(
 def _gains(
     scores: pd.DataFrame, method: RowKey | None, base: RowKey | None
 ) -> tuple[pd.Series, int]:
-    """Gain per triplet by RANKING, best first, and the seed that it is of."""
+    """The gain per triplet by RANKING, best first, and the seed that it is for."""
     nothing = pd.Series(dtype=float), int(scores["seed"].min())
     if method is None or base is None:
         return nothing
-    ours, theirs = (
+    of_method, of_base = (
         scores[(scores["ablation"] == row.ablation) & (scores["reading"] == row.reading)]
         for row in (method, base)
     )
-    seeds = sorted(set(ours["seed"]) & set(theirs["seed"]))
+    seeds = sorted(set(of_method["seed"]) & set(of_base["seed"]))
     if not seeds:
         return nothing
-    difference = _weighted(ours, seeds[0]) - _weighted(theirs, seeds[0])
+    difference = _weighted(of_method, seeds[0]) - _weighted(of_base, seeds[0])
     ranked = difference.dropna().sort_index().sort_values(ascending=False, kind="stable")
     return ranked, int(seeds[0])
 
 
 def _weighted(scores: pd.DataFrame, seed: int) -> pd.Series:
     part = scores[(scores["seed"] == seed) & scores["metric"].isin(list(RANKING))]
-    # As floats: an empty selection would otherwise stay one of text, which cannot be multiplied.
+    # As floats: an empty selection has the type of text, which cannot be multiplied.
     values = part["value"] * part["metric"].map(dict(RANKING)).astype("float64")
-    # A triplet with a NaN is not ranked: skipna would rank it by half of its scores.
+    # A triplet with a NaN is not ranked: skipna would rank it by the other scores only.
     return values.groupby(part["triplet_id"]).agg(lambda cells: cells.sum(skipna=False))
 
 
@@ -143,16 +143,16 @@ def write_gallery(
     base: str = "base",
     method: str = "profi",
 ) -> int:
-    """Write the pictures of `items` and their index into `folder`; returns how many there are.
+    """Write the pictures of `items` and their index into `folder`; returns the number of items.
 
-    What an earlier gallery left there is removed. The index is written last.
+    The index is written last; then files of an earlier gallery are removed.
 
     Args:
-        folder: the one that the page's `FOLDER` names, made where needed.
-        items: taken one by one, so that they need not fit into memory together.
+        folder: `FOLDER` next to the page; created if needed.
+        items: read one by one, so that they need not fit into memory together.
         rows: the rows' labels, in order (`names.row_labels`).
         metrics: their names.
-        base: the ablation that gains are to, see `names.base_of`.
+        base: the ablation to compare with, see `names.base_of`.
         method: the ablation whose gains are shown first.
     """
     names = ordered_metrics(metrics)
@@ -183,7 +183,7 @@ def write_gallery(
             }
             for name in names
         ],
-        # How the page ranks where no metric is chosen: [metric, weight], as `choose_gallery` does.
+        # The page's ranking without a chosen metric, as in `choose_gallery`: [metric, weight].
         "ranking": [[names.index(n), w] for n, w in RANKING.items() if n in names] or [[0, 1.0]],
         "chunk": CHUNK,
         "items": lines,
@@ -199,7 +199,7 @@ def data_uri(image: bytes) -> str:
     """`image` (PNG, JPEG or WebP bytes) as a data URI.
 
     Raises:
-        ValueError: none of these.
+        ValueError: another format.
     """
     for magic, kind in _MAGIC.items():
         if image.startswith(magic):

@@ -1,7 +1,7 @@
-"""The page: one HTML file with all tables and a few pictures, and a gallery in a folder beside it.
+"""The page: one HTML file with all tables and a few pictures.
 
-The file needs nothing else and asks nobody: sent without its gallery it lacks the gallery alone,
-and says so.
+It loads nothing from the network. Its gallery lies in a folder next to it; without that folder the
+page lacks only the gallery, and shows a note.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from profi.reports.names import RowKey, metric_style, ordered_metrics, row_label
 from profi.reports.statistics import row_keys
 from profi.reports.tables import Table
 
-# So many failures are listed one by one.
+# The page lists at most this many failures.
 LISTED = 200
 
 
 class Failure(NamedTuple):
-    """A sample that failed and was not mended since: in which row, of which seed, why."""
+    """A sample that failed and is still missing: its row, seed, stage and the reason."""
 
     row: str
     seed: int
@@ -37,7 +37,7 @@ class Failure(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What the runs still lack, a line each, and the commands that make just that."""
+    """What the runs still lack, one line each, and the commands that make it."""
 
     lines: list[str]
     commands: list[str]
@@ -45,19 +45,19 @@ class Missing(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows.
+    """The contents of the page.
 
     Attributes:
         scores: the long table (`statistics.COLUMNS`).
-        tables: to print, in order.
-        facts: what is printed above: `experiment` becomes the title, `command` is shown as code;
-            everything else (hashes, versions) as name and value.
-        highlights: pictures that are part of the file.
-        n_browsable: how many triplets the gallery beside the page has (`browse.write_gallery`).
-        failures: what failed.
+        tables: the tables, in order.
+        facts: the page's head: `experiment` is the title, `command` is shown as code, all others
+            (hashes, versions) as name and value.
+        highlights: the triplets whose pictures are in the file itself.
+        n_browsable: number of triplets in the gallery (`gallery.write_gallery`).
+        failures: the failed samples.
         missing: what the runs lack.
-        n_missing: how many scores are missing.
-        remarks: what else the scores say, as name and value, below the tables.
+        n_missing: number of missing scores.
+        remarks: further results, as name and value, below the tables.
     """
 
     scores: pd.DataFrame
@@ -72,7 +72,7 @@ class Page:
 
 
 class Bar(NamedTuple):
-    """A row's accuracy in one category, in per cent; `n` scores, NaN left out and counted."""
+    """A row's accuracy in one category, in per cent, over `n` scores; `n_nan` are NaN."""
 
     label: str
     percent: float
@@ -81,7 +81,7 @@ class Bar(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One image of the highlights: `verdict` is "hit", "miss" or "" (not scored)."""
+    """One image of a highlight: `verdict` is "hit", "miss" or "" (not scored)."""
 
     caption: str
     source: str
@@ -90,7 +90,7 @@ class Picture(NamedTuple):
 
 
 class Exhibit(NamedTuple):
-    """One triplet of the highlights."""
+    """A highlight: one triplet with its pictures."""
 
     triplet_id: str
     prompt: str
@@ -138,7 +138,7 @@ def write_report(path: Path, page: Page) -> None:
 def _categories(
     scores: pd.DataFrame, labels: Mapping[RowKey, str]
 ) -> list[tuple[str, int, list[Bar]]]:
-    """(category, number of triplets, a bar per row), by name."""
+    """(category, number of triplets, one bar per row), sorted by category."""
     part = scores[scores["metric"] == "accuracy"]
     counts = part.groupby("category")["triplet_id"].nunique()
     bars: dict[str, list[Bar]] = {str(name): [] for name in counts.index}

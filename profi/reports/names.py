@@ -1,4 +1,4 @@
-"""How rows and metrics are called and ordered in print."""
+"""Printed names and order of rows and metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
 )
 
 
-# The rows of the paper's Table 1, in its order; then the embedded world's.
+# The rows of the paper's Table 1, in its order; then those of the mini model.
 ROWS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("glide", "base"): "GLIDE",
@@ -46,7 +46,7 @@ ROWS: Mapping[tuple[str, str], str] = MappingProxyType(
 
 
 class RowKey(NamedTuple):
-    """What identifies a row of a table."""
+    """Identifies a row of a table."""
 
     model: str
     ablation: str
@@ -54,18 +54,18 @@ class RowKey(NamedTuple):
 
 
 def metric_style(metric: str) -> MetricEntry:
-    """How a metric is printed; an unknown one by its own name."""
+    """How a metric is printed; an unknown metric has its own name as label."""
     known = metric in catalogue.metrics.names()
     return catalogue.metrics.get(metric) if known else MetricEntry(metric, "", metric)
 
 
 def ordered_metrics(metrics: Iterable[str]) -> list[str]:
-    """Known metrics in the paper's order, then others by name."""
+    """Known metrics in the paper's order, then the others by name."""
     return sorted(set(metrics), key=lambda metric: (catalogue.metrics.rank(metric), metric))
 
 
 def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
-    """Of several models in Table 1's order, else by model, reading and the order of ablations."""
+    """Rows of several models in Table 1's order; of one model by reading and ablation."""
     rows = set(rows)
     of_models = ROWS if len({row.model for row in rows}) > 1 else {}
 
@@ -77,10 +77,10 @@ def ordered_rows(rows: Iterable[RowKey]) -> list[RowKey]:
 
 
 def base_of(row: RowKey, rows: Iterable[RowKey], base: str = "base") -> RowKey | None:
-    """What `row` is compared with: the base of its model and reading.
+    """The base of a row: the base of the same model and reading.
 
-    Where that reading has no base, the model's only one (the base uses neither mechanism, so a
-    reading may leave it as it is); None where there is none, or `row` is one itself.
+    If this reading has no base, the model's only base (it uses neither PAIntA nor RASG, so a
+    reading may not change it). None if there is no such base, or `row` is a base.
     """
     bases = [item for item in rows if item.model == row.model and item.ablation == base]
     same = [item for item in bases if item.reading == row.reading]
@@ -90,9 +90,10 @@ def base_of(row: RowKey, rows: Iterable[RowKey], base: str = "base") -> RowKey |
 
 
 def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
-    """The paper's row names, in order: Table 1's of several models, else Table 2's.
+    """The rows' names in order: Table 1's for several models, Table 2's for one.
 
-    Rows that neither has are told by model and ablation; readings are added where they differ.
+    Rows that the paper does not have are named by model and ablation. Readings are added if they
+    differ.
     """
     ordered = ordered_rows(rows)
     many_models = len({row.model for row in ordered}) > 1
@@ -101,8 +102,8 @@ def row_labels(rows: Iterable[RowKey]) -> dict[RowKey, str]:
     for row in ordered:
         label = catalogue.methods.label(row.ablation)
         if many_models:
-            told = f"{MODELS.get(row.model, row.model)}: {label}"
-            label = ROWS.get((row.model, row.ablation), told)
+            default = f"{MODELS.get(row.model, row.model)}: {label}"
+            label = ROWS.get((row.model, row.ablation), default)
         if many_readings:
             label = f"{label} ({row.reading})"
         labels[row] = label

@@ -1,4 +1,4 @@
-"""The paper's own numbers (Tables 1 and 2), and ours beside them."""
+"""The paper's numbers (Tables 1 and 2), and the comparison with ours."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ OVERLAP, APART = "overlap", "apart"
 
 
 def paper_numbers() -> pd.DataFrame:
-    """The paper's Tables 1 and 2, a line per (model, ablation, metric).
+    """The paper's Tables 1 and 2, one line per (model, ablation, metric).
 
-    Columns row (the paper's name of it), model, ablation, metric, mean, half_width (95 %, over 5
-    seeds), source. What both tables print stands once.
+    Columns row (the paper's name), model, ablation, metric, mean, half_width (95 %, over 5 seeds),
+    source. A number that both tables print is included once.
     """
     folder = resources.files("profi.reports") / "reference"
     frames = []
@@ -38,16 +38,16 @@ def paper_numbers() -> pd.DataFrame:
     return pd.concat(frames).drop_duplicates(["model", "ablation", "metric"], ignore_index=True)
 
 
-def beside_paper(summary: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """`summary` with the paper's numbers of the same model and ablation, NaN where it has none.
+def compare_to_paper(summary: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """`summary` with the paper's numbers of the same model and ablation, else NaN.
 
     Args:
-        summary: what `statistics.summarise` returned.
+        summary: from `statistics.summarise`.
         reference: such as `paper_numbers()`.
 
     Returns:
         The columns of `summary` and paper_mean, paper_low, paper_high, difference_to_paper and
-        overlaps (whether the two intervals do; None where there is none, or the line is
+        overlaps (whether the two intervals overlap; None if one is missing or the line is
         incomplete).
     """
     key = ["model", "ablation", "metric"]
@@ -64,22 +64,22 @@ def beside_paper(summary: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
 
 
 def paper_table(summary: pd.DataFrame, reference: pd.DataFrame) -> Table | None:
-    """Ours beside the paper's, with the difference and whether the 95 % intervals overlap.
+    """Our numbers and the paper's, their difference, and whether the 95 % intervals overlap.
 
-    A table of several models also lists the paper's rows of other models.
+    With several models, the table also has the paper's rows of other models.
 
     Args:
-        summary: what `statistics.summarise` returned.
+        summary: from `statistics.summarise`.
         reference: such as `paper_numbers()`.
 
     Returns:
-        None where the paper has none of the rows.
+        None if the paper has none of the rows.
     """
-    beside = beside_paper(summary, reference)
-    if beside["paper_mean"].isna().all():
+    compared = compare_to_paper(summary, reference)
+    if compared["paper_mean"].isna().all():
         return None
     metrics = [m for m in ordered_metrics(summary["metric"]) if m in set(reference["metric"])]
-    lines = lines_of(beside)
+    lines = lines_of(compared)
     rows: dict[str, tuple[Cell, ...]] = {}
     for key, label in row_labels(row_keys(summary)).items():
         cells: list[Cell] = []
@@ -98,18 +98,18 @@ def paper_table(summary: pd.DataFrame, reference: pd.DataFrame) -> Table | None:
         "paper: 10,000 triplets of MSCOCO val2017, 5 seeds; "
         f"{OVERLAP} or {APART}: whether the two 95 % intervals share a point",
     )
-    return Table("Beside the paper", tuple(columns), rows, notes)
+    return Table("Comparison with the paper", tuple(columns), rows, notes)
 
 
 def _compared(line: pd.Series | None, metric: str) -> list[Cell]:
-    """The paper's number, and ours less the paper's."""
+    """The paper's number, and ours minus the paper's."""
     if line is None or math.isnan(line["paper_mean"]):
         return [Cell(NOTHING, published=True), Cell(NOTHING)]
     decimals = metric_style(metric).decimals
     half = (float(line["paper_high"]) - float(line["paper_low"])) / 2
     printed = Cell(number(float(line["paper_mean"]), half, decimals), published=True)
     if bool(line["incomplete"]):
-        # The mean of a part of the triplets is no answer to the paper's.
+        # A mean over some of the triplets cannot be compared with the paper's.
         return [printed, Cell(NOTHING, marks=INCOMPLETE_MARK)]
     text = signed(float(line["difference_to_paper"]), decimals)
     if line["overlaps"] is not None:

@@ -1,4 +1,4 @@
-"""PickScore between two runs: which picture of a triplet people would rather have."""
+"""Comparison of two rows by PickScore, and of two accuracies by Cohen's kappa."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from profi.reports.statistics import ROW, row_keys, validate
 
 
 def preference_probability(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """How likely the first of two pictures is preferred, from their PickScores.
+    """The probability that the first of two pictures is preferred, from their PickScores.
 
     Args:
         one: float [n], the logits of the first pictures.
-        two: float [n], those of the second ones, for the same prompts.
+        two: float [n], the logits of the second pictures, for the same prompts.
 
     Returns:
-        exp(one) / (exp(one) + exp(two)), [n] in [0, 1]; NaN where either is.
+        exp(one) / (exp(one) + exp(two)), [n] in [0, 1]; NaN if one of them is NaN.
     """
-    # tanh neither overflows nor warns, which exp does.
+    # exp can overflow, tanh cannot.
     return 0.5 * (1.0 + np.tanh(0.5 * (np.asarray(one) - np.asarray(two))))
 
 
@@ -37,20 +37,20 @@ def preference_over_base(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How often a row's picture is preferred to that of `base` for the same triplet and seed.
+    """How often a row's picture is preferred to its base's, for the same triplet and seed.
 
-    Which base a row is paired with: `profi.reports.names.base_of`.
+    `profi.reports.names.base_of` chooses a row's base.
 
     Args:
         scores: the long table of `profi.reports`.
-        base: the ablation that the others are compared with.
-        metric: the logits' name.
-        n_resamples: of the bootstrap over images.
-        seed: of the bootstrap.
+        base: the ablation to compare with.
+        metric: the metric with the logits.
+        n_resamples: number of draws of the bootstrap over images.
+        seed: seed of the bootstrap.
 
     Returns:
         Columns model, ablation, reading, probability (mean), low, high, n_pairs, n_unpaired
-        (either side absent or NaN).
+        (pairs with a missing or NaN side).
 
     Raises:
         UserError: see `profi.reports.statistics.validate`.
@@ -79,7 +79,7 @@ def preference_over_base(
 
 
 def preference_facts(scores: pd.DataFrame) -> dict[str, str]:
-    """`preference_over_base` in words, a line per row; empty where PickScore was not scored."""
+    """`preference_over_base` as text, one entry per row; empty without PickScores."""
     labels = row_labels(row_keys(scores))
     by_key = {tuple(key): label for key, label in labels.items()}
     facts = {}
@@ -95,9 +95,9 @@ def preference_facts(scores: pd.DataFrame) -> dict[str, str]:
 
 
 class Agreement(NamedTuple):
-    """Of `n` pictures that both judged: the share judged alike, and Cohen's kappa.
+    """The share of `n` pictures that two metrics judge alike, and Cohen's kappa.
 
-    kappa is 1 for full agreement and 0 for that of two independent judges with the same habits.
+    kappa is 1 for full agreement and 0 for the agreement of independent judges.
     """
 
     n: int
@@ -106,16 +106,16 @@ class Agreement(NamedTuple):
 
 
 def agreement(one: np.ndarray, two: np.ndarray) -> Agreement:
-    """How far two yes/no metrics agree, picture by picture (Cohen, 1960).
+    """The agreement of two yes/no metrics over the same pictures (Cohen, 1960).
 
     Args:
         one: float [n]; positive is yes, 0 is no, NaN is no answer.
-        two: float [n], of the same pictures.
+        two: float [n], the same for the other metric.
 
     Returns:
-        kappa = (p - e) / (1 - e), with p the share judged alike and e what chance gives two judges
-        with these shares of yes. It is NaN where e is 1 (both always say the same one thing), and
-        both are NaN where no picture was judged twice.
+        kappa = (p - e) / (1 - e), where p is the share judged alike and e the share expected for
+        independent judges with the same shares of yes. kappa is NaN if e is 1 (both always give
+        the same answer). Share and kappa are NaN if no picture has both answers.
     """
     known = ~(np.isnan(one) | np.isnan(two))
     a, b = one[known] > 0, two[known] > 0
@@ -128,7 +128,7 @@ def agreement(one: np.ndarray, two: np.ndarray) -> Agreement:
 
 
 def agreement_facts(scores: pd.DataFrame) -> dict[str, str]:
-    """`agreement` in words for every two accuracies in the long table, over all its rows."""
+    """`agreement` as text for each pair of accuracies in the long table, over all rows."""
     accuracies = [m for m in ordered_metrics(scores["metric"]) if m.startswith("accuracy")]
     cell = [*ROW, "seed", "triplet_id"]
     facts = {}

@@ -1,4 +1,4 @@
-"""Tables in the terminal, as Markdown, as LaTeX; frames as CSV."""
+"""Renders tables for the terminal, as Markdown and as LaTeX; writes frames as CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from profi.atomic import write_text
 from profi.reports.differences import clear_best, paired_difference
 from profi.reports.names import RowKey
-from profi.reports.paper import beside_paper, paper_numbers, paper_table
+from profi.reports.paper import compare_to_paper, paper_numbers, paper_table
 from profi.reports.tables import (
     BOOTSTRAP_MARK,
     INCOMPLETE_MARK,
@@ -27,9 +27,9 @@ _TONES = {"up": "green", "down": "red"}
 
 
 def render_rich(table: Table) -> RichTable:
-    """For the terminal; the notes are its caption."""
+    """The table for a terminal, with the notes as its caption."""
     result = RichTable(title=table.title or None, caption="\n".join(table.notes))
-    # A cut name would be no name; numbers may go on below.
+    # Names must not be cut; numbers may wrap.
     result.add_column("", no_wrap=True)
     for column in table.columns:
         result.add_column(column, justify="right")
@@ -39,13 +39,13 @@ def render_rich(table: Table) -> RichTable:
 
 
 def _rich(cell: Cell) -> Text:
-    # As Text: the brackets of an interval are no markup.
+    # As Text, so that the brackets of an interval are not read as markup.
     style = "bold" if cell.best else "dim" if cell.published else _TONES.get(cell.tone, "")
     return Text.assemble((cell.text, style), cell.marks)
 
 
 def render_markdown(table: Table) -> str:
-    """A GitHub table under its title, the notes below."""
+    """A GitHub table with its title above and the notes below."""
     lines = [
         f"### {table.title}",
         "",
@@ -68,7 +68,7 @@ def _marked(cell: Cell, bold: str, escape: Callable[[str], str] = _markdown_text
 
 
 def render_latex(table: Table) -> str:
-    """A booktabs `tabular`, title and notes as comments above."""
+    """A booktabs `tabular`, with title and notes as comments above."""
     lines = [f"% {line}" for line in (table.title, *table.notes)]
     lines.append(r"\begin{tabular}{l" + "r" * len(table.columns) + "}")
     lines.append(r"\toprule")
@@ -98,7 +98,7 @@ def _latex_marks(marks: str) -> str:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """`frame` unrounded, a line per row and metric; the file appears whole or not at all."""
+    """Write `frame` unrounded to `path`; the file appears whole or not at all."""
     write_text(path, frame.to_csv(index=False))
 
 
@@ -111,15 +111,14 @@ def write_tables(
 ) -> list[Table]:
     """Write `table.{csv,md,tex}` and `differences.csv` into `folder`; returns the tables in order.
 
-    The paired differences to the base come first: whether the method gains is the question, and
-    pairs answer it best.
+    The paired differences come first: they answer best whether the method gains.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
         scores: the long table.
-        summary: what `statistics.summarise` made of it.
+        summary: from `statistics.summarise`.
         labels: the rows' printed names, in order (`names.row_labels`).
-        with_paper: whether the scores are on the paper's scales; its numbers then stand beside.
+        with_paper: whether to compare the scores with the paper's numbers.
     """
     differences = paired_difference(scores)
     tables = [
@@ -129,7 +128,7 @@ def write_tables(
     if with_paper:
         numbers = paper_numbers()
         tables.append(paper_table(summary, numbers))
-        summary = beside_paper(summary, numbers)
+        summary = compare_to_paper(summary, numbers)
     shown = [table for table in tables if table is not None]
     write_csv(summary, folder / "table.csv")
     write_csv(differences, folder / "differences.csv")

@@ -1,9 +1,9 @@
-"""Means and intervals of scores, with what is missing counted.
+"""Means and intervals of scores, and the number of missing ones.
 
-Two sources of chance are kept apart, and every line says which its interval is of. Over five
-seeds and more it is the t-interval of the run means: what other seeds would give on the same
-images. Of fewer means that interval says nothing (of two it is 12.7 standard errors wide); there
-it is the bootstrap over images: what other images would give.
+Seeds and images are two sources of chance, and each line names the source of its interval. With
+five seeds or more it is the t-interval of the run means: the variation over seeds on the same
+images. With fewer seeds this interval is too wide (for two means, its half width is 12.7 standard
+errors), and the bootstrap over images takes its place: the variation over images.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ _SUMMARY = (
     "incomplete",
     "run_ids",
 )
-#: From so many seeds on an interval is over seeds.
+#: With this many seeds or more, an interval is over seeds.
 SEEDS_FOR_T = 5
 
 
 class Expected(NamedTuple):
-    """What every line of a table should hold: a score per triplet and seed, for these rows."""
+    """The scores that a table should have: one per triplet and seed, for these rows."""
 
     triplets: frozenset[str]
     seeds: frozenset[int]
@@ -67,23 +67,23 @@ class Expected(NamedTuple):
 
 
 def row_keys(scores: pd.DataFrame) -> list[RowKey]:
-    """The rows that occur in a long table or a summary."""
+    """The rows of a long table or a summary."""
     unique = scores[ROW].drop_duplicates()
     return [RowKey(*map(str, line)) for line in unique.itertuples(index=False)]
 
 
 def validate(scores: pd.DataFrame) -> None:
-    """Check that `scores` is the long table that this package reads.
+    """Check that `scores` is a long table of this package.
 
     Raises:
-        UserError: a column is missing, nothing is in it, or one cell is scored twice (two runs of
-            one row that differ in something else must not be averaged together).
+        UserError: a column is missing, the table is empty, or a cell has two scores (two different
+            runs of one row must not be averaged).
     """
     missing = [column for column in COLUMNS if column not in scores.columns]
     if missing:
         raise UserError(f"the scores table lacks {missing}: build it with {list(COLUMNS)}")
     if scores.empty:
-        raise UserError("there are no scores to report: run `score` first")
+        raise UserError("there are no scores to report: run stage=score first")
     key = [*ROW, "seed", "triplet_id", "metric"]
     twice = scores.duplicated(key, keep=False)
     if twice.any():
@@ -97,7 +97,7 @@ def validate(scores: pd.DataFrame) -> None:
 
 
 def t_interval(run_means: np.ndarray, confidence: float = 0.95) -> Interval:
-    """mean +- t(n-1) s/sqrt(n) of `run_means` ([n]); NaN for n < 2."""
+    """mean +- t(n-1) s/sqrt(n) of `run_means` ([n]); UNKNOWN for n < 2."""
     n = run_means.size
     if n < 2:
         return UNKNOWN
@@ -114,19 +114,19 @@ def summarise(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One line per (model, ablation, reading) and metric, lines of nothing included.
+    """One line per (model, ablation, reading) and metric, also for rows without scores.
 
-    The mean is that of the run means, and a run mean is over the values that are not NaN; how many
-    are NaN is `n_nan`, and a seed of nothing but NaN is not among `n_seeds`. A line that lacks some
-    of what it should hold has `n_missing` > 0 and is `incomplete`, hence not comparable.
+    The mean is over the run means, and a run mean is over the values that are not NaN. `n_nan`
+    counts the NaN; `n_seeds` counts the seeds with a value. A line with `n_missing` > 0 lacks
+    expected scores; it is `incomplete` and cannot be compared.
 
     Args:
         scores: the long table.
-        expected: what a line should hold. None takes all triplets and seeds that occur in the
-            table, which cannot see what is missing from every line.
-        confidence: of the intervals.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
+        expected: the expected scores. None stands for all triplets and seeds of the table; then
+            what all lines lack is not counted.
+        confidence: level of the intervals.
+        n_resamples: number of draws of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         Columns model, ablation, reading, metric, mean, low, high, half_width, interval (T_INTERVAL,
@@ -145,19 +145,19 @@ def summarise(
     groups = dict(iter(scores.groupby([*ROW, "metric"])))
     rows = expected.rows | set(row_keys(scores))
     lines: list[dict[str, object]] = []
-    # Per line either its interval over seeds, or what to draw images of.
+    # Each line has either an interval over seeds or a sample for the bootstrap.
     known: dict[int, Interval] = {}
     samples: dict[int, Sample] = {}
     metrics = scores["metric"].unique()
     for place, key in enumerate(sorted((*row, metric) for row in rows for metric in metrics)):
         group = groups.get(key, scores.iloc[:0])
-        wanted = group["triplet_id"].isin(expected.triplets) & group["seed"].isin(expected.seeds)
+        counted = group["triplet_id"].isin(expected.triplets) & group["seed"].isin(expected.seeds)
         run_means = group.groupby("seed")["value"].mean().dropna().to_numpy()
         if run_means.size >= SEEDS_FOR_T:
             known[place] = t_interval(run_means, confidence)
         else:
             samples[place] = _run_means_sample(group)
-        n_missing = n_expected - int(wanted.sum())
+        n_missing = n_expected - int(counted.sum())
         lines.append(
             {
                 **dict(zip([*ROW, "metric"], key, strict=True)),
@@ -184,8 +184,8 @@ def summarise(
 
 
 def _run_means_sample(group: pd.DataFrame) -> Sample:
-    """The values of one line, weighted so that their mean is that of the run means."""
+    """The values of one line, weighted so that their mean is the mean of the run means."""
     per_run = group.groupby("seed")["value"].transform("count").to_numpy(dtype=float)
-    # Ones where all runs have equally many, and no division by zero where a run has only NaN.
+    # Weights are 1 if all runs have equally many values. A run with only NaN must not divide by 0.
     weights = per_run.max(initial=1.0) / np.maximum(per_run, 1.0)
     return Sample(group["value"].to_numpy(dtype=float), group["image_id"].to_numpy(), weights)

@@ -1,8 +1,8 @@
-"""What the tables of a report hold; `profi.reports.render` prints them.
+"""The tables of a report: scores, and paired differences to the base.
 
-Rows are models x ablations: with one model they are those of the paper's Table 2, with several
-those of its Table 1. Our scores and their paired differences to
-the base are here, ours beside the paper's own numbers in `profi.reports.paper`.
+Rows are models x ablations: with one model as in the paper's Table 2, with several models as in its
+Table 1. `profi.reports.paper` has the comparison with the paper, `profi.reports.render` prints
+tables.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _BOLD_NOTE, _NO_BOLD_NOTE = f"bold: {_BETTER}", f"nothing is bold: no row is {_B
 class Cell:
     """One printed entry.
 
-    `text` is NOTHING where there is no number; `best` is printed bold; `published` is not ours;
-    `tone` is "up" or "down" where an interval says so.
+    `text` is NOTHING without a number; `best` is printed bold; `published` is the paper's number;
+    `tone` is "up" or "down" if an interval excludes zero.
     """
 
     text: str
@@ -41,9 +41,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """What the renderers print.
+    """A table to print.
 
-    `rows` maps a row's name to one cell per column; `notes` explain the marks that occur.
+    `rows` maps a row's name to one cell per column; `notes` explain its marks.
     """
 
     title: str
@@ -53,14 +53,13 @@ class Table:
 
 
 def score_table(summary: pd.DataFrame, best: Mapping[str, RowKey]) -> Table:
-    """Our scores: a row per (model, ablation, reading), a column per metric, in the paper's order.
+    """Our scores: one row per (model, ablation, reading), one column per metric.
 
-    Marked are what is incomplete, whose interval is over images, and what lacks some scores that
-    could not be computed.
+    Marks show incomplete entries, intervals over images, and entries with NaN scores.
 
     Args:
-        summary: what `statistics.summarise` returned.
-        best: the entries to print bold, by metric (`best.clear_best`).
+        summary: from `statistics.summarise`.
+        best: the entries to print bold, by metric (`differences.clear_best`).
     """
     metrics = ordered_metrics(summary["metric"])
     lines = lines_of(summary)
@@ -84,12 +83,12 @@ def difference_table(
     """The paired differences to the base: mean [95 % interval], and McNemar's test.
 
     Args:
-        differences: what `differences.paired_difference` returned.
+        differences: from `differences.paired_difference`.
         labels: the rows' printed names, in order (`names.row_labels`).
-        base: the ablation that they are to.
+        base: the ablation that the differences are to.
 
     Returns:
-        None where no row has a base.
+        None if no row has a base.
     """
     if differences.empty or not differences["n_pairs"].any():
         return None
@@ -120,7 +119,7 @@ def lines_of(frame: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.Series]:
 
 
 def number(mean: float, half_width: float, decimals: int) -> str:
-    """`25.61 ± 0.02`, without what is NaN."""
+    """`25.61 ± 0.02`; without the half width if it is NaN; NOTHING if the mean is NaN."""
     if math.isnan(mean):
         return NOTHING
     if math.isnan(half_width):
@@ -129,12 +128,12 @@ def number(mean: float, half_width: float, decimals: int) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """With a sign, a true minus; NOTHING for NaN."""
+    """The value with its sign (a typographic minus); NOTHING for NaN."""
     return NOTHING if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def measured(line: pd.Series | None, metric: str, best: bool = False) -> Cell:
-    """The cell of a line of the summary, with its marks."""
+    """The cell of one line of the summary, with its marks."""
     if line is None:
         return Cell(NOTHING)
     decimals = metric_style(metric).decimals
@@ -170,13 +169,12 @@ def _gain(line: pd.Series | None, metric: str) -> list[Cell]:
 
 
 def notes_of(summary: pd.DataFrame) -> tuple[str, ...]:
-    """What the marks that occur mean, and over how much the means are."""
+    """Notes that explain the marks in a table, and the number of seeds and triplets."""
     notes = []
     if summary["incomplete"].any():
         n_missing = int(summary["n_missing"].sum())
         notes.append(
-            f"{INCOMPLETE_MARK} incomplete: {n_missing} scores of the wanted triplets and seeds "
-            "are missing; not comparable"
+            f"{INCOMPLETE_MARK} incomplete: {n_missing} expected scores are missing; not comparable"
         )
     if (summary["n_nan"] > 0).any():
         n_nan = int(summary["n_nan"].sum())
@@ -198,15 +196,15 @@ def _difference_notes(differences: pd.DataFrame) -> tuple[str, ...]:
     notes = []
     if differences["n_unpaired"].any():
         notes.append(
-            f"{INCOMPLETE_MARK} up to {int(differences['n_unpaired'].max())} pairs lack a side and "
-            "are left out"
+            f"{INCOMPLETE_MARK} up to {int(differences['n_unpaired'].max())} pairs lack one side "
+            "and are ignored"
         )
     pairs = _span(differences["n_pairs"])
     notes.append(f"{pairs} pairs of one triplet and seed; [95 % interval by bootstrap over images]")
     tests = set(differences["test"])
     if CLUSTERED in tests:
         notes.append(
-            "McNemar's test with the pairs of one image taken together (Yang et al., 2010)"
+            "McNemar's test, with the pairs of an image as one cluster (Yang et al., 2010)"
         )
     elif EXACT in tests:
         notes.append("McNemar's test, exact")

@@ -1,8 +1,7 @@
-"""Weights & Biases: a W&B run per run of ours, under the same id, in the experiment's group.
+"""Weights & Biases: one W&B run per run, with the same id, in the experiment's group.
 
-`wandb` is imported when the first run is opened, not before, and may be absent. Nothing here waits
-for a network without end: opening and finishing have a limit, after which what was not uploaded
-lies in the folder and `wandb sync` uploads it.
+`wandb` is imported when the first run is opened; it may be missing. Opening and finishing a run
+wait for the network for a limited time. After that, `wandb sync` uploads the rest from the folder.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from profi.reports.names import ordered_metrics
 
 log = logging.getLogger(__name__)
 
-#: The table of pictures, and what its rows are joined by across runs.
+#: The name of the table of pictures, and the column that joins its rows across runs.
 PICTURES, TRIPLET = "pictures", "triplet"
-#: What a stage's numbers are drawn over.
+#: The x axis of a stage's numbers.
 IMAGES = "images"
-#: Seconds to wait for a server, at the beginning and at the end of a run.
+#: Seconds to wait for the server, at the start and at the end of a run.
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """Where to: `folder` gets W&B's own folder `wandb`; `mode` is online or offline."""
+    """The settings of a W&B run: its files lie in `folder`/wandb; `mode` is online or offline."""
 
     project: str
     entity: str | None
@@ -43,7 +42,7 @@ class WandbSettings:
 
 
 class WandbLog:
-    """One W&B run; opened again under the id of an earlier one, it goes on with it."""
+    """One W&B run; the id of an earlier run resumes that run."""
 
     def __init__(
         self,
@@ -56,20 +55,20 @@ class WandbLog:
         """Open the run.
 
         Raises:
-            Exception: whatever `wandb` raises: it is not installed, nobody is logged in, no server
-                answers in time.
+            RuntimeError: `wandb` is not installed, or nobody is logged in.
+            Exception: from `wandb`, such as no answer from the server.
         """
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
             raise RuntimeError("W&B is not installed: pip install 'profi[wandb]'") from error
-        # `init` would ask for a key on a terminal, and wait for the answer.
+        # On a terminal `init` would ask for a key and wait.
         if settings.mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("nobody is logged in to W&B: `wandb login`, or logger.mode=offline")
         self._wandb = wandb
         settings.folder.mkdir(parents=True, exist_ok=True)
-        # The pictures of tables wait here for their upload; by default in the home folder, which
-        # on a cluster is small.
+        # Pictures of tables are stored here until the upload. The default is the home folder, which
+        # is small on a cluster.
         os.environ.setdefault("WANDB_DATA_DIR", str((settings.folder / "wandb" / "data").resolve()))
         self._run = wandb.init(
             project=settings.project,
@@ -81,7 +80,7 @@ class WandbLog:
             group=group,
             config=dict(config),
             resume="allow",
-            # Several may be open in one process, and none is anybody's global.
+            # One process may have several open runs, without a global one.
             reinit="create_new",
             settings=wandb.Settings(
                 silent=True,
@@ -95,15 +94,15 @@ class WandbLog:
             log.info("W&B: %s", self._run.url)
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
-        """A step of the history: `<stage>/<name>`, drawn over `<stage>/images`."""
+        """Log a step of the history: `<stage>/<name>`, plotted over `<stage>/images`."""
         if stage not in self._stages:
             self._stages.add(stage)
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/{IMAGES}")
         self._run.log({f"{stage}/{name}": value for name, value in values.items()})
 
     def results(self, summary: Mapping[str, float], pictures: Sequence[GalleryItem]) -> None:
-        """The summary that runs are compared by, and a table of pictures with their scores."""
-        # A NaN would be no number on the server; an absent entry says the same.
+        """Log the summary and a table of pictures with their scores."""
+        # The server does not accept NaN as a number: leave such entries out.
         self._run.summary.update({k: v for k, v in summary.items() if not math.isnan(v)})
         if not pictures:
             return
@@ -119,7 +118,7 @@ class WandbLog:
         self._run.log({PICTURES: table})
 
     def finish(self, succeeded: bool) -> None:
-        """Close the run as finished or, where the work was broken off, as failed."""
+        """Close the run as finished or as failed."""
         self._run.finish(exit_code=0 if succeeded else 1)
 
     def _image(self, picture: bytes) -> Any:

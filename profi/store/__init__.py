@@ -1,1 +1,1 @@
-"""What the stages leave for one another: folders of Parquet parts, atomic, resumable, mergeable."""
+"""Files that one stage writes and the next one reads: folders of Parquet parts, and journals."""

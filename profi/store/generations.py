@@ -1,4 +1,4 @@
-"""The generations store: `<run>/generations/part-*.parquet`, a row per painted image."""
+"""The generations store: `<run>/generations/part-*.parquet`, one row per painted image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_generations(
     generations: Sequence[Generation],
     facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one part, with what is to be noted of how it was painted."""
+    """Write one part; `facts` record how it was painted."""
     rows = [
         asdict(item) | {"image_sha256": hashlib.sha256(item.image).hexdigest()}
         for item in generations
@@ -39,7 +39,7 @@ def write_generations(
 
 
 def read_generations_part(folder: Path, index: int) -> list[Generation] | None:
-    """The images of one part, verified; None where it is absent or was broken and moved aside."""
+    """The images of one part, verified; None if it is absent or was broken and moved aside."""
     part = read_part(folder, index, SCHEMA)
     return None if part is None else _generations(part)
 
@@ -59,7 +59,7 @@ def _generations(part: Part) -> list[Generation]:
 
 
 def pictures_digest(generations: Sequence[Generation]) -> str:
-    """What scores depend on: the ids, seeds and images in order, and not how long they took."""
+    """Digest of what scores depend on: ids, seeds and images in order, without the times."""
     pictures = [
         (item.triplet_id, item.seed, hashlib.sha256(item.image).hexdigest()) for item in generations
     ]

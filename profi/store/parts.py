@@ -1,9 +1,9 @@
 """A folder of Parquet parts: the unit of work that is either whole or absent.
 
 A part is written under a temporary name in the same folder, flushed to the disk and renamed, so a
-kill at any moment leaves whole parts only. Each part carries a SHA-256 over its rows; one that
-does not match it, or cannot be read, is moved aside as `<name>.broken`, told, and counts as
-absent. Parts of several machines merge by lying in one folder.
+kill at any moment leaves only whole parts. Each part has a SHA-256 of its rows. A part that does
+not match it, or cannot be read, is moved aside as `<name>.broken`, logged, and counts as absent.
+To merge the parts of several machines, copy them into one folder.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 _ROWS_KEY = b"profi.rows_sha256"
 _FACTS_KEY = b"profi.facts"
-#: A file that was begun so many seconds ago is nobody's any more; writing a part takes a few.
+#: A temporary file older than this (seconds) is abandoned; writing a part takes a few seconds.
 _ABANDONED_S = 3600.0
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part as read: its rows by column, and what its writer noted (`facts`, text to text)."""
+    """A part as read: its rows by column, and the `facts` that its writer recorded."""
 
     index: int
     rows: list[dict[str, Any]]
@@ -43,7 +43,7 @@ class Part:
 
 
 def rows_digest(rows: list[dict[str, Any]]) -> str:
-    """SHA-256 of rows in order; bytes count by their own SHA-256, NaN as "NaN"."""
+    """SHA-256 of the rows in order; bytes enter by their own SHA-256, NaN as "NaN"."""
 
     def plain(value: Any) -> Any:
         return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
@@ -61,7 +61,7 @@ def part_path(folder: Path, index: int) -> Path:
 
 
 def part_indices(folder: Path) -> list[int]:
-    """The numbers of the parts that lie in a folder, ascending; their contents are not checked."""
+    """The numbers of the parts in a folder, ascending; their contents are not checked."""
     if not folder.is_dir():
         return []
     matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
@@ -75,9 +75,9 @@ def write_part(
     schema: pa.Schema,
     facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a part, replacing one of the same number; visible only when it is whole on the disk."""
+    """Write a part, or replace the one of this number; the file appears whole or not at all."""
     table = pa.Table.from_pylist(rows, schema=schema)
-    # Over the values as they are stored: a 1 in a float column comes back as 1.0.
+    # Digest of the stored values: a 1 in a float column is stored as 1.0.
     metadata = {
         _ROWS_KEY: rows_digest(table.to_pylist()).encode(),
         _FACTS_KEY: canonical_json(dict(facts or {})).encode(),
@@ -87,12 +87,12 @@ def write_part(
     with whole_file(path) as file:
         # PNG does not compress further.
         pq.write_table(table, file, compression="none")
-    _sweep_up(path)
+    _delete_leftovers(path)
 
 
-def _sweep_up(path: Path) -> None:
-    """Delete what killed writers of this part left; a young file may be a living one's."""
-    # By the folder's own clock, which on a network may differ from this machine's.
+def _delete_leftovers(path: Path) -> None:
+    """Delete old temporary files of this part; a young one may belong to a running process."""
+    # Compare with the folder's clock: on a network it may differ from this machine's.
     with suppress(FileNotFoundError):
         latest = path.stat().st_mtime - _ABANDONED_S
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
@@ -101,14 +101,14 @@ def _sweep_up(path: Path) -> None:
 
 
 def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
-    """A part, verified; None where it is absent, or was broken and has been moved aside."""
+    """A part, verified; None if it is absent or was broken and moved aside."""
     path = part_path(folder, index)
     if not path.is_file():
         return None
     try:
         with pq.ParquetFile(path) as file:
             table, metadata = file.read(), file.schema_arrow.metadata or {}
-        reason = "" if table.schema.equals(schema) else "its columns are others"
+        reason = "" if table.schema.equals(schema) else "it has other columns"
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
     if not reason:
@@ -121,7 +121,7 @@ def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
 
 
 def part_facts(folder: Path, index: int) -> Mapping[str, str]:
-    """What a part's writer noted, without reading its rows; empty where it cannot be read."""
+    """The facts of a part, without reading its rows; empty if it cannot be read."""
     try:
         metadata = pq.read_schema(part_path(folder, index)).metadata or {}
     except (OSError, pa.ArrowException):
@@ -139,13 +139,13 @@ def read_parts(folder: Path, schema: pa.Schema) -> Iterator[Part]:
 
 
 def _move_aside(path: Path, reason: str) -> None:
-    """Out of the way under a free name, for a look later; never used again."""
+    """Rename a broken part to a free name, so that nothing reads it again."""
     aside = path.with_name(path.name + ".broken")
     count = 1
     while aside.exists():
         count += 1
         aside = path.with_name(f"{path.name}.{count}.broken")
     log.warning("%s is broken (%s): moved aside to %s, to be done again", path, reason, aside.name)
-    # Another job may have moved it at the same moment; then it is done.
+    # Another job may have moved it at the same moment.
     with suppress(FileNotFoundError):
         path.replace(aside)

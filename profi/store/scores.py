@@ -1,8 +1,8 @@
 """The scores store: `<run>/scores/<metric>-<hash of its identity>/part-*.parquet`.
 
-Part n holds the scores of part n of the generations, whose digest it notes: when that part has
-been painted again, its scores are stale and count as absent. It notes too which of its NaN stand
-for a failure (memory, a damaged file), so that these are tried again.
+Part n holds the scores of part n of the generations and the digest of that part. After a part is
+painted again, its old scores are stale and count as absent. A part also lists which NaN come from a
+failure (memory, a damaged file), so that these samples are tried again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
-#: What the hash in a folder's name stands for, beside the parts.
+#: The file with the identity that the hash in the folder's name is of.
 IDENTITY = "identity.json"
-#: The fact that says how many samples were scored at once, a JSON list.
+#: The fact that lists how many samples were scored at once (JSON).
 BATCH_SIZES = "batch sizes"
 _SOURCE = "generations"
 _FAILED = "failed"
 
 
 def scores_folder_name(metric: str, identity: Mapping[str, Any]) -> str:
-    """`<metric>-<8 hex digits>`: scores of another model or reading lie in another folder."""
+    """`<metric>-<8 hex digits>`: each identity of a metric has its own folder."""
     return f"{metric}-{digest(dict(identity), 8)}"
 
 
@@ -56,12 +56,13 @@ def write_scores(
     """Write one part.
 
     Args:
-        folder: of the metric.
+        folder: the metric's folder.
         index: the part's number.
         scores: its rows.
         source: the `pictures_digest` of the generations that were scored.
-        failed: the triplets whose NaN stands for a failure and not for "there is no such score".
-        batch_sizes: how many were scored at once, the last time that any were.
+        failed: the triplets whose NaN comes from a failure; other NaN mean that the triplet has
+            no such score.
+        batch_sizes: how many samples were scored at once, when any were scored last.
     """
     facts = {
         _SOURCE: source,
@@ -72,12 +73,12 @@ def write_scores(
 
 
 def failed_scores(folder: Path, index: int) -> frozenset[str]:
-    """The triplets of a part whose scoring failed, see `write_scores`."""
+    """The triplets of a part whose scoring failed (see `write_scores`)."""
     return frozenset(json.loads(part_facts(folder, index).get(_FAILED, "[]")))
 
 
 def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | None:
-    """The scores of exactly these generations; None where they are absent, broken or stale."""
+    """The scores of exactly these generations; None if they are absent, broken or stale."""
     part = read_part(folder, index, SCHEMA)
     if part is None or part.facts.get(_SOURCE) != source:
         return None
@@ -85,7 +86,7 @@ def read_scores_part(folder: Path, index: int, source: str) -> list[Score] | Non
 
 
 def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
-    """The scores of several folders, see `scores_frame`; stale ones are among them."""
+    """The scores of several folders as a `scores_frame`, stale ones included."""
     return scores_frame(
         Score(**row)
         for folder in folders
@@ -95,17 +96,17 @@ def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
 
 
 def newest_scores(scores: Path, metric: str) -> dict[str, float]:
-    """A run's values of a metric by triplet, of the folder that was written last.
+    """A run's values of a metric by triplet, from the folder that was written last.
 
     Raises:
-        UserError: there are none in `scores`, the folder of the run's scores.
+        UserError: `scores`, the folder of the run's scores, has none of this metric.
     """
     frame = read_scores([newest_folder(scores, metric)])
     return dict(zip(frame["triplet_id"], frame["value"], strict=True))
 
 
 def newest_folder(scores: Path, metric: str) -> Path:
-    """The folder of a metric's scores that was written last; raises as `newest_scores`."""
+    """The folder of a metric's scores that was written last; raises like `newest_scores`."""
     folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
     if not folders:
         raise UserError(f"{scores} has no {metric}: run stage=score first")
@@ -113,6 +114,6 @@ def newest_folder(scores: Path, metric: str) -> Path:
 
 
 def scores_frame(scores: Iterable[Score]) -> pd.DataFrame:
-    """Columns triplet_id, seed, metric, value (NaN: no score); a row per score, in order."""
+    """Columns triplet_id, seed, metric, value (NaN: no score); one row per score, in order."""
     frame = pd.DataFrame([asdict(score) for score in scores], columns=SCHEMA.names)
     return frame.astype({"seed": "int64", "value": "float64"})

@@ -113,9 +113,9 @@ class Child:
 
 def warm_up() -> None:
     """Import what the children need; nothing is computed, so that there is one thread to fork."""
-    from profi.cli.libraries import hush_libraries
+    from profi.cli.libraries import silence_libraries
 
-    hush_libraries()
+    silence_libraries()
 
 
 def forked(told: Path, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:

@@ -26,7 +26,7 @@ def test_the_next_item_is_read_while_one_is_worked_on() -> None:
     assert seen == [(0, 0), (1, 10), (2, 20), (3, 30)]
 
 
-def test_what_cannot_be_read_is_told_in_its_turn() -> None:
+def test_what_cannot_be_read_is_raised_in_its_turn() -> None:
     def read(item: int) -> int:
         return 1 // item
 
@@ -36,7 +36,7 @@ def test_what_cannot_be_read_is_told_in_its_turn() -> None:
         next(ahead)
 
 
-def test_calls_run_beside_the_block_one_after_the_other() -> None:
+def test_calls_run_parallel_to_the_block_one_after_the_other() -> None:
     gate, order = threading.Event(), []
 
     def first() -> None:

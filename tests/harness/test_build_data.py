@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_is_fetched(
     assert server.requests == []
 
 
-def test_a_missing_image_is_told_and_stays_in_the_sample(
+def test_a_missing_image_is_logged_and_stays_in_the_sample(
     val2017: DataConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_images(tmp_path / "pictures")
@@ -154,7 +154,7 @@ def test_a_missing_image_is_told_and_stays_in_the_sample(
     assert "1 images are missing" in caplog.text
 
 
-def test_a_download_is_told_of(
+def test_a_download_is_logged(
     val2017: DataConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bar on a terminal, lines elsewhere."""

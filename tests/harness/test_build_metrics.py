@@ -15,7 +15,7 @@ import torch
 from profi.harness.build_metrics import load_metrics, required_identity
 from profi.harness.report import _cost
 from profi.harness.run_folder import RunFolder
-from profi.harness.run_status import Entry, Survey, latest_scores
+from profi.harness.run_status import Entry, RunStatus, latest_scores
 from profi.metrics import Sample
 from profi.metrics.aesthetic_predictor import AestheticPredictor
 from profi.settings import (
@@ -144,10 +144,10 @@ def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None
 
 
 def test_the_cost_of_a_row_is_a_mean_time_and_the_highest_peak() -> None:
-    def surveyed(seconds: tuple[float, ...], peaks: tuple[float, ...]) -> Survey:
-        return Survey({}, {}, {}, seconds, peaks, (), ())
+    def status(seconds: tuple[float, ...], peaks: tuple[float, ...]) -> RunStatus:
+        return RunStatus({}, {}, {}, seconds, peaks, (), ())
 
-    runs = [surveyed((1.0, 2.0), (2.0**30, 3 * 2.0**30)), surveyed((6.0,), (math.nan,))]
+    runs = [status((1.0, 2.0), (2.0**30, 3 * 2.0**30)), status((6.0,), (math.nan,))]
     assert _cost(runs) == "3.00 s per image, peak memory 3.00 GiB"
     assert _cost(runs[1:]) == "6.00 s per image"
-    assert _cost([surveyed((), ())]) == "nothing painted"
+    assert _cost([status((), ())]) == "nothing painted"

@@ -30,7 +30,7 @@ def test_the_shipped_model_becomes_the_row_that_the_settings_say() -> None:
     assert row.identity["smartbrush"] == {"level": 3, "composition": "predicted_mask"}
 
 
-def test_without_weights_the_user_is_told_how_to_get_them() -> None:
+def test_without_weights_the_error_says_how_to_get_them() -> None:
     with pytest.raises(UserError, match=r"scripts/train_smartbrush\.py .* model\.path"):
         base_row(config(path=None, unet=None))
 

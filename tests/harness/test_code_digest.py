@@ -67,7 +67,7 @@ EDITS = {
     "none": (RASG, "import logging\n", "import logging\n"),
     "rasg": (RASG, ".std(dim=1)", ".std(dim=1).mul(2.0)"),
     "none again": (RASG, "import logging\n", "import logging\n"),
-    "comment": (RASG, "import logging\n", "# Of warnings.\n\n\nimport logging  # As told.\n"),
+    "comment": (RASG, "import logging\n", "# Of warnings.\n\n\nimport logging  # As usual.\n"),
     "docstring": (RASG, '"""g / std(g), [B', '"""G over std(g), [B'),
     "painta": ("method/painta.py", ".clamp(0.0, 1.0)", ".clamp(0.0, 2.0)"),
     "step": ("method/ddim.py", "def ddim_step(", "print()\n\n\ndef ddim_step("),

@@ -225,7 +225,7 @@ def test_a_run_s_evaluation_can_be_read_again(released: Config) -> None:
     ]
 
 
-def test_a_run_of_an_older_version_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_is_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"run_id": "x", "pixels": {"fit": {}}}))
     with pytest.raises(UserError, match="painted by an older version: paint it again"):
         evaluation_of_run(RunFolder(tmp_path))
@@ -248,8 +248,8 @@ def test_reports_of_two_evaluations_lie_apart(settings: Callable[..., Config]) -
 
 
 def test_the_page_tells_the_evaluation(settings: Callable[..., Config]) -> None:
-    config = turned(settings(name="told", evaluation=RELEASED), noise="picture")
+    config = turned(settings(name="facts", evaluation=RELEASED), noise="picture")
     go(config)
-    (page,) = Path(config.out).glob("reports/told*/report.html")
+    (page,) = Path(config.out).glob("reports/facts*/report.html")
     text = "".join(page.read_text().split())
     assert "<dt>evaluation</dt><dd><code>released,noise=picture</code></dd>" in text

@@ -20,7 +20,7 @@ from profi.harness.run_status import (
     collect,
     expected,
     latest_scores,
-    survey,
+    read_status,
 )
 from profi.harness.runs import Command, report_folder
 from profi.reports import summarise
@@ -108,7 +108,7 @@ def test_three_shards_equal_one_run(settings: Callable[..., Config], tmp_path: P
     assert pictures(one) == pictures(three)
     entry = Entry(one, "m", "profi", "paper", 0)
     frames = [
-        collect({e: survey(e)}, latest_scores([e], ["clip_score", "known_region_psnr"]))
+        collect({e: read_status(e)}, latest_scores([e], ["clip_score", "known_region_psnr"]))
         for e in (entry, replace(entry, run=three))
     ]
     assert frames[0].equals(frames[1])
@@ -153,10 +153,10 @@ def test_scores_of_pictures_that_were_painted_again_are_missing(
     swapped = [replace(there[0], image=other[0].image), *there[1:]]
     write_generations(folder.generations, 1, swapped)
     entry = Entry(folder, "m", "profi", "paper", 0)
-    surveys = {entry: survey(entry)}
-    scores = collect(surveys, latest_scores([entry], ["clip_score"]))
+    statuses = {entry: read_status(entry)}
+    scores = collect(statuses, latest_scores([entry], ["clip_score"]))
     assert len(scores) == 10 - len(there)
-    assert summarise(scores, expected(surveys))["n_missing"].tolist() == [len(there)]
+    assert summarise(scores, expected(statuses))["n_missing"].tolist() == [len(there)]
 
 
 def test_runs_of_other_weights_do_not_share_a_table(
@@ -268,7 +268,7 @@ def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:
         latest_scores([entry], ["accuracy"], {"accuracy": {"threshold": 0.4}})
 
 
-def test_some_missing_images_are_told_and_most_are_refused(
+def test_some_missing_images_are_logged_and_most_are_refused(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
     data = settings().data
@@ -288,5 +288,5 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"out=.*is no folder"):
+    with pytest.raises(UserError, match=r"out=.*is not a folder"):
         go(settings(out=str(tmp_path / "file" / "runs")))

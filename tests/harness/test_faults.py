@@ -128,7 +128,7 @@ def flip_a_score(path: Path) -> None:
         ("scores/clip_score-*", flip_a_score),
     ],
 )
-def test_a_damaged_part_is_told_set_aside_and_made_again(
+def test_a_damaged_part_is_logged_moved_aside_and_made_again(
     settings: Callable[..., Config],
     store: str,
     damage: Callable[[Path], None],

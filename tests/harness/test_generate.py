@@ -38,10 +38,10 @@ METER = Meter("test", 0, None)
 
 
 class Painter:
-    """An inpainter whose picture tells its seed, and that remembers its batches.
+    """An inpainter whose picture shows its seed, and that remembers its batches.
 
     `poison` fails every batch with such a prompt; more than `fits` are too many for the memory.
-    `contents` is what the last batch was told of its padding.
+    `contents` is the padding that the last batch was given.
     """
 
     contents: Sequence[Extent] | None = None
@@ -329,7 +329,7 @@ def test_the_bar_shows_on_terminals_only() -> None:
         with meter("paint", 4, Console(file=file, force_terminal=terminal, width=100)) as m:
             m.skip(1)
             m.advance(2)
-            m.tell("part 0")
+            m.log("part 0")
     assert quiet.getvalue() == ""
     assert "paint" in loud.getvalue()
     assert "2/3" in loud.getvalue()

@@ -92,14 +92,14 @@ def test_every_item_is_worked_on_in_order_or_given_up(
 
 
 def test_what_does_not_fit_by_itself_is_given_up_with_the_reason() -> None:
-    told: list[str] = []
+    messages: list[str] = []
 
     def give_up(_: int, error: Exception) -> None:
-        told.append(str(explained(error, "buy more")))
+        messages.append(str(explained(error, "buy more")))
 
     results, sizes = work_through([1, 2], Worker(fits=0), BatchLimit(2), give_up, "doubling")
     assert (results, sizes) == ([], set())
-    assert told == ["it does not fit into the memory by itself (MemoryError): buy more"] * 2
+    assert messages == ["it does not fit into the memory by itself (MemoryError): buy more"] * 2
 
 
 @pytest.mark.parametrize("error", [MachineError("no compiler"), TypeError("a bug")])

@@ -1,4 +1,4 @@
-"""What is missing is told with commands; given as they stand, they make just that."""
+"""The report lists what is missing with commands; run as printed, they make exactly that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness.experiment import run
-from profi.harness.missing import Gap, tell
+from profi.harness.missing import Gap, missing_lines
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, check_comparable
 from profi.harness.runs import Command
@@ -57,7 +57,7 @@ def given(config: Config, words: list[str]) -> Config:
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
-def test_the_commands_told_make_exactly_what_is_missing(settings: Callable[..., Config]) -> None:
+def test_the_printed_commands_make_exactly_what_is_missing(settings: Callable[..., Config]) -> None:
     config = settings(ablations=["base", "rasg_only", "profi"], seeds=[0, 1], name="tiny")
     go(replace(config, ablations=["base", "profi"]))
     part_path(folder_of(config, "profi", 1).generations, 2).unlink()
@@ -137,14 +137,14 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
     ]
     labels = row_labels(item.key for item in found)
     overrides = ["experiment=table1", "+stage=report", "ablation=base", "seed=3", "seeds=[1]"]
-    told = tell(found, labels, overrides, {"A/a": "sd15", "B/b": "sd2"})
+    missing = missing_lines(found, labels, overrides, {"A/a": "sd15", "B/b": "sd2"})
     assert (
-        told.lines[0]
+        missing.lines[0]
         == "A/a: base, seed 0: 1 of 8 images are not painted, 3 images have no accuracy"
     )
-    assert told.lines[4] == "A/a: only RASG, seed 2: 3 images have no accuracy"
-    words = [shlex.split(command)[3:] for command in told.commands]
-    assert {command.split()[2] for command in told.commands} == {"experiment=table1"}
+    assert missing.lines[4] == "A/a: only RASG, seed 2: 3 images have no accuracy"
+    words = [shlex.split(command)[3:] for command in missing.commands]
+    assert {command.split()[2] for command in missing.commands} == {"experiment=table1"}
     assert words == [
         ["model=sd15", "ablations=[base,profi]", "seeds=[0,1]", "stage=generate"],
         ["model=sd2", "ablations=[base]", "seeds=[0]", "stage=generate"],
@@ -153,7 +153,7 @@ def test_equal_seeds_go_together_and_models_are_named() -> None:
         ["model=sd2", "ablations=[base]", "seeds=[0]", "stage=score"],
         ["ablation=base", "seed=3", "seeds=[1]", "stage=report"],
     ]
-    assert tell([], labels, overrides, {}) == ([], [])
+    assert missing_lines([], labels, overrides, {}) == ([], [])
 
 
 def test_several_models_make_one_table(
@@ -225,7 +225,7 @@ def test_what_failed_is_on_the_page_until_it_is_mended(settings: Callable[..., C
     assert part_indices(folder.generations) == [1, 2]
     shown = go(replace(config, stage="report"))
     # The other one was painted after all.
-    assert "quarantined samples: 1;" in shown
+    assert "quarantined samples: 1 (listed in report.html)" in shown
     report = Path(config.out) / "reports" / "failed"
     text = (report / "gallery" / "index.js").read_text()
     index = json.loads(text.removeprefix("gallery.index(").removesuffix(");\n"))

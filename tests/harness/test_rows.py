@@ -164,7 +164,7 @@ def test_a_row_has_base_alone(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lost", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json"])
-def test_missing_weights_are_told_in_one_line(
+def test_missing_weights_are_reported_in_one_line(
     kind: str, lost: str, settings: Settings, model_of: Callable[[str], ModelConfig]
 ) -> None:
     model = model_of(kind)
@@ -179,14 +179,14 @@ def test_a_padding_or_folder_that_does_not_fit_is_refused(
     settings: Settings, model_of: Callable[[str], ModelConfig]
 ) -> None:
     model = model_of("blended_latent_diffusion")
-    for changes, told in (
+    for changes, message in (
         ({"pad_multiple": 8}, r"model\.pad_multiple=8"),
         ({"path": "/no/such/folder"}, r"no folder /no/such/folder.*model\.path"),
         ({"unet": "/no/such/folder"}, r"no folder /no/such/folder.*model\.unet"),
         ({"path": "nobody/nothing"}, r"nobody/nothing.*Hub"),
     ):
         changed = replace(model, **changes)  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             base_row(settings(model=changed, ablations=["base"]))
 
 
@@ -214,17 +214,17 @@ def test_a_unet_of_another_folder_takes_the_model_s_place(
     assert again == found
 
 
-def test_of_several_models_one_that_is_not_there_is_left_out_and_told(
+def test_of_several_models_one_that_is_not_there_is_skipped_and_logged(
     settings: Settings, model_of: Callable[[str], ModelConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     there = model_of("blended_latent_diffusion")
     gone = replace(there, id="gone", path="/no/such/folder")
     config = settings(models={"gone": gone, "there": there}, ablations=["base"], name="two")
     shown = go(config)
-    assert "gone is left out: gone: there is no folder /no/such/folder" in caplog.text
+    assert "gone skipped: gone: there is no folder /no/such/folder" in caplog.text
     assert "gone: base, seed 0: 10 of 10 images are not painted" in shown
     assert len(list(read_generations(only_run(config.per_model[1]).generations))) == 10
-    # Without a report there is nothing but the exit that tells it.
+    # Without a report there is only the exit status that shows it.
     with pytest.raises(UserError, match=r"^1 of 2 models cannot be loaded \(see above\): gone$"):
         go(replace(config, stage="generate"))
     with pytest.raises(UserError, match=r"^2 of 2 models .*: gone, gone too$"):

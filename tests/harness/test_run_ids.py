@@ -1,4 +1,4 @@
-"""What a run's id follows, and what tells by what its parts were painted."""
+"""What changes a run's id, and the record of what its parts were painted with."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ def test_other_image_bytes_are_another_digest(
 
 
 def test_parts_and_page_tell_by_what_they_were_painted(settings: Callable[..., Config]) -> None:
-    config = settings(name="told")
+    config = settings(name="facts")
     go(config)
     (folder,) = runs(config).values()
     facts = part_facts(folder.generations, 0)
     assert (facts["device"], facts["batch size"]) == ("cpu", "2")
     assert f"torch {torch.__version__}" in facts["versions"]
-    page = (Path(config.out) / "reports" / "told" / "report.html").read_text()
+    page = (Path(config.out) / "reports" / "facts" / "report.html").read_text()
     assert facts["commit"] in page
     assert facts["versions"] in page

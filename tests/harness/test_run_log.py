@@ -1,4 +1,4 @@
-"""The boundary: whatever a logger does, the runs are the same and it is told once."""
+"""The boundary: whatever a logger does, the runs are the same and it is logged once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from profi.store.parts import part_path
 from profi.types import UserError
 
 
-class Told:
-    """A logger that remembers, and raises where it is told to."""
+class RecordedCalls:
+    """A logger that remembers, and raises where the test asks for it."""
 
     def __init__(self, raises_in: str = "", error: BaseException | None = None) -> None:
         self.calls: list[tuple[str, str, Any]] = []
@@ -44,17 +44,17 @@ class Told:
 
 
 class _One:
-    def __init__(self, told: Told, run_id: str) -> None:
-        self.told, self.run_id = told, run_id
+    def __init__(self, recorded: RecordedCalls, run_id: str) -> None:
+        self.recorded, self.run_id = recorded, run_id
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
-        self.told.note("progress", self.run_id, (stage, dict(values)))
+        self.recorded.note("progress", self.run_id, (stage, dict(values)))
 
     def results(self, summary: Mapping[str, float], pictures: Any) -> None:
-        self.told.note("results", self.run_id, (dict(summary), pictures))
+        self.recorded.note("results", self.run_id, (dict(summary), pictures))
 
     def finish(self, succeeded: bool) -> None:
-        self.told.note("finish", self.run_id, succeeded)
+        self.recorded.note("finish", self.run_id, succeeded)
 
 
 def go(config: Config) -> None:
@@ -67,20 +67,20 @@ def small(config: Config, **changes: Any) -> Config:
     return replace(config, data=few, report=ReportConfig(gallery=0), **changes)
 
 
-def listening(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
-    monkeypatch.setattr(experiment, "run_logs", lambda *_: RunLogs(told.opener))
+def listening(monkeypatch: pytest.MonkeyPatch, recorded: RecordedCalls) -> None:
+    monkeypatch.setattr(experiment, "run_logs", lambda *_: RunLogs(recorded.opener))
 
 
-def test_a_run_is_told_from_its_start_to_its_scores(
+def test_a_run_is_logged_from_its_start_to_its_scores(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Told()
-    listening(monkeypatch, told)
+    recorded = RecordedCalls()
+    listening(monkeypatch, recorded)
     config = settings(ablations=["base", "profi"], seeds=[3], name="table")
     go(config)
     ids = [folder_of(config, name, 3).run_id for name in ("base", "profi")]
-    assert [run_id for what, run_id, _ in told.calls if what == "open"] == ids
-    mine = [(what, value) for what, run_id, value in told.calls if run_id == ids[1]]
+    assert [run_id for what, run_id, _ in recorded.calls if what == "open"] == ids
+    mine = [(what, value) for what, run_id, value in recorded.calls if run_id == ids[1]]
     assert [what for what, _ in mine] == [
         "open",
         *["progress"] * 6,
@@ -110,24 +110,24 @@ def test_a_run_is_told_from_its_start_to_its_scores(
     assert all(len(item.outputs) == 1 and item.masked for item in pictures)
     assert mine[8][1] is True
     base = next(
-        value for what, run_id, value in told.calls if (what, run_id) == ("results", ids[0])
+        value for what, run_id, value in recorded.calls if (what, run_id) == ("results", ids[0])
     )
     # The same triplets of every run, so that they can be compared.
     assert [item.triplet_id for item in base[1]] == [item.triplet_id for item in pictures]
 
 
-def test_a_run_gone_on_with_is_told_as_the_same_with_all_its_images(
+def test_a_resumed_run_is_logged_as_the_same_with_all_its_images(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(stage="generate")
     go(config)
     folder = folder_of(config, "profi", 0)
     part_path(folder.generations, 1).unlink()
-    told = Told()
-    listening(monkeypatch, told)
+    recorded = RecordedCalls()
+    listening(monkeypatch, recorded)
     go(config)
-    assert {run_id for _, run_id, _ in told.calls} == {folder.run_id}
-    steps = [value[1]["images"] for what, _, value in told.calls if what == "progress"]
+    assert {run_id for _, run_id, _ in recorded.calls} == {folder.run_id}
+    steps = [value[1]["images"] for what, _, value in recorded.calls if what == "progress"]
     # Four were there before the part that was painted again, two come after it.
     assert steps == pytest.approx([8])
 
@@ -137,40 +137,40 @@ def test_a_report_tells_what_other_commands_scored(
 ) -> None:
     config = small(settings(ablations=["base", "profi"], seeds=[0]))
     go(config)
-    told = Told()
-    listening(monkeypatch, told)
+    recorded = RecordedCalls()
+    listening(monkeypatch, recorded)
     go(replace(config, stage="report", logger=LoggerConfig(pictures=3)))
-    assert [what for what, _, _ in told.calls] == ["open", "results", "finish"] * 2
-    assert all(len(value[1]) == 3 for what, _, value in told.calls if what == "results")
+    assert [what for what, _, _ in recorded.calls] == ["open", "results", "finish"] * 2
+    assert all(len(value[1]) == 3 for what, _, value in recorded.calls if what == "results")
 
 
 @pytest.mark.parametrize("where", ["open", "progress", "results", "finish"])
-def test_a_failing_logger_stops_nothing_and_is_told_once(
+def test_a_failing_logger_stops_nothing_and_is_logged_once(
     settings: Callable[..., Config],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
-    told = Told(raises_in=where)
+    recorded = RecordedCalls(raises_in=where)
     config = small(settings(ablations=["base", "profi"], seeds=[0], name="x"))
-    listening(monkeypatch, told)
+    listening(monkeypatch, recorded)
     with caplog.at_level(logging.WARNING, logger="profi"):
         go(config)
     (warning,) = [r for r in caplog.records if "logger failed" in r.message]
     assert "\n" not in warning.message
     assert "no server" in warning.message
     # Nothing more is asked of it, in none of the runs.
-    assert told.calls[-1][0] == where
-    assert [what for what, _, _ in told.calls].count(where) == 1
+    assert recorded.calls[-1][0] == where
+    assert [what for what, _, _ in recorded.calls].count(where) == 1
     scores = pd.read_parquet(Path(config.out) / "reports" / "x" / "scores.parquet")
     assert len(scores) == 2 * 4 * 2
 
 
-def test_a_run_that_is_broken_off_is_told_as_such_and_the_error_goes_on(
+def test_a_run_that_is_broken_off_is_logged_as_failed_and_the_error_goes_on(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Told()
-    listening(monkeypatch, told)
+    recorded = RecordedCalls()
+    listening(monkeypatch, recorded)
 
     def broken(*_: object) -> None:
         raise UserError("all samples failed")
@@ -178,13 +178,13 @@ def test_a_run_that_is_broken_off_is_told_as_such_and_the_error_goes_on(
     monkeypatch.setattr(experiment, "generate", broken)
     with pytest.raises(UserError, match="all samples failed"):
         go(settings(stage="generate"))
-    assert [(what, value) for what, _, value in told.calls][1:] == [("finish", False)]
+    assert [(what, value) for what, _, value in recorded.calls][1:] == [("finish", False)]
 
 
 def test_an_interrupt_is_no_failure_of_the_logger(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listening(monkeypatch, Told(raises_in="progress", error=KeyboardInterrupt()))
+    listening(monkeypatch, RecordedCalls(raises_in="progress", error=KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         go(settings(stage="generate"))
 
@@ -210,13 +210,13 @@ def test_of_several_shards_the_first_alone_tells(
     monkeypatch.setitem(sys.modules, "wandb", None)
     from profi.harness.log_results import run_logs
 
-    for shard, tells in (("1/1", True), ("1/12", True), ("2/12", False), ("11/12", False)):
+    for shard, logs_anything in (("1/1", True), ("1/12", True), ("2/12", False), ("11/12", False)):
         config = settings(logger=LoggerConfig(name="wandb"), shard=shard)
         logs = run_logs(config, Path(config.out))
         with logs.of(RunIdentity("a", "b", "c", {})):
             pass
         # Broken, since there is no wandb, is whoever tried.
-        assert logs.broken is tells
+        assert logs.broken is logs_anything
     assert run_logs(settings(), Path("x"))._opener is None
 
 
@@ -234,13 +234,13 @@ def test_real_wandb_offline_end_to_end(
     part_path(folder.generations, 1).unlink()
     time.sleep(1.1)  # W&B names a session's folder by the second.
     go(config)
-    told = sessions(Path(config.out))
-    assert [s.run_id for s in told if s.name == "base seed 0"] == [folder.run_id] * 2
-    assert {s.run_id for s in told if s.name == "profi seed 0"} == {
+    logged = sessions(Path(config.out))
+    assert [s.run_id for s in logged if s.name == "base seed 0"] == [folder.run_id] * 2
+    assert {s.run_id for s in logged if s.name == "profi seed 0"} == {
         folder_of(config, "profi", 0).run_id
     }
-    assert {(s.group, s.project, s.exit_code) for s in told} == {("table (released)", "tests", 0)}
-    first, again = (s for s in told if s.run_id == folder.run_id)
+    assert {(s.group, s.project, s.exit_code) for s in logged} == {("table (released)", "tests", 0)}
+    first, again = (s for s in logged if s.run_id == folder.run_id)
     assert first.over("paint/images") == pytest.approx([4, 8, 10])
     assert again.over("paint/images") == pytest.approx([8])
     scores = pd.read_parquet(Path(config.out) / "reports" / "table" / "scores.parquet")

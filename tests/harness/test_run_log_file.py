@@ -17,7 +17,7 @@ def _heard() -> None:
     logging.getLogger("profi").setLevel("INFO")
 
 
-def test_what_is_told_meanwhile_is_appended(tmp_path: Path) -> None:
+def test_log_lines_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "run.log"
     for text in ("one", "two"):
         log.info("before")
@@ -28,12 +28,12 @@ def test_what_is_told_meanwhile_is_appended(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="Linux")
-def test_a_full_disk_is_told_once_and_nothing_raises(
+def test_a_full_disk_is_logged_once_and_nothing_raises(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with logged_to(FULL):
         log.info("one")
         log.info("two")
-    told = "/dev/full: No space left on device; no more lines are written there"
-    assert sorted(caplog.messages) == [told, "one", "two"]
+    warning = "/dev/full: No space left on device; logging to this file stops"
+    assert sorted(caplog.messages) == [warning, "one", "two"]
     assert "Traceback" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Two jobs that were told to do the same work at the same time."""
+"""Two jobs that do the same work at the same time."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_two_jobs_on_the_same_shard_lose_and_double_nothing(tmp_path: Path) -> N
         )
         for name in ("a", "b")
     ]
-    told = [job.communicate(timeout=120)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], told
+    errors = [job.communicate(timeout=120)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], errors
     paint(tmp_path / "alone")
     (shared,) = (tmp_path / "runs").iterdir()
     (alone,) = (tmp_path / "alone").iterdir()

@@ -47,7 +47,7 @@ def test_two_accuracies_of_a_table_are_joined_by_picture(make_scores):
     other = accuracy.assign(metric="accuracy_transformers")
     other.loc[::10, "value"] = 100 - other.loc[::10, "value"]
     shuffled = other.sample(frac=1, random_state=1)
-    told = agreement_facts(pd.concat([accuracy, shuffled], ignore_index=True))
-    ((name, text),) = told.items()
+    facts = agreement_facts(pd.concat([accuracy, shuffled], ignore_index=True))
+    ((name, text),) = facts.items()
     assert name == "agreement: Accuracy, % and Accuracy by transformers, %"
     assert text.startswith("90.0 % of 480 pictures, kappa 0.")

@@ -50,26 +50,26 @@ const see = () => ({
   chunks: asked.size,
 });
 window.addEventListener("load", async () => {
-  const told = {};
+  const seen = {};
   await pause();
-  told.first = see();
+  seen.first = see();
   all("button").find((button) => button.textContent.startsWith("next")).click();
   await pause();
-  told.second = see();
+  seen.second = see();
   await set("order", "loss");
-  told.loss = see();
+  seen.loss = see();
   await set("order", "gain"); await set("by", "0");
-  told.clip = see();
+  seen.clip = see();
   await set("by", "all"); await set("the detector", "won");
-  told.won = see();
+  seen.won = see();
   await set("the detector", "any"); await set("category", "cat");
-  told.cat = see();
+  seen.cat = see();
   await set("category", ""); await set("search", "0017");
-  told.found = see();
+  seen.found = see();
   await set("search", ""); await set("quarantined", true);
-  told.quarantined = see();
+  seen.quarantined = see();
   const text = document.createElement("pre");
-  text.id = "told"; text.textContent = JSON.stringify(told);
+  text.id = "seen"; text.textContent = JSON.stringify(seen);
   document.body.append(text);
 });
 """
@@ -142,35 +142,35 @@ def test_a_reader_filters_orders_and_turns_pages(folder):
     page = place / "report.html"
     text = page.read_text()
     page.write_text(text.replace("</body>", f"<script>{DRIVER}</script></body>"))
-    found = re.search(r'<pre id="told">(.*?)</pre>', dom(page), re.DOTALL)
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom(page), re.DOTALL)
     assert found is not None
-    told = json.loads(unescape(found.group(1)))
+    seen = json.loads(unescape(found.group(1)))
     names = np.array([f"{n:04d}" for n in range(40)])
     ranking = 1000 * gains["accuracy"] + gains["clip_score"]
     best = list(names[np.argsort(-ranking, kind="stable")])
-    assert told["first"]["ids"] == best[:12]
-    assert told["second"]["ids"] == best[12:24]
-    assert told["loss"]["ids"] == best[::-1][:12]
-    assert told["clip"]["ids"] == list(names[np.argsort(-gains["clip_score"], kind="stable")])[:12]
-    assert told["first"]["count"] == "40 of 40 triplets"
+    assert seen["first"]["ids"] == best[:12]
+    assert seen["second"]["ids"] == best[12:24]
+    assert seen["loss"]["ids"] == best[::-1][:12]
+    assert seen["clip"]["ids"] == list(names[np.argsort(-gains["clip_score"], kind="stable")])[:12]
+    assert seen["first"]["count"] == "40 of 40 triplets"
     # Input and two rows each; the browser could decode all of them.
     shown = sum(2 if name == "0005" else 3 for name in best[:12]) - ("0005" in best[:12])
-    assert told["first"]["pictures"] == shown
-    assert told["first"]["decoded"]
+    assert seen["first"]["pictures"] == shown
+    assert seen["first"]["decoded"]
     # A screenful asks for the chunks that it needs, not for all of them.
-    assert told["first"]["chunks"] == len({int(name) // 2 for name in best[:12]}) < 20
+    assert seen["first"]["chunks"] == len({int(name) // 2 for name in best[:12]}) < 20
     n_won = int((gains["accuracy"] == 100).sum())
-    assert told["won"]["count"] == f"{n_won} of 40 triplets"
-    assert set(told["won"]["ids"]) <= set(names[gains["accuracy"] == 100])
-    assert told["won"]["frames"].split()[:2] == ["miss", "hit"]
-    assert told["cat"]["count"] == "13 of 40 triplets"
-    assert told["found"]["ids"] == ["0017"]
-    assert told["quarantined"]["ids"] == ["0005"]
-    assert told["quarantined"]["failures"] == ["base, seed 0, load: <b>gone</b>"]
-    assert told["quarantined"]["pictures"] == 1
+    assert seen["won"]["count"] == f"{n_won} of 40 triplets"
+    assert set(seen["won"]["ids"]) <= set(names[gains["accuracy"] == 100])
+    assert seen["won"]["frames"].split()[:2] == ["miss", "hit"]
+    assert seen["cat"]["count"] == "13 of 40 triplets"
+    assert seen["found"]["ids"] == ["0017"]
+    assert seen["quarantined"]["ids"] == ["0005"]
+    assert seen["quarantined"]["failures"] == ["base, seed 0, load: <b>gone</b>"]
+    assert seen["quarantined"]["pictures"] == 1
 
 
 def test_a_page_without_its_folder_says_so(folder):
     place, _ = folder
     shutil.rmtree(place / "gallery")
-    assert "which is not there: copy it along" in dom(place / "report.html")
+    assert "is missing: copy it to the folder of this page" in dom(place / "report.html")

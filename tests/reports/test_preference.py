@@ -67,12 +67,12 @@ def test_what_has_no_partner_is_counted(make_scores):
     line = preference_over_base(scores).set_index("ablation").loc["profi"]
     assert (line["n_pairs"], line["n_unpaired"]) == (22 * 5, 2 * 5)
     assert line["probability"] == pytest.approx(0.5)
-    told = preference_facts(scores)
-    assert told["preferred to base: RASG & PAIntA"].startswith("50.0 % by PickScore")
-    assert "10 without a partner" in told["preferred to base: RASG & PAIntA"]
+    facts = preference_facts(scores)
+    assert facts["preferred to base: RASG & PAIntA"].startswith("50.0 % by PickScore")
+    assert "10 without a partner" in facts["preferred to base: RASG & PAIntA"]
 
 
-def test_without_a_base_or_without_logits_nothing_is_told(make_scores):
+def test_without_a_base_or_without_logits_there_are_no_facts(make_scores):
     scores = logits(make_scores)
     assert preference_facts(scores[scores["ablation"] != "base"]) == {}
     assert preference_facts(make_scores()) == {}

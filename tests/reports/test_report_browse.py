@@ -66,8 +66,8 @@ def test_the_index_has_every_triplet_and_the_chunks_their_pictures(tmp_path):
     assert [bool(line[3]) for line in index["items"]] == [n == 3 for n in range(count)]
     values = []
     for number in range(3):
-        told, pictures = loaded(tmp_path / f"chunk-{number:05d}.js")
-        assert told == number
+        index, pictures = loaded(tmp_path / f"chunk-{number:05d}.js")
+        assert index == number
         for masked, outputs in pictures:
             assert outputs[1] is None
             values.append(pixel(masked))

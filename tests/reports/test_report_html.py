@@ -127,7 +127,7 @@ def test_one_well_formed_file_that_asks_nobody(page):
     assert "script" not in {tag for tag, _ in page.tags}
 
 
-def test_with_a_gallery_it_asks_the_folder_beside_it_alone(scores, tmp_path):
+def test_with_a_gallery_it_reads_only_the_folder_next_to_it(scores, tmp_path):
     page = written(tmp_path / "r.html", page_of(scores, n_browsable=7))
     asks_nobody(page)
     (home,) = [a for _, a in page.tags if a.get("id") == "gallery"]
@@ -195,7 +195,7 @@ def test_what_is_missing_stands_with_its_commands(scores, tmp_path):
     words = "".join(written(tmp_path / "r.html", page_of(scores, missing=missing)).words)
     assert "only RASG, seed 3: nothing" in words
     assert "python run.py a\npython run.py b" in words
-    assert "To make just that" not in "".join(written(tmp_path / "r.html", page_of(scores)).words)
+    assert "Commands for it" not in "".join(written(tmp_path / "r.html", page_of(scores)).words)
 
 
 def test_long_lists_of_failures_are_cut_and_say_so(scores, tmp_path):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from profi.reports.differences import clear_best, paired_difference
 from profi.reports.names import RowKey, base_of, row_labels
-from profi.reports.paper import APART, OVERLAP, beside_paper, paper_numbers, paper_table
+from profi.reports.paper import APART, OVERLAP, compare_to_paper, paper_numbers, paper_table
 from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
 from profi.reports.statistics import Expected, row_keys, summarise
 from profi.reports.tables import NOTHING, Table, difference_table, score_table
@@ -77,19 +77,19 @@ def test_the_papers_two_tables_agree_where_they_overlap():
     assert (both["half_width_x"] == both["half_width_y"]).all()
 
 
-def test_ours_beside_the_papers_with_difference_and_overlap(make_scores):
+def test_ours_compared_to_the_papers_with_difference_and_overlap(make_scores):
     scores = make_scores(model=DREAMSHAPER)
     chosen = (scores["ablation"] == "profi") & (scores["metric"] == "clip_score")
     # Every run's mean of the first triplets alternates around 26.30 +- 0.02.
     scores.loc[chosen, "value"] = 26.30 + 0.02 * (-1.0) ** scores.loc[chosen, "seed"]
-    summary = beside_paper(summarise(scores), paper_numbers())
+    summary = compare_to_paper(summarise(scores), paper_numbers())
     line = summary.set_index(["ablation", "metric"]).loc["profi", "clip_score"]
     assert line["mean"] == pytest.approx(26.304)
     assert line["difference_to_paper"] == pytest.approx(26.304 - 26.32)
     assert (line["paper_low"], line["paper_high"]) == pytest.approx((26.29, 26.35))
     assert line["overlaps"] is True
     scores.loc[chosen, "value"] -= 1
-    apart = beside_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
+    apart = compare_to_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
     assert apart.loc["profi", "clip_score"]["overlaps"] is False
     cells = beside(scores).rows["RASG & PAIntA"]
     assert [cell.text for cell in cells[1:3]] == ["26.32 ± 0.03", f"−1.02, {APART}"]
@@ -106,9 +106,9 @@ def test_touching_intervals_overlap(make_scores):
     reference.loc[line, "half_width"] = 0.5
     # Exact in binary: the paper's lower end is ours upper one.
     reference.loc[line, "mean"] = names.map(edge).fillna(0) + 0.5
-    told = beside_paper(summary, reference)
-    told = told[told["metric"] == "aesthetic"]
-    assert set(told["overlaps"]) == {True}
+    compared = compare_to_paper(summary, reference)
+    compared = compared[compared["metric"] == "aesthetic"]
+    assert set(compared["overlaps"]) == {True}
 
 
 def test_what_is_incomplete_is_not_compared(make_scores):
@@ -118,8 +118,8 @@ def test_what_is_incomplete_is_not_compared(make_scores):
     for cells in table.rows.values():
         assert {cell.text for cell in cells[2::3]} == {NOTHING}
         assert {cell.marks for cell in cells[2::3]} == {"*"}
-    told = beside_paper(summarise(scores, wanted), paper_numbers())
-    assert told["overlaps"].isna().all()
+    compared = compare_to_paper(summarise(scores, wanted), paper_numbers())
+    assert compared["overlaps"].isna().all()
 
 
 def test_the_embedded_world_has_no_numbers_of_the_paper(scores):
@@ -213,7 +213,7 @@ def test_pairs_without_a_side_are_marked(scores):
     table = differences_of(scores[~gone])
     marked = [cell.marks for cell in table.rows["only PAIntA"] if "[" in cell.text]
     assert marked == ["*"] * 3
-    assert any("5 pairs lack a side" in note for note in table.notes)
+    assert any("5 pairs lack one side" in note for note in table.notes)
 
 
 def test_no_base_no_table_of_differences(scores):
@@ -334,7 +334,7 @@ def test_the_terminal_table_shows_every_number(make_scores):
 
 
 def test_the_csv_is_unrounded(make_scores, tmp_path):
-    summary = beside_paper(summarise(make_scores(model=DREAMSHAPER)), paper_numbers())
+    summary = compare_to_paper(summarise(make_scores(model=DREAMSHAPER)), paper_numbers())
     write_csv(summary, tmp_path / "deep" / "table2.csv")
     again = pd.read_csv(tmp_path / "deep" / "table2.csv")
     assert again["mean"].to_numpy() == pytest.approx(summary["mean"].to_numpy(), rel=1e-14)
@@ -345,7 +345,9 @@ def test_the_csv_is_unrounded(make_scores, tmp_path):
 
 def test_overlap_words_are_the_csv_s(make_scores):
     scores = make_scores(model=DREAMSHAPER)
-    told = beside_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
+    compared = compare_to_paper(summarise(scores), paper_numbers()).set_index(
+        ["ablation", "metric"]
+    )
     for metric, place in (("clip_score", 2), ("accuracy", 5), ("aesthetic", 8)):
-        word = OVERLAP if told.loc["base", metric]["overlaps"] else APART
+        word = OVERLAP if compared.loc["base", metric]["overlaps"] else APART
         assert beside(scores).rows["base"][place].text.endswith(word)

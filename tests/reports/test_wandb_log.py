@@ -35,7 +35,7 @@ def picture(value: int) -> bytes:
     return png_bytes(np.full((8, 8, 3), value, dtype=np.uint8))
 
 
-def test_what_is_told_is_on_the_disk(tmp_path):
+def test_what_is_logged_is_on_the_disk(tmp_path):
     log = opened(tmp_path)
     for images in (4, 8, 10):
         log.progress("paint", {"images": images, "images_per_second": 2.0})
@@ -54,8 +54,8 @@ def test_what_is_told_is_on_the_disk(tmp_path):
     assert (session.summary["clip_score"], session.summary["accuracy"]) == (26.25, 68.0)
     assert "aesthetic" not in session.summary
     assert session.exit_code == 0
-    (told,) = session.over(PICTURES)
-    assert (told["_type"], told["nrows"]) == ("table-file", 2)
+    (table,) = session.over(PICTURES)
+    assert (table["_type"], table["nrows"]) == ("table-file", 2)
     table = json.loads(session.files[f"{PICTURES}.table.json"].read_text())
     assert table["columns"] == ["triplet", "prompt", "input", "painted", "accuracy"]
     first, second = table["data"]
@@ -64,7 +64,7 @@ def test_what_is_told_is_on_the_disk(tmp_path):
         pixels = np.asarray(Image.open(session.files[cell["path"]]))
         assert set(pixels[..., :3].ravel()) == {value}
     assert second == ["a-2", "cat", None, None, None]
-    # Nothing of it lies outside of the folder that it was told to use.
+    # Nothing of it lies outside of the given folder.
     assert all(path.is_relative_to(tmp_path) for path in session.files.values())
 
 
@@ -88,5 +88,5 @@ def test_two_runs_of_one_process_do_not_mix(tmp_path):
     two.progress("paint", {"images": 2})
     one.finish(True)
     two.finish(True)
-    told = {session.run_id: session.over("paint/images") for session in sessions(tmp_path)}
-    assert told == {"0123456789abcdef": [1], "fedcba9876543210": [2]}
+    images = {session.run_id: session.over("paint/images") for session in sessions(tmp_path)}
+    assert images == {"0123456789abcdef": [1], "fedcba9876543210": [2]}

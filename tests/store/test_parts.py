@@ -119,7 +119,7 @@ def test_a_killed_writer_leaves_whole_parts_and_a_rerun_completes_them(tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bit", "text", "columns"])
-def test_a_broken_part_is_moved_aside_told_and_redone(
+def test_a_broken_part_is_moved_aside_logged_and_redone(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for index in (0, 1):
@@ -175,8 +175,8 @@ def test_writers_of_one_part_do_not_disturb_each_other(tmp_path: Path) -> None:
         subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    told = [rival.communicate(timeout=60)[1] for rival in rivals]
-    assert [rival.returncode for rival in rivals] == [0, 0, 0], told
+    errors = [rival.communicate(timeout=60)[1] for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0, 0], errors
     assert repr(read_generations_part(tmp_path, 0)) == repr(generations(0))
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 

@@ -1,5 +1,5 @@
-// The gallery: filters and orders the index, shows a screenful, loads the chunks that it needs.
-// Everything from the index is written as text, never as markup.
+// The gallery: filters and orders the index, shows a page of it, loads the chunks for that page.
+// Texts from the index are inserted as text, never as markup.
 const gallery = (() => {
   "use strict";
   const PAGE = 12, KEPT = 64;
@@ -36,7 +36,7 @@ const gallery = (() => {
     return chunks.get(number);
   }
 
-  // What a row gains on the base: by accuracy, ties by CLIP score, unless one metric is chosen.
+  // The gain of a row over its base: by accuracy, then CLIP score, or by the chosen metric.
   function gain(item, row, metric) {
     if (data.bases[row] === null) return null;
     const ours = item[2][row], theirs = item[2][data.bases[row]];
@@ -72,7 +72,7 @@ const gallery = (() => {
     if (order !== "given") {
       const sign = order === "gain" ? -1 : 1;
       const ranked = shown.map((item) => [gain(item, row, metric), item]);
-      // What cannot be compared comes last.
+      // Items without a gain come last.
       ranked.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * (a - b));
       shown = ranked.map(([, item]) => item);
     }
@@ -119,7 +119,7 @@ const gallery = (() => {
       const [masked, outputs] = loaded[place];
       pictures.append(figure("input, mask", masked, item, null));
       data.rows.forEach((title, row) => pictures.append(figure(title, outputs[row], item, row)));
-    }).catch(() => pictures.append("its pictures cannot be loaded"));
+    }).catch(() => pictures.append("the pictures cannot be loaded"));
     return made;
   }
 
@@ -149,8 +149,8 @@ const gallery = (() => {
     const compared = data.rows.map((title, row) => [row, title]).filter(([row]) => data.bases[row] !== null);
     const given = [["given", "as sampled"]];
     const comparable = compared.length > 0;
-    add("order", select("order", comparable ? [["gain", "best gains on base"],
-      ["loss", "worst losses to base"], ...given] : given, comparable ? "gain" : "given"));
+    add("order", select("order", comparable ? [["gain", "largest gains over base"],
+      ["loss", "largest losses to base"], ...given] : given, comparable ? "gain" : "given"));
     if (!comparable) compared.push([data.method, data.rows[data.method]]);
     const first = compared.find(([row]) => row === data.method) || compared[0];
     add("row", select("of", compared, String(first[0])));
@@ -178,8 +178,8 @@ const gallery = (() => {
   }
 
   script("index.js", () => {
-    status.textContent = "The pictures lie in the folder " + home.dataset.folder +
-      "/ beside this page, which is not there: copy it along.";
+    status.textContent = "The folder " + home.dataset.folder +
+      "/ is missing: copy it to the folder of this page.";
   });
 
   return {
