@@ -199,7 +199,7 @@ def test_another_size_is_refused(
 
 def test_another_total_of_a_range_is_refused(server: FileServer, tmp_path: Path) -> None:
     server.drops, server.drop_after, server.total = 1, 1000, 77
-    with pytest.raises(UserError, match="a file of 77 bytes and not of 3000000"):
+    with pytest.raises(UserError, match="a file of 77 bytes, not of 3000000"):
         fetch(remote(server), tmp_path / "a.bin")
 
 
