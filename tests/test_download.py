@@ -160,7 +160,7 @@ def test_a_leftover_that_is_too_long_or_whole(
 
 
 def test_a_refused_range_starts_anew(server: FileServer, tmp_path: Path) -> None:
-    """416, of a file whose size nobody told."""
+    """416, for a file of unknown size."""
     (tmp_path / ".a.bin.0.part").write_bytes(BODY + b"xx")
     fetch(remote(server, size=None), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
@@ -185,7 +185,7 @@ def test_wrong_bytes_in_pieces_are_fetched_twice_and_no_more(
     assert starts(server) == [0, 1_600_000] * 2
 
 
-@pytest.mark.parametrize("length", [True, False], ids=["length told", "length untold"])
+@pytest.mark.parametrize("length", [True, False], ids=["with length", "without length"])
 @pytest.mark.parametrize("size", [1000, len(BODY) + 1000])
 def test_another_size_is_refused(
     server: FileServer, tmp_path: Path, size: int, length: bool

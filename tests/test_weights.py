@@ -55,16 +55,16 @@ def test_the_cache_is_the_users(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "sha256", "told"),
     [
-        (NAME, "0" * 64, rf"sha256 {HASH} and not 0+.*metric\.aesthetic\.path=\.\.\."),
-        (NAME, "0" * 8, rf"sha256 {HASH} and not 0+"),
+        (NAME, "0" * 64, rf"sha256 {HASH}, not 0+.*metric\.aesthetic\.path=\.\.\."),
+        (NAME, "0" * 8, rf"sha256 {HASH}, not 0+"),
         ("nothing.pth", HASH, r"404.*metric\.aesthetic\.path=\.\.\."),
         (NAME, None, r"metric\.aesthetic\.sha256"),
         (NAME, "abc", r"metric\.aesthetic\.sha256=abc"),
         (NAME, "g" * 64, r"metric\.aesthetic\.sha256"),
     ],
 )
-def test_what_is_not_the_file_is_one_line_and_leaves_nothing(server, tmp_path, path, sha256, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_is_not_the_file_is_one_line_and_leaves_nothing(server, tmp_path, path, sha256, message):
+    with pytest.raises(UserError, match=message) as caught:
         verified_file(url(server, path), sha256, KEY, tmp_path)
     assert "\n" not in str(caught.value)
     assert shown(tmp_path) == []
