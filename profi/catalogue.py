@@ -1,8 +1,8 @@
-"""Names and what they stand for: methods, rows, metrics, data sets, loggers.
+"""The catalogue of methods, inpainters, metrics and data sets by name.
 
-Entries are registered by name and loaded when they are used, so this module is light. Others add
-theirs with a function `register(catalogue)` in a module of their own, named by `plugins=[module]`
-or by an entry point of the group `profi.plugins` (docs/extending.md).
+Entries are loaded on first use, so importing this module is fast. A plugin is a module with a
+function `register(catalogue)`; it is named by `plugins=[module]` or by an entry point of the group
+`profi.plugins` (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Generic, TypeVar
 
 from profi.types import UserError
 
-#: An object, or where it is: "module:name".
+#: An object, or its place as "module:name".
 Target = str | Callable[..., Any]
 GROUP = "profi.plugins"
 
 
 def loaded(target: Any) -> Any:
-    """The object of a target."""
+    """The object that a target names."""
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
@@ -30,13 +30,13 @@ def loaded(target: Any) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name stands for.
+    """One entry of the catalogue.
 
     Fields:
-        name: on the command line.
-        target: what is built; of which kind, says the catalogue's function of that name.
-        label: in print; the name where it is empty.
-        settings: its own settings, a dataclass or where it is; their section has the entry's name.
+        name: the name on the command line.
+        target: the function that builds it; the subclasses state its signature.
+        label: the name in tables; if empty, `name`.
+        settings: the dataclass of its own settings; their section has the entry's name.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Entry:
     settings: Any = None
 
     def load(self) -> Any:
-        """The object."""
+        """The target's object."""
         return loaded(self.target)
 
     @property
     def module(self) -> str:
-        """Where the target is defined."""
+        """The module that defines the target."""
         if isinstance(self.target, str):
             return self.target.partition(":")[0]
         return self.target.__module__
 
     def section(self) -> type | None:
-        """The class of its settings."""
+        """The class of its own settings, or None."""
         return loaded(self.settings) if self.settings is not None else None
 
 
@@ -64,15 +64,15 @@ class Entry:
 class MethodEntry(Entry):
     """A method: `target(reading, **sections)` gives a `Build` (`profi.method.methods`).
 
-    `reads` are the reading's choices that it takes beside those of the masks, `takes` the sections
-    of other settings that it is given (a section of its own is given too).
+    `reads` are the reading's fields that it uses, without those of the masks. `takes` are the other
+    settings sections that it gets; it always gets its own section.
     """
 
     reads: tuple[str, ...] = ()
     takes: Mapping[str, Any] = field(default_factory=dict)
 
     def sections(self) -> dict[str, type]:
-        """The classes of the sections that it is given, by their names."""
+        """The classes of the sections that it gets, by name."""
         found = {name: loaded(target) for name, target in self.takes.items()}
         own = self.section()
         return found if own is None else found | {self.name: own}
@@ -80,10 +80,9 @@ class MethodEntry(Entry):
 
 @dataclass(frozen=True)
 class InpainterEntry(Entry):
-    """What `model.inpainter=` names: `target(context)` gives a `Row` (`profi.harness.rows`).
+    """A value of `model.inpainter=`: `target(context)` gives a `Row` (`profi.harness.rows`).
 
-    `ablated`: it paints with any method; others have the ablation base alone.
-    `modules`: further modules whose code decides its pictures.
+    `ablated`: it paints with any method; the others have only the ablation base.
     """
 
     ablated: bool = False
@@ -91,10 +90,11 @@ class InpainterEntry(Entry):
 
 @dataclass(frozen=True)
 class MetricEntry(Entry):
-    """A metric: `target(context)` gives a `Metric` (`profi.harness.metrics`).
+    """A metric: `target(context)` gives a `Metric` (`profi.harness.build_metrics`).
 
-    `decimals` in print; `higher_is_better`: which end is the good one; `hit_or_miss`: a sample is
-    100 or 0; `identity`: of a context, what the scores' identity must hold to be of these settings.
+    `decimals`: digits in tables. `higher_is_better`: whether a larger value is better.
+    `hit_or_miss`: a sample scores 100 or 0. `identity(context)`: the part of the scores' identity
+    that must match the current settings.
     """
 
     decimals: int = 3
@@ -105,9 +105,9 @@ class MetricEntry(Entry):
 
 @dataclass(frozen=True)
 class DataEntry(Entry):
-    """What `data.source=` names: `target(data, evaluation)` gives `Candidates`.
+    """A value of `data.source=`: `target(context)` gives `Candidates` (`profi.harness.build_data`).
 
-    `images`: of the data's settings, the folder that the triplets' `file_name`s are in.
+    `images(data)`: the folder of the triplets' `file_name`s.
     """
 
     images: Target | None = None
@@ -124,13 +124,13 @@ class Shelf(Generic[E]):
         self._entries = {entry.name: entry for entry in entries}
 
     def add(self, entry: E) -> None:
-        """Register; UserError for a name that is taken."""
+        """Register an entry; UserError if its name is taken."""
         if entry.name in self._entries and self._entries[entry.name] != entry:
-            raise UserError(f"{self.kind} {entry.name} is registered already; choose another name")
+            raise UserError(f"{self.kind} {entry.name} is already registered; choose another name")
         self._entries[entry.name] = entry
 
     def get(self, name: str, key: str = "") -> E:
-        """An entry by its name or an alias; UserError naming `key` for an unknown one."""
+        """An entry by its name or alias; UserError with `key` for an unknown name."""
         found = self._entries.get(self.aliases.get(name, name))
         if found is None:
             known = ", ".join([*self._entries, *self.aliases])
@@ -146,12 +146,12 @@ class Shelf(Generic[E]):
         return tuple(self._entries.values())
 
     def label(self, name: str) -> str:
-        """In print; a name that is not registered is its own label."""
+        """The label in tables; a name that is not registered is its own label."""
         entry = self._entries.get(name)
         return entry.label or name if entry is not None else name
 
     def rank(self, name: str) -> int:
-        """The place in the order; unknown ones come last."""
+        """The place in the order of registration; unknown names come last."""
         names = list(self._entries)
         return names.index(name) if name in names else len(names)
 
@@ -164,7 +164,7 @@ _OF_RASG = (*_OF_OBJECTIVE, "sigma", "eta")
 
 
 class Catalogue:
-    """Everything that can be named, built-in entries first, in the paper's order."""
+    """All entries; the built-in ones come first, in the paper's order."""
 
     def __init__(self) -> None:
         methods = "profi.method"
@@ -278,7 +278,7 @@ class Catalogue:
         self._plugins: dict[str, str] = {}
 
     def method(self, name: str, key: str = "ablation") -> MethodEntry:
-        """A method by its name; UserError naming `key` for an unknown one."""
+        """A method by its name; UserError with `key` for an unknown name."""
         return self.methods.get(name, key)
 
     @property
@@ -287,9 +287,9 @@ class Catalogue:
         return tuple(self._plugins)
 
     def add_plugin(self, name: str) -> None:
-        """Let a module register its entries, once.
+        """Import a plugin and let it register its entries, once.
 
-        Raises UserError where there is no such module, or it has no function `register`.
+        Raises UserError if there is no such module or it has no function `register`.
         """
         if name in self._plugins:
             return
@@ -297,8 +297,8 @@ class Catalogue:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"plugins={name}: no module of that name can be imported ({error}); name one that "
-                "is installed, or set PYTHONPATH"
+                f"plugins={name}: this module cannot be imported ({error}); install it or set "
+                "PYTHONPATH"
             ) from error
         register = getattr(module, "register", None)
         if not callable(register):
@@ -307,10 +307,10 @@ class Catalogue:
         self._plugins[name] = name
 
     def add_installed_plugins(self) -> None:
-        """Those of the entry points."""
+        """Add the plugins of the installed entry points."""
         for point in entry_points(group=GROUP):
             self.add_plugin(point.value.partition(":")[0])
 
 
-#: The one catalogue: what a plugin registers is there for the whole process.
+#: The catalogue of this process; plugins register in it.
 catalogue = Catalogue()

@@ -1,10 +1,9 @@
-"""Files from the network: resumed where they broke off, checked by their hash, published whole.
+"""Downloads that resume after an interruption, are checked by hash, and appear only when whole.
 
-Several jobs may want a file at the same moment, on several machines that share a file system.
-`only_one` lets one of them fetch it while the others wait; a lock that expires cannot promise
-more than that, so what it guards is safe without it: every download writes to a file of its own
-(what a broken-off one left is copied, never shared) and takes its final name by a rename.
-A leaf: imports nothing of profi but its types.
+Several jobs may need the same file at once, on several machines with a shared file system.
+`only_one` lets one job download while the others wait. Its lock can expire, so downloads are safe
+without it too: each one writes to its own file (a partial file of an earlier job is copied, never
+shared) and then renames it to the final name.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Is told the bytes that are there and how many there will be (None: not known).
+#: Called with the number of bytes received and the total (None: not known).
 Progress = Callable[[int, int | None], None]
 
-#: Seconds without a sign of life after which a lock counts as left behind, and between two signs;
-#: a network file system may show a sign a minute late.
+#: A lock without a heartbeat for LEASE seconds counts as abandoned; BEAT seconds lie between two
+#: heartbeats. A network file system may show a heartbeat one minute late.
 LEASE, BEAT = 180.0, 20.0
-#: Tries in a row that bring nothing new before a download is given up.
+#: The download fails after this many tries in a row without new bytes.
 TRIES = 3
 CHUNK = 1 << 18
-#: Answers that may be another one a little later.
+#: HTTP errors that may pass: the request is tried again.
 PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -53,10 +52,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the network: what it must be, whoever serves it.
+    """A remote file and its expected hash.
 
-    `algorithm` is a hash of hashlib's, `hexdigest` the file's or the first digits of it (some are
-    published by no more), `size` in bytes (None: not known).
+    `algorithm` is a name of hashlib's. `hexdigest` is the whole hash or its first digits (some
+    publishers give no more). `size` is in bytes (None: not known).
     """
 
     url: str
@@ -84,12 +83,12 @@ def sha256_of(path: Path) -> str:
 
 
 class _InterruptedError(Exception):
-    """The connection failed; what has come so far is good."""
+    """The connection failed; the bytes received so far are good."""
 
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for whoever holds it.
+    """Hold the lock file `path`; wait while another job holds it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -99,7 +98,7 @@ def only_one(path: Path) -> Iterator[None]:
     try:
         lease.acquire(timeout=0)
     except Timeout:
-        log.info("another job is at it: waiting for %s to go", path)
+        log.info("another job is working on this: waiting for its lock %s", path)
         lease.acquire()
     try:
         yield
@@ -116,23 +115,23 @@ def download(
     timeout: float = 20.0,
     pause: float = 1.0,
 ) -> None:
-    """Fetch a file to `path`, where it appears once its hash is right.
+    """Download a file to `path`, where it appears only after its hash was checked.
 
-    A transfer that breaks off is resumed by a range request, in this call or by the next one;
-    where the server ignores the range, or has another file by now (its ETag differs), it starts
-    anew. What came in several pieces and does not hash right is fetched once more.
+    An interrupted transfer is resumed by a range request, in this call or in a later one. It starts
+    from zero if the server ignores the range or now has another file (its ETag differs). A file
+    that came in several pieces and has a wrong hash is downloaded once more.
 
     Args:
-        remote: what to fetch.
-        path: its name here.
-        remedy: what the user can do where it cannot be had; ends the message.
-        progress: told now and then.
-        timeout: seconds without a byte before a connection counts as broken.
-        pause: seconds before the second try, doubled with each further one.
+        remote: the file to download.
+        path: where it is stored.
+        remedy: what the user can do if the download fails; the end of the error message.
+        progress: called from time to time.
+        timeout: seconds without a byte after which a connection counts as broken.
+        pause: seconds before the second try; doubled for each further one.
 
     Raises:
-        UserError: unreachable, absent, of another size or hash.
-        OSError: the disk.
+        UserError: the file is unreachable or missing, or its size or hash is wrong.
+        OSError: the disk failed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(remote, path, remedy, progress)
@@ -142,13 +141,13 @@ def download(
         transfer.part.replace(path)
     except FileNotFoundError as error:
         raise UserError(
-            f"{transfer.part} was taken over by another job, as after a long standstill: "
-            "give the same command again"
+            f"another job took over {transfer.part}, perhaps after a long pause: "
+            "run the same command again"
         ) from error
 
 
 class _Transfer:
-    """One process's transfer into a file of its own beside `path`."""
+    """One process's transfer into its own temporary file in the folder of `path`."""
 
     def __init__(self, remote: Remote, path: Path, remedy: str, progress: Progress) -> None:
         self.part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -158,22 +157,22 @@ class _Transfer:
         self._etag: str | None = None
 
     def adopt(self) -> None:
-        """Go on from the longest piece that earlier transfers left."""
+        """Resume from the longest partial file of earlier transfers."""
         pieces = self._path.parent.glob(f".{self._path.name}.*.part")
         left = sorted(pieces, key=lambda piece: piece.stat().st_size)
         if left:
-            # A copy: whoever left it may, against the odds, still be writing.
+            # A copy, because its job may still be writing to it.
             shutil.copyfile(left[-1], self.part)
         for piece in left:
             piece.unlink(missing_ok=True)
 
     def _drop(self) -> None:
-        """Forget what is there."""
+        """Delete the partial file."""
         self.part.unlink(missing_ok=True)
         self._etag = None
 
     def complete(self, timeout: float, pause: float) -> None:
-        """The whole file, with the hash that it must have."""
+        """Download the whole file and check its hash."""
         remote = self._remote
         for last in (False, True):
             self._fetch(timeout, pause)
@@ -183,13 +182,13 @@ class _Transfer:
             self._drop()
             if last or self._in_one_piece:
                 raise UserError(
-                    f"{remote.url} serves a file of {remote.algorithm} {found} and not "
-                    f"{remote.hexdigest}, perhaps a proxy's: {self._remedy}"
+                    f"{remote.url} serves a file with {remote.algorithm} {found}, not "
+                    f"{remote.hexdigest}, perhaps a proxy's page: {self._remedy}"
                 )
-            log.warning("%s: its pieces do not fit together, starting anew", remote.name)
+            log.warning("%s: its pieces do not fit together, downloading it again", remote.name)
 
     def _fetch(self, timeout: float, pause: float) -> None:
-        """What is missing, over as many connections as it takes."""
+        """Download the missing bytes, over as many connections as needed."""
         size = self._remote.size
         if size is not None and self._offset() > size:
             self._drop()
@@ -199,7 +198,7 @@ class _Transfer:
                 self._connect(timeout)
                 return
             except _InterruptedError as error:
-                # A server that starts anew each time brings nothing new.
+                # A server that starts from zero each time brings no new bytes.
                 tries = 0 if self._offset() > furthest else tries + 1
                 furthest = max(furthest, self._offset())
                 if tries >= TRIES:
@@ -213,7 +212,7 @@ class _Transfer:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _connect(self, timeout: float) -> None:
-        """One connection, to the end of the file."""
+        """Download over one connection, to the end of the file."""
         offset = self._offset()
         with self._open(offset, timeout) as response:
             length = response.headers.get("Content-Length")
@@ -237,11 +236,11 @@ class _Transfer:
                 raise _InterruptedError("the connection was cut")
 
     def _open(self, offset: int, timeout: float) -> http.client.HTTPResponse:
-        """Ask for the file from a byte on."""
+        """Request the file from byte `offset` on."""
         headers = {"User-Agent": "profi", "Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-            # A weak tag does not vouch for bytes.
+            # A weak tag does not guarantee equal bytes.
             if self._etag is not None and not self._etag.startswith("W/"):
                 headers["If-Range"] = self._etag
         request = urllib.request.Request(self._remote.url, headers=headers)
@@ -261,24 +260,24 @@ class _Transfer:
         return response
 
     def _resumed(self, response: http.client.HTTPResponse, offset: int) -> int | None:
-        """The whole file's size, of an answer that goes on where the piece at hand ends."""
+        """The whole file's size (None: not known), if the answer continues the partial file."""
         place = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         same = self._etag is None or response.headers.get("ETag") == self._etag
         if place is None or int(place[1]) != offset or not same:
             self._drop()
-            raise _InterruptedError("the answer does not continue what is here")
+            raise _InterruptedError("the answer does not continue the partial file")
         return None if place[2] == "*" else int(place[2])
 
     def _other_size(self, found: str) -> UserError:
         self._drop()
         return UserError(
-            f"{self._remote.url} serves a file of {found} bytes and not of {self._remote.size}, "
-            f"perhaps a proxy's: {self._remedy}"
+            f"{self._remote.url} serves a file of {found} bytes, not of {self._remote.size}, "
+            f"perhaps a proxy's page: {self._remedy}"
         )
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body; _InterruptedError where the network fails, so that a failing disk is told apart."""
+    """The body in chunks; _InterruptedError if the network fails (a disk failure is an OSError)."""
     try:
         while chunk := response.read1(CHUNK):
             yield chunk
@@ -287,7 +286,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """One line; what urllib wraps is the better text."""
+    """The error in one line; the error that urllib wraps has the better text."""
     inner = getattr(error, "reason", error)
     text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return " ".join(str(text).split())[:160]

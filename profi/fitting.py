@@ -1,4 +1,4 @@
-"""Fitting a picture and its mask to a model's size: one function for each, whoever asks."""
+"""Fitting of an image and its mask to a model's size."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Extent = tuple[int, int]
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image [3, H, W] and mask [H, W] that fit a model; the content is the top left part.
+    """An image [3, H, W] and mask [H, W] at a model's size; the content is the top left part.
 
-    `height` and `width` are the content's, without the padding.
+    `height` and `width` are the size of the content, without the padding.
     """
 
     image: Tensor
@@ -32,10 +32,10 @@ class Fitted:
 
 
 def working_size(given: Sequence[int], long_side: int, rule: Size) -> Extent:
-    """The `given` (height, width) with the long side brought to `long_side`; small ones grow.
+    """The `given` (height, width) scaled so that the long side is `long_side`; small ones grow.
 
-    `rounded`: the other side to the nearest whole pixel. `truncated`: as the released code writes
-    it, in floats: min(L, int(L * r)) and min(L, int(L / r)) with r = width / height.
+    `rounded`: the other side is rounded to the nearest pixel. `truncated`: the released code's
+    formula, in floats: min(L, int(L * r)) and min(L, int(L / r)) with r = width / height.
     """
     if long_side < 1:
         raise UserError(f"long_side={long_side}: must be positive")
@@ -59,9 +59,9 @@ def padded_size(size: Extent, multiple: int) -> Extent:
 def fit(
     image: Tensor, mask: Tensor, long_side: int, multiple: int, evaluation: Evaluation
 ) -> Fitted:
-    """An image [3, H, W] in [0, 1] and its mask [H, W] bool at the working size, padded.
+    """Fit an image [3, H, W] in [0, 1] and its mask [H, W] bool to the working size and pad them.
 
-    The padding is right and below, black and known (mask False).
+    The padding is on the right and at the bottom; it is black and known (mask False).
     """
     height, width = size = working_size(mask.shape, long_side, evaluation.size)
     H, W = padded_size(size, multiple)
@@ -72,10 +72,10 @@ def fit(
 
 
 def fit_picture(image: Tensor, size: Extent, rule: PictureFit) -> Tensor:
-    """An image [3, H, W] in [0, 1] at another size.
+    """Resize an image [3, H, W] in [0, 1].
 
-    `antialiased`: torch's antialiased bicubic on floats; an image of that size is left alone.
-    `pil_bicubic`: PIL's bicubic (antialiased too) on bytes.
+    `antialiased`: torch's antialiased bicubic on floats; an image of that size is returned as is.
+    `pil_bicubic`: PIL's bicubic (also antialiased) on bytes.
     """
     if rule == "pil_bicubic":
         pixels = bytes_of(image, "rounded").permute(1, 2, 0).contiguous().numpy()
@@ -88,10 +88,11 @@ def fit_picture(image: Tensor, size: Extent, rule: PictureFit) -> Tensor:
 
 
 def fit_mask(mask: Tensor, size: Extent, rule: MaskFit) -> Tensor:
-    """A mask [H, W] bool at another size. Neither rule shifts a mask or loses a thin one.
+    """Resize a mask [H, W] bool. Neither rule shifts a mask or loses a thin one.
 
-    `covering`: every new pixel that a masked one reaches into, so that no rim is left over.
-    `pil_bicubic`: what is above 0 after PIL's bicubic on bytes; it grows by the filter's reach.
+    `covering`: every new pixel that overlaps a masked one, so no rim of the object remains.
+    `pil_bicubic`: every pixel above 0 after PIL's bicubic on bytes; the mask grows by the filter's
+    reach.
     """
     if rule == "pil_bicubic":
         return bicubic_greys(mask, size) > 0
@@ -99,7 +100,7 @@ def fit_mask(mask: Tensor, size: Extent, rule: MaskFit) -> Tensor:
 
 
 def bicubic_greys(mask: Tensor, size: Extent) -> Tensor:
-    """PIL's bicubic resize of a mask [H, W] bool in 0/255 greys: uint8 [h, w]."""
+    """PIL's bicubic resize of a mask [H, W] bool as greys 0 and 255: uint8 [h, w]."""
     greys = (mask.to("cpu", torch.uint8) * 255).numpy()
     return torch.from_numpy(_pil_bicubic(greys, size)).to(mask.device)
 
@@ -110,14 +111,14 @@ def unfit(painted: Tensor, fitted: Fitted) -> Tensor:
 
 
 def contents(batch: Sequence[Fitted], rule: Dilation) -> list[Extent] | None:
-    """What an `Inpainter` is told of the padding: the sizes without it, where that matters."""
+    """The `contents` of an `Inpainter`: sizes without padding; None if masks may grow into it."""
     if rule == "after_padding":
         return None
     return [(fitted.height, fitted.width) for fitted in batch]
 
 
 def bytes_of(image: Tensor, rule: Bytes) -> Tensor:
-    """An image in [0, 1] in 8 bits, rounded or truncated: uint8 of the same shape."""
+    """An image in [0, 1] as uint8 of the same shape, rounded or truncated."""
     levels = image.clamp(0.0, 1.0) * 255.0
     return (levels.round() if rule == "rounded" else levels).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""What an inpainter is, and what every one of them may ask of its inputs."""
+"""The `Inpainter` protocol, the checks of its inputs, and the start noise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from profi.fitting import Extent
 from profi.settings.evaluation import Noise
 from profi.types import UserError
 
-# Called after every sampling step with (steps done, steps in all).
+# Called after every sampling step with (steps done, all steps).
 Progress = Callable[[int, int], None]
 
 
 class Inpainter(Protocol):
-    """Paints a batch; sample i depends on nothing but its own image, mask, prompt and seed."""
+    """Paints a batch; sample i depends only on its own image, mask, prompt and seed."""
 
     def __call__(
         self,
@@ -35,21 +35,21 @@ class Inpainter(Protocol):
             masks: [B, H, W] bool, True = inpaint.
             prompts: B texts.
             seeds: B seeds of the start noise, each in [0, 2^63).
-            progress: told after every step.
-            contents: B (height, width) of the images without their padding (right and below), into
-                which no mask grows; None: they have none, or masks may.
+            progress: called after every step.
+            contents: B (height, width) of the images without their padding (right and bottom). No
+                mask grows into the padding. None: there is no padding, or masks may grow into it.
 
         Returns:
             [B, 3, H, W] float32 in [0, 1], on the CPU.
 
         Raises:
-            UserError: for inputs that break the above, an empty mask or a prompt that does not fit.
+            UserError: for invalid inputs, an empty mask or a prompt that is too long.
         """
         ...
 
 
 class Row(Inpainter, Protocol):
-    """An inpainter as a row of a table: what a run of it needs to know, and records of it."""
+    """An inpainter as a row of a table, with the properties that a run uses and records."""
 
     @property
     def device(self) -> torch.device:
@@ -63,11 +63,10 @@ class Row(Inpainter, Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Everything of it that changes a pixel, as JSON would hold it, the weights by hashes.
+        """Everything in it that changes a pixel, as JSON values; weights are given by hashes.
 
-        A part of the run's id, with what `profi.harness` takes from the settings (the UNet's dtype
-        among them). `identity["backbone"]["weights"]` is a text that the report
-        shows.
+        It is a part of the run's id, together with settings such as the UNet's dtype. The report
+        shows the text `identity["backbone"]["weights"]`.
         """
         ...
 
@@ -75,7 +74,7 @@ class Row(Inpainter, Protocol):
 def check_inputs(
     images: Tensor, masks: Tensor, prompts: Sequence[str], seeds: Sequence[int], multiple: int
 ) -> None:
-    """Raise UserError unless the inputs are what `Inpainter` states, sized in `multiple`s."""
+    """Raise UserError for inputs that `Inpainter` does not allow; `multiple` divides H and W."""
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise UserError(f"images: shape {tuple(images.shape)} is not [B, 3, H, W]; give RGB images")
     if not images.is_floating_point():
@@ -113,17 +112,17 @@ def blended(painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:
 
 
 def start_noise(seeds: Sequence[int], shape: tuple[int, ...], rule: Noise = "picture") -> Tensor:
-    """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends on seeds[i] alone."""
+    """x_T [B, *shape] ~ N(0, 1), float32 on the CPU: sample i depends only on seeds[i]."""
     return noise_of(seeds, rule)(shape)
 
 
 def noise_of(
     seeds: Sequence[int], rule: Noise = "picture", device: torch.device | str = "cpu"
 ) -> Callable[[tuple[int, ...]], Tensor]:
-    """Draws N(0, 1) [B, *shape], float32: sample i's from a CPU generator of seeds[i] alone.
+    """A function that draws N(0, 1) [B, *shape], float32, with one CPU generator per seed.
 
-    The first draw is `start_noise`; every further one goes on from there. With the rule `run` each
-    is rounded to half precision (`precise`).
+    The first draw is `start_noise`; further draws continue the generators. With the rule `run`
+    every draw is rounded to half precision (`precise`).
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
@@ -135,5 +134,5 @@ def noise_of(
 
 
 def precise(noise: Tensor, rule: Noise) -> Tensor:
-    """Drawn noise, float32, in the precision of a rule: half for `run`, as the released code's."""
+    """Noise, float32, rounded as the rule says: to half precision for `run`, as released."""
     return noise.half().float() if rule == "run" else noise

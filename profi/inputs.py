@@ -1,4 +1,4 @@
-"""What a caller may hand over as an image or a mask, brought to the inpainters' tensors."""
+"""Conversion of the caller's images and masks to the inpainters' tensors."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ MASK_FORMS = (
 def image_tensor(image: ImageLike, name: str = "image") -> Tensor:
     """An image as RGB [3, H, W], float32 in [0, 1], on the CPU.
 
-    A PIL image may have any mode but F and is read as `read_image` reads a file (upright,
-    transparency on white); uint8 arrays are read like the PIL image of their shape. A tensor has
-    its channels first: [3, H, W] or [1, H, W]. Raises UserError, of `name`, for anything else.
+    A PIL image may have any mode but F; it is treated as `read_image` treats a file (upright,
+    transparency on white). A uint8 array is treated as a PIL image of its shape. A tensor has its
+    channels first: [3, H, W] or [1, H, W]. Anything else raises UserError, which mentions `name`.
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         image = _pil_of(image, name)
@@ -55,9 +55,9 @@ def image_tensor(image: ImageLike, name: str = "image") -> Tensor:
 def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
     """A mask as [H, W] bool, True = inpaint, on the CPU.
 
-    True is what is brighter than middle grey; transparency is laid on black. Integers that are
-    only 0 and 1, in an array or a tensor, are taken for the truth values that they are. Raises
-    UserError, of `name`, for what is no mask.
+    Pixels brighter than middle grey are True; transparent pixels are put on black. An integer array
+    or tensor that has only the values 0 and 1 is taken as bool. Anything that is not a mask raises
+    UserError, which mentions `name`.
     """
     if isinstance(mask, np.ndarray) and mask.ndim == 3:
         if mask.shape[-1] == 1:
@@ -80,7 +80,7 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
 
 
 def several(value: Any) -> list[Any]:
-    """One picture or a batch as diffusers takes it ([B, ...] or a list), as a list of pictures."""
+    """One image or a batch in diffusers' forms ([B, ...] or a list), as a list of images."""
     if isinstance(value, list | tuple):
         return [item for one in value for item in several(one)]
     if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
@@ -89,19 +89,19 @@ def several(value: Any) -> list[Any]:
 
 
 def several_masks(value: Any) -> list[Any]:
-    """`several` of masks, of which a batch may also be [B, H, W]."""
+    """The same as `several` for masks; a batch may also be [B, H, W]."""
     items = []
     for item in several(value):
         is_batch = isinstance(item, np.ndarray | Tensor) and item.ndim == 3
         if is_batch and isinstance(item, np.ndarray):
-            # [H, W, 1], or a picture in colours.
+            # Not a batch: [H, W, 1], or a colour image.
             is_batch = item.shape[-1] != 1 and (item.dtype != np.uint8 or item.shape[-1] > 4)
         items += list(item) if is_batch else [item]
     return items
 
 
 def pil_image(pixels: Tensor) -> Image.Image:
-    """The PIL image (RGB) of uint8 pixels [3, H, W]."""
+    """A PIL image (RGB) from uint8 pixels [3, H, W]."""
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
@@ -115,22 +115,22 @@ def _pil_of(pixels: np.ndarray, name: str) -> Image.Image:
 
 
 def _tensor_of(values: np.ndarray, name: str, forms: str) -> Tensor:
-    """A tensor of an array of any numbers; 16-bit ones become floats in [0, 1]."""
+    """A tensor from an array of numbers; 16-bit values become floats in [0, 1]."""
     if values.dtype == np.uint16:
         return torch.from_numpy(values.astype(np.float32) / 65535.0)
     if values.dtype.kind not in "buif":
         raise UserError(f"{name} is an array of {values.dtype}; {forms}")
-    # Copied: it may be read-only, or have negative strides.
+    # `astype` copies: the array may be read-only or have negative strides.
     return torch.from_numpy(values.astype(np.float32 if values.dtype.kind in "bf" else np.int64))
 
 
 def _unit(values: Tensor, name: str) -> Tensor:
-    """Float32 in [0, 1] on the CPU: integers are divided by 255, floats must be in that range."""
+    """Float32 in [0, 1] on the CPU: integers are divided by 255, floats must be in [0, 1]."""
     values = values.detach().to("cpu")
     if values.dtype == torch.bool:
         values = values.float()
     unit = values.float() if values.is_floating_point() else values.float() / 255.0
-    # Written so that a NaN is refused too.
+    # `not (...)` also catches NaN.
     if not bool(((unit >= 0.0) & (unit <= 1.0)).all()):
         limit = "[0, 1]" if values.is_floating_point() else "[0, 255]"
         raise UserError(f"{name} has values outside {limit}; scale it to that range")
@@ -139,10 +139,10 @@ def _unit(values: Tensor, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to be painted.
+    """One picture to paint.
 
-    `image` [3, H, W] in [0, 1] and `mask` [H, W] bool are as given, `fitted` is them at the
-    model's size, as `evaluation` has it.
+    `image` [3, H, W] in [0, 1] and `mask` [H, W] bool have the given size; `fitted` has both at
+    the model's size, by the rules of `evaluation`.
     """
 
     image: Tensor
@@ -153,11 +153,11 @@ class Job:
     fitted: Fitted
 
     def finished(self, painted: Tensor, blended: bool) -> Image.Image:
-        """The picture (RGB) in the given image's size, of [3, h, w] as painted, with its padding.
+        """The picture (RGB) in the given image's size, from the painted [3, h, w] with padding.
 
-        It becomes bytes as it was painted, and is then resized, so that at the painted size it is
-        what a run stores. Where `blended`, the given pixels (at 8 bits) are put back outside the
-        mask: in the given size and as bytes, so that I_c = I (sec. 3) holds there to the last bit.
+        The painted pixels are first rounded to bytes and then resized, so at the painted size the
+        picture equals what a run stores. With `blended` the given pixels (8 bits) are put back
+        outside the mask, in the given size, so that I_c = I (sec. 3) holds there bit for bit.
         """
         pixels = bytes_of(unfit(painted, self.fitted), self.evaluation.bytes)
         if pixels.shape != self.image.shape:
@@ -178,19 +178,19 @@ def jobs_of(
     multiple: int,
     evaluation: Evaluation,
 ) -> tuple[list[Job], bool]:
-    """The jobs of a call, and whether it is for a single picture (nothing given is a list).
+    """The jobs of a call, and whether it is a call for a single picture (no argument is a list).
 
-    They are fitted to `long_side` and a `multiple` as `evaluation` has it (`fit`).
-    Raises UserError, saying which one, for lists of different lengths, an image or a mask of the
-    wrong kind (`image_tensor`, `mask_tensor`) or size, an empty mask, a seed out of range.
+    Images are fitted to `long_side` and `multiple` by the rules of `evaluation` (see `fit`).
+    Raises UserError, with the argument's name, for lists of different lengths, an image or a mask
+    of the wrong type (`image_tensor`, `mask_tensor`) or size, an empty mask, a seed out of range.
     """
     given = {"image": image, "mask": mask, "prompt": prompt, "seed": seed}
     lengths = {name: len(v) for name, v in given.items() if isinstance(v, list | tuple | range)}
     if not lengths:
         return [_job(given, "", long_side, multiple, evaluation)], True
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise UserError(f"the lists have no common length ({told}); give one of each per picture")
+        shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise UserError(f"the lists differ in length ({shown}); give one of each per picture")
     jobs = []
     for i in range(next(iter(lengths.values()))):
         ith = {name: v[i] if name in lengths else v for name, v in given.items()}
@@ -199,7 +199,7 @@ def jobs_of(
 
 
 def batches(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
-    """The indices of jobs of one padded size, at most `batch_size` at a time."""
+    """Batches of job indices: one padded size per batch, at most `batch_size` jobs."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, job in enumerate(jobs):
         groups.setdefault(tuple(job.fitted.mask.shape), []).append(i)
@@ -213,7 +213,7 @@ def batches(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
 def _job(
     given: dict[str, Any], number: str, long_side: int, multiple: int, evaluation: Evaluation
 ) -> Job:
-    """One checked job; `number` tells it from the others of a list in what is said of it."""
+    """One checked job; `number` (such as " 2") marks it in error messages."""
     prompt, seed = given["prompt"], given["seed"]
     if not isinstance(prompt, str):
         raise UserError(f"prompt{number} is of type {type(prompt).__name__}; give a text")
@@ -228,6 +228,6 @@ def _job(
             "give a mask of the image's size"
         )
     if not mask.any():
-        raise UserError(f"mask{number} is empty: nothing to paint; make white what is to change")
+        raise UserError(f"mask{number} is empty: nothing to paint; make the part to paint white")
     fitted = fit(image, mask, long_side, multiple, evaluation)
     return Job(image, mask, prompt, int(seed), evaluation, fitted)

@@ -1,4 +1,4 @@
-"""The method for a picture or a few: `profi.load(model)(image, mask, prompt)`."""
+"""The Python painter: `profi.load(model)(image, mask, prompt)`."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from profi.settings.presets import model_source, models
 from profi.settings.reading import DEFAULT_READING, Reading, reading_of
 from profi.types import UserError
 
-# Told (steps done, steps in all).
-Tell = Callable[[int, int], object]
+# Called with (steps done, all steps).
+OnProgress = Callable[[int, int], object]
 
 
 class Cancelled(Exception):  # noqa: N818 (an outcome, not an error)
-    """Painting was called off by the caller's own `cancel`."""
+    """The caller's `cancel` stopped the painting."""
 
 
 class Callback(Protocol):
-    """Told after every step."""
+    """Called after every step."""
 
     def __call__(self, step: int, total: int, preview: Callable[[], Any]) -> object:
-        """`step` of `total` is done; `preview()` is what the picture would be now.
+        """`step` of `total` is done; `preview()` decodes the current picture.
 
-        A preview costs a pass of the decoder, and only where it is asked for. It has the form of
-        the painter's result; in a list, pictures that are not begun are None.
+        A preview costs one pass of the decoder, and nothing if it is not called. It has the same
+        form as the painter's result. In a list, pictures that have not started are None.
         """
         ...
 
 
 class Choices(TypedDict, total=False):
-    """The choices of `Painter.__call__`, which says what they mean."""
+    """The options of `Painter.__call__`; see there for their meaning."""
 
     ablation: str | Build
     reading: str | Reading
@@ -63,7 +63,7 @@ class Choices(TypedDict, total=False):
     negative: str
     long_side: int | None
     blended: bool
-    progress: bool | Tell
+    progress: bool | OnProgress
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
     trace: Trace | None
@@ -73,10 +73,10 @@ class Choices(TypedDict, total=False):
 class Painter:
     """Paints images of any size with one model.
 
-    They are fitted to `long_side` pixels and padded to a multiple of `pad_multiple`; of a list, up
-    to `batch_size` of one padded size are painted at once, each as it would be alone (to the
-    precision of floats). Threads wait for one another. Raises UserError for a `pad_multiple` that
-    the model's UNet cannot halve.
+    Images are fitted to `long_side` pixels and padded to a multiple of `pad_multiple`. Of a list,
+    up to `batch_size` images with the same padded size are painted at once. Each result equals
+    that of the image alone, up to float rounding. A painter may be shared by threads: they paint
+    one after the other. Raises UserError if the model's UNet cannot halve `pad_multiple`.
     """
 
     backbone: Backbone
@@ -132,43 +132,43 @@ class Painter:
         negative: str = "",
         long_side: int | None = None,
         blended: bool = True,
-        progress: bool | Tell = False,
+        progress: bool | OnProgress = False,
         callback: Callback | None = None,
         cancel: threading.Event | Callable[[], bool] | None = None,
         trace: Trace | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Paint `prompt` into the masked part of `image`.
 
-        Any of `image`, `mask`, `prompt` and `seed` may be a list, all lists of one length; what is
-        no list holds for every picture, so one image with a list of seeds gives variants.
+        Any of `image`, `mask`, `prompt` and `seed` may be a list; all lists have the same length.
+        A single value is used for every picture, so one image with a list of seeds gives variants.
 
         Args:
-            image: a PIL image, numpy array or tensor (`image_tensor` says which).
-            mask: the same, of the image's size (`mask_tensor`); white or True is painted.
+            image: a PIL image, numpy array or tensor (see `image_tensor`).
+            mask: the same types, in the image's size (see `mask_tensor`); white or True is painted.
             prompt: what to paint.
             seed: of the start noise, from 0 to 2^63 - 1.
-            ablation: profi, painta_only, rasg_only, base or vanilla_only; or a method of your own
+            ablation: profi, painta_only, rasg_only, base or vanilla_only; or your own method
                 (`MethodBatch` -> `MethodParts`).
-            reading: released, paper or an own `Reading`.
-            evaluation: how pictures and masks are fitted, noise is drawn and bytes are made: ours,
-                released (as in the authors' evaluation) or an own `Evaluation`.
-            steps: of the sampling, from 1 to 1000.
+            reading: released, paper or your own `Reading`.
+            evaluation: how images and masks are fitted, noise is drawn and pixels are rounded:
+                ours, released (the authors' evaluation) or your own `Evaluation`.
+            steps: number of sampling steps, from 1 to 1000.
             guidance_scale: of classifier-free guidance.
             positive: appended to the prompt ("prompt, positive").
             negative: replaces the empty unconditional text.
-            long_side: in pixels, at which to paint; None is the painter's own.
-            blended: keep the given pixels outside the mask, to the last bit.
-            progress: True for a bar on a terminal, or a function of (steps done, steps in all).
+            long_side: size in pixels at which to paint; None is the painter's own.
+            blended: keep the given pixels outside the mask, bit for bit.
+            progress: True for a progress bar, or a function of (steps done, all steps).
             callback: see `Callback`.
-            cancel: a `threading.Event` or a function, looked at before every step.
-            trace: keeps what the method did in every step (`Trace`), of one batch of pictures.
+            cancel: a `threading.Event` or a function; it is checked before every step.
+            trace: records what the method did in every step (`Trace`), for one batch of pictures.
 
         Returns:
-            A PIL image (RGB, 8 bits) in the given image's size; a list of them for a list.
+            A PIL image (RGB, 8 bits) in the given image's size; for a list, a list of images.
 
         Raises:
-            UserError: for what breaks the above, an empty mask, a prompt that does not fit.
-            Cancelled: `cancel` said so; the model is as it was before.
+            UserError: an invalid argument, an empty mask or a prompt that is too long.
+            Cancelled: `cancel` asked for it; the model is restored.
         """
         side = self.long_side if long_side is None else long_side
         protocol = evaluation_of(evaluation)
@@ -185,8 +185,8 @@ class Painter:
         if trace is not None and len(parts) > 1:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
         total = steps * len(parts)
-        with self._lock, _teller(progress, total) as tell:
-            call = _Call(inpainter, jobs, alone, blended, total, tell, callback, cancel, trace)
+        with self._lock, _reporter(progress, total) as report:
+            call = _Call(inpainter, jobs, alone, blended, total, report, callback, cancel, trace)
             for part in parts:
                 call.paint(part)
         return call.result(call.done)
@@ -194,14 +194,14 @@ class Painter:
 
 @dataclass
 class _Call:
-    """One call of a painter while it runs: `step` steps and the pictures `done`, by index."""
+    """A running call of a painter: the number of steps done and the finished pictures by index."""
 
     inpainter: StableInpainting
     jobs: Sequence[Job]
     alone: bool
     blended: bool
     total: int
-    tell: Tell
+    report: OnProgress
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
     trace: Trace | None
@@ -209,7 +209,7 @@ class _Call:
     done: dict[int, Image.Image] = field(default_factory=dict)
 
     def paint(self, part: Sequence[int]) -> None:
-        """Paint the jobs of these indices."""
+        """Paint the jobs with these indices."""
         jobs = [self.jobs[i] for i in part]
         images = torch.stack([job.fitted.image for job in jobs])
         masks = torch.stack([job.fitted.mask for job in jobs])
@@ -225,7 +225,7 @@ class _Call:
                 return self.result(self.done | finished(painted))
 
             self.step += 1
-            self.tell(self.step, self.total)
+            self.report(self.step, self.total)
             if self.callback is not None:
                 self.callback(self.step, self.total, preview)
             if self.step < self.total:
@@ -245,19 +245,19 @@ class _Call:
         self.done |= finished(painted)
 
     def check_cancelled(self) -> None:
-        """Raise Cancelled where the caller says so."""
-        asked = self.cancel.is_set if isinstance(self.cancel, threading.Event) else self.cancel
-        if asked is not None and asked():
+        """Raise Cancelled if the caller's `cancel` is set or returns True."""
+        check = self.cancel.is_set if isinstance(self.cancel, threading.Event) else self.cancel
+        if check is not None and check():
             raise Cancelled(f"cancelled after step {self.step} of {self.total}")
 
     def result(self, pictures: dict[int, Image.Image]) -> Any:
-        """Pictures in the form of the answer; None for one that there is not."""
+        """The pictures in the form of the result; None for a missing one."""
         return pictures[0] if self.alone else [pictures.get(i) for i in range(len(self.jobs))]
 
 
 @contextmanager
-def _teller(progress: bool | Tell, total: int) -> Iterator[Tell]:
-    """What is told of every step."""
+def _reporter(progress: bool | OnProgress, total: int) -> Iterator[OnProgress]:
+    """The function that reports every step."""
     if not isinstance(progress, bool):
         yield progress
     elif progress:
@@ -281,15 +281,15 @@ def load(
     Args:
         model: mini (ships with the package), sd15, sd2, dreamshaper8 or sdxl; a local folder in
             the diffusers layout; or a repository of the Hugging Face Hub (owner/name).
-        device: auto (the best there is), cpu, cuda, cuda:N or mps.
+        device: auto (the best available), cpu, cuda, cuda:N or mps.
         dtype: of the UNet: float32, bfloat16 or float16.
-        long_side: in pixels, at which to paint; None is the size that the model was trained at.
-        compile: run the UNet's blocks compiled (`CompiledBlocks`): the first picture of each size
-            takes minutes longer, so that it pays off only after many pictures of one size.
-        channels_last: the memory format of UNet and VAE; faster on most GPUs.
+        long_side: size in pixels at which to paint; None is the model's training size.
+        compile: compile the UNet's blocks (`CompiledBlocks`). The first picture of each size takes
+            minutes longer, so this pays off only for many pictures of one size.
+        channels_last: use the channels-last memory format for UNet and VAE; faster on most GPUs.
         vae_dtype: of the VAE: auto (see `auto_vae_dtype`), float32, bfloat16 or float16.
 
-    Raises UserError, soon, for what is not there or cannot be loaded.
+    Raises UserError, without a long wait, if the model is missing or cannot be loaded.
     """
     source = model_source(model)
     backbone = load_backbone(

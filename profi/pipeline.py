@@ -1,4 +1,4 @@
-"""The method as a diffusers pipeline, for whoever has one in hand already."""
+"""The method as a diffusers pipeline."""
 
 # No `from __future__ import annotations`: diffusers reads the components' classes off __init__.
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class _Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
-    """Ends the sampling early, with what there is."""
+    """Ends the sampling early and carries the current latents."""
 
     def __init__(self, latents: Tensor) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class _Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
 class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no types
     """Stable Diffusion inpainting with PAIntA and RASG, as a diffusers pipeline.
 
-    It takes the components of a `StableDiffusionInpaintPipeline` (`from_pretrained` reads its
-    folders and repositories, `from_pipe` shares the models of one), saves, moves and offloads as
-    every pipeline does, and paints by the same code as `StableInpainting`. Of the scheduler the
-    noise schedule and the prediction type are read; the sampler is always the paper's own DDIM.
-    A call sets the models to inference. A safety checker, where there is one, is run.
+    It has the components of a `StableDiffusionInpaintPipeline`: `from_pretrained` reads the same
+    folders and repositories, and `from_pipe` shares the models of one. It saves, moves and offloads
+    as other pipelines do, and it paints with the code of `StableInpainting`. The scheduler gives
+    only the noise schedule and the prediction type; the sampler is always the paper's own DDIM.
+    A call sets the models to inference mode. It runs the safety checker, if there is one.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -89,17 +89,17 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
 
     @property
     def interrupt(self) -> bool:
-        """Whether the run is to end after this step; a callback sets `_interrupt`."""
+        """Whether the run ends after this step; a callback sets `_interrupt`."""
         return self._interrupt
 
     @property
     def guidance_scale(self) -> float:
-        """Of the last call."""
+        """The guidance scale of the last call."""
         return self._guidance_scale
 
     @property
     def num_timesteps(self) -> int:
-        """Of the last call."""
+        """The number of steps of the last call."""
         return self._num_timesteps
 
     def __call__(
@@ -131,33 +131,33 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
 
         Args:
             prompt: a text, or a list of B texts.
-            image: as in every diffusers pipeline: PIL, an array [B, H, W, 3] or a tensor
-                [B, 3, H, W], floats in [0, 1], or a list; one for all prompts, or B.
-            mask_image: the same with one channel or none, of the image's size or another; white is
+            image: as in other diffusers pipelines: a PIL image, an array [B, H, W, 3] or a tensor
+                [B, 3, H, W] with floats in [0, 1], or a list; one for all prompts, or B.
+            mask_image: the same types with one channel or no channel axis, of any size; white is
                 painted.
-            height, width: to which both are resized; None is the image's own, rounded down to a
-                multiple of what the UNet can halve (64 in Stable Diffusion).
+            height, width: image and mask are resized to these; None is the image's own size,
+                rounded down to a multiple that the UNet can halve (64 in Stable Diffusion).
             num_inference_steps: DDIM steps.
             guidance_scale: of classifier-free guidance.
             negative_prompt: one text for all, in place of the empty one.
             positive_prompt: appended to every prompt.
-            num_images_per_prompt: paintings of each prompt.
-            generator: of the start noise; a list has one per painting, which then depends on
-                nothing but its own.
+            num_images_per_prompt: number of paintings per prompt.
+            generator: of the start noise; a list has one per painting, and each painting then
+                depends only on its own generator.
             latents: the start noise itself [B, C, h, w], N(0, 1).
             ablation: profi, painta_only, rasg_only, base or vanilla_only.
-            reading: released, paper or an own `Reading`.
-            evaluation: how pictures and masks are resized and bytes are made: ours, released or an
-                own `Evaluation`; with noise=run the start noise is rounded to half precision.
+            reading: released, paper or your own `Reading`.
+            evaluation: how images and masks are resized and pixels are rounded: ours, released or
+                your own `Evaluation`; with noise=run the start noise is rounded to half precision.
             blended: put the resized image's pixels back outside the mask.
             output_type: pil, np, pt or latent.
             return_dict: False for a tuple (images, nsfw_content_detected).
-            callback_on_step_end: called with (pipeline, step, t, {"latents": x_{t-1}}); latents
-                that it returns are gone on from; it may set `pipeline._interrupt`.
-            callback_on_step_end_tensor_inputs: which tensors the callback is given.
+            callback_on_step_end: called with (pipeline, step, t, {"latents": x_{t-1}}). If it
+                returns latents, sampling continues from these. It may set `pipeline._interrupt`.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback gets.
 
         Raises:
-            UserError: for inputs that break the above or components that do not fit together.
+            UserError: invalid inputs, or components that do not fit together.
         """
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type={output_type}: choose one of {', '.join(OUTPUT_TYPES)}")
@@ -166,8 +166,8 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise UserError(
-                f"callback_on_step_end_tensor_inputs: {', '.join(sorted(unknown))} cannot be had; "
-                f"choose among {', '.join(self._callback_tensor_inputs)}"
+                f"callback_on_step_end_tensor_inputs: {', '.join(sorted(unknown))} is not "
+                f"available; choose among {', '.join(self._callback_tensor_inputs)}"
             )
         chosen = reading_of(reading)
         protocol = evaluation_of(evaluation)
@@ -203,8 +203,8 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
             def after_step(state: StepState[object], x_prev: Tensor) -> Tensor:
                 if callback_on_step_end is not None:
                     given = {"latents": x_prev} if callback_on_step_end_tensor_inputs else {}
-                    told = callback_on_step_end(self, state.step_index, state.t, given)
-                    x_prev = (told or {}).get("latents", x_prev)
+                    returned = callback_on_step_end(self, state.step_index, state.t, given)
+                    x_prev = (returned or {}).get("latents", x_prev)
                 bar.update()
                 if self._interrupt:
                     raise _Interrupted(x_prev)
@@ -229,7 +229,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         return StableDiffusionPipelineOutput(images=result, nsfw_content_detected=found)
 
     def _backbone(self) -> Backbone:
-        """The components as they are now: any of them may have been replaced, moved or hooked."""
+        """The current components; each may have been replaced, moved or hooked since __init__."""
         device = self._execution_device
         return Backbone.from_parts(
             self.unet,
@@ -240,7 +240,7 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
         )
 
     def _checked(self, painted: Tensor) -> tuple[Tensor, list[bool] | None]:
-        """Images [B, 3, H, W] and what the safety checker says of them; it blackens some."""
+        """Images [B, 3, H, W] after the safety checker, and its verdicts; it blackens some."""
         if self.safety_checker is None:
             return painted, None
         device = self._execution_device
@@ -253,28 +253,30 @@ class ProFIPainterPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffuser
 def _inputs(
     image: Any,
     mask_image: Any,
-    wanted: tuple[int | None, int | None],
+    requested: tuple[int | None, int | None],
     multiple: int,
     count: int,
     evaluation: Evaluation,
 ) -> tuple[Tensor, Tensor]:
     """Images [count, 3, H, W] in [0, 1] and masks [count, H, W] bool.
 
-    `wanted` is (height, width), None: the first image's; both are rounded down to a multiple.
+    `requested` is (height, width); None is the first image's. Both are rounded down to `multiple`.
     """
     images = [image_tensor(item) for item in several(image)]
     masks = [mask_tensor(item, "mask_image") for item in several_masks(mask_image)]
     for name, given in (("image", images), ("mask_image", masks)):
         if not given or count % len(given):
-            raise UserError(f"{len(given)} of {name} for {count} paintings; give one, or all")
+            raise UserError(
+                f"{name}: {len(given)} given for {count} paintings; give one, or one per painting"
+            )
     height, width = (
         (own if side is None else side) // multiple * multiple
-        for side, own in zip(wanted, images[0].shape[1:], strict=True)
+        for side, own in zip(requested, images[0].shape[1:], strict=True)
     )
     if height < 1 or width < 1:
         raise UserError(
-            f"image: this model paints pictures of at least {multiple}x{multiple} pixels; "
-            "give a larger one, or height and width"
+            f"image: this model paints images of at least {multiple}x{multiple} pixels; "
+            "give a larger image, or height and width"
         )
     size: Extent = (height, width)
     fitted = torch.stack([fit_picture(item, size, evaluation.picture) for item in images])

@@ -1,4 +1,4 @@
-"""Weight files by their hash: fetched once, checked each time, read without running anything."""
+"""Weight files: downloaded once, checked by hash, and read without running any code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORTEST = 8
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` names a file on the network."""
+    """Whether `text` is an http(s) URL."""
     return urlsplit(text).scheme in ("http", "https")
 
 
@@ -33,26 +33,26 @@ def weights_cache() -> Path:
 
 
 def verified_file(source: str, sha256: str | None, key: str, folder: Path | None = None) -> Path:
-    """The file at `source` once its bytes have the hash `sha256`.
+    """The local path of the file at `source`, after its hash was checked against `sha256`.
 
-    A URL is downloaded into `folder` unless a copy with this hash lies there.
+    A URL is downloaded into `folder` unless a copy with this hash is there.
 
     Args:
         source: a URL or a local path.
-        sha256: the SHA-256 in hex, or the first 8 digits or more of it. A local file is
-            taken as it is where it is None.
-        key: the config key of `source`; `sha256` is beside it.
-        folder: of the copies; `weights_cache()` if None.
+        sha256: the SHA-256 in hex, or at least its first 8 digits. None: a local file is not
+            checked.
+        key: the config key of `source`; that of `sha256` is in the same section.
+        folder: the folder of the copies; None is `weights_cache()`.
 
     Raises:
-        UserError: no such file, not reachable, no hash for a URL, or another hash.
+        UserError: the file is missing or unreachable, a URL has no hash, or the hash differs.
     """
-    beside = f"{key.rpartition('.')[0]}.sha256"
+    hash_key = f"{key.rpartition('.')[0]}.sha256"
     if sha256 is not None and not _is_hash(sha256):
-        raise UserError(f"{beside}={sha256}: give {_SHORTEST} to 64 hex digits of the SHA-256")
+        raise UserError(f"{hash_key}={sha256}: give {_SHORTEST} to 64 hex digits of the SHA-256")
     if is_url(source):
         if sha256 is None:
-            raise UserError(f"{key}={source}: a download needs its hash, set {beside}=...")
+            raise UserError(f"{key}={source}: a download needs its hash, set {hash_key}=...")
         return _fetched(source, sha256.lower(), key, folder or weights_cache())
     path = Path(source).expanduser()
     if not path.is_file():
@@ -62,7 +62,7 @@ def verified_file(source: str, sha256: str | None, key: str, folder: Path | None
         if not found.startswith(sha256.lower()):
             raise UserError(
                 f"{key}={source} is another file (its SHA-256 is {found}, not {sha256}): "
-                f"set {beside}={found} if it is the one that is meant"
+                f"set {hash_key}={found} to use it anyway"
             )
     return path
 
@@ -85,25 +85,25 @@ def _fetched(url: str, sha256: str, key: str, folder: Path) -> Path:
 
 
 class Inert:
-    """Stands for an object of a checkpoint that is no tensor; does nothing."""
+    """A placeholder for a non-tensor object of a checkpoint; it does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Whatever is given is dropped."""
+        """Ignore all arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Whatever is given is dropped."""
+        """Ignore the state."""
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What `torch.save` wrote, with `Inert` objects in place of all that is no plain data.
+    """Read a file of `torch.save`, with `Inert` objects in place of everything but plain data.
 
-    Old checkpoints hold logs and NumPy objects beside their tensors, which `weights_only=True`
-    refuses. Naming every such class as one that does nothing lets the tensors be read and still
-    runs no code that the file asks for.
+    Old checkpoints contain logs and NumPy objects in addition to tensors, and `weights_only=True`
+    refuses these. Here every such class is replaced by one that does nothing, so the tensors can
+    be read and no code of the file runs.
 
     Raises:
-        OSError, ValueError, RuntimeError, pickle.UnpicklingError: not such a file, or one that
-            asks for what no checkpoint needs.
+        OSError, ValueError, RuntimeError, pickle.UnpicklingError: the file is not a checkpoint,
+            or it needs something that no checkpoint needs.
     """
     names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     stand_ins: list[Any] = [(Inert, name) for name in names]
@@ -111,12 +111,12 @@ def read_checkpoint(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-#: What `read_checkpoint` and `torch.load` raise for files that are no checkpoints.
+#: The errors of `read_checkpoint` and `torch.load` for files that are not checkpoints.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
 def why_unreadable(error: Exception) -> str:
-    """An error of UNREADABLE, or what it is caught with, in a line."""
+    """The reason of an error of UNREADABLE (or of one caught with them) in one line."""
     if isinstance(error, pickle.UnpicklingError):
-        return "it is no file of tensors alone; what would run code is never loaded"
+        return "it contains more than tensors; code is never loaded"
     return " ".join(str(error).split())[:160]

@@ -160,7 +160,7 @@ def test_a_leftover_that_is_too_long_or_whole(
 
 
 def test_a_refused_range_starts_anew(server: FileServer, tmp_path: Path) -> None:
-    """416, of a file whose size nobody told."""
+    """416, for a file of unknown size."""
     (tmp_path / ".a.bin.0.part").write_bytes(BODY + b"xx")
     fetch(remote(server, size=None), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
@@ -169,7 +169,7 @@ def test_a_refused_range_starts_anew(server: FileServer, tmp_path: Path) -> None
 
 def test_wrong_bytes_are_refused_and_nothing_stays(server: FileServer, tmp_path: Path) -> None:
     server.files["/file.bin"] = b"y" * len(BODY)
-    with pytest.raises(UserError, match=r"serves a file of sha256 .* set data\.x") as caught:
+    with pytest.raises(UserError, match=r"serves a file with sha256 .* set data\.x") as caught:
         fetch(remote(server), tmp_path / "a.bin")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -180,26 +180,26 @@ def test_wrong_bytes_in_pieces_are_fetched_twice_and_no_more(
 ) -> None:
     server.files["/file.bin"] = b"y" * len(BODY)
     server.drops, server.drop_after = 100, 1_600_000
-    with pytest.raises(UserError, match="serves a file of sha256"):
+    with pytest.raises(UserError, match="serves a file with sha256"):
         fetch(remote(server), tmp_path / "a.bin")
     assert starts(server) == [0, 1_600_000] * 2
 
 
-@pytest.mark.parametrize("length", [True, False], ids=["length told", "length untold"])
+@pytest.mark.parametrize("length", [True, False], ids=["with length", "without length"])
 @pytest.mark.parametrize("size", [1000, len(BODY) + 1000])
 def test_another_size_is_refused(
     server: FileServer, tmp_path: Path, size: int, length: bool
 ) -> None:
     server.files["/file.bin"] = b"z" * size
     server.length = length
-    with pytest.raises(UserError, match=r"serves a file of .*set data\.x"):
+    with pytest.raises(UserError, match=r"serves a file (of|with) .*set data\.x"):
         fetch(remote(server), tmp_path / "a.bin")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_total_of_a_range_is_refused(server: FileServer, tmp_path: Path) -> None:
     server.drops, server.drop_after, server.total = 1, 1000, 77
-    with pytest.raises(UserError, match="a file of 77 bytes and not of 3000000"):
+    with pytest.raises(UserError, match="a file of 77 bytes, not of 3000000"):
         fetch(remote(server), tmp_path / "a.bin")
 
 

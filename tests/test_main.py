@@ -182,7 +182,7 @@ def test_a_mistake_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("image", "mask", "expected"),
     [
-        ("text.png", "mask.png", "text.png is not an image"),
+        ("text.png", "mask.png", "text.png is not a readable image"),
         ("image.png", "small.png", "small.png is 91x36"),
     ],
 )

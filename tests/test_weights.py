@@ -53,18 +53,18 @@ def test_the_cache_is_the_users(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "sha256", "told"),
+    ("path", "sha256", "error"),
     [
-        (NAME, "0" * 64, rf"sha256 {HASH} and not 0+.*metric\.aesthetic\.path=\.\.\."),
-        (NAME, "0" * 8, rf"sha256 {HASH} and not 0+"),
+        (NAME, "0" * 64, rf"sha256 {HASH}, not 0+.*metric\.aesthetic\.path=\.\.\."),
+        (NAME, "0" * 8, rf"sha256 {HASH}, not 0+"),
         ("nothing.pth", HASH, r"404.*metric\.aesthetic\.path=\.\.\."),
         (NAME, None, r"metric\.aesthetic\.sha256"),
         (NAME, "abc", r"metric\.aesthetic\.sha256=abc"),
         (NAME, "g" * 64, r"metric\.aesthetic\.sha256"),
     ],
 )
-def test_what_is_not_the_file_is_one_line_and_leaves_nothing(server, tmp_path, path, sha256, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_is_not_the_file_is_one_line_and_leaves_nothing(server, tmp_path, path, sha256, error):
+    with pytest.raises(UserError, match=error) as caught:
         verified_file(url(server, path), sha256, KEY, tmp_path)
     assert "\n" not in str(caught.value)
     assert shown(tmp_path) == []
@@ -141,7 +141,7 @@ def test_a_checkpoints_commands_are_not_obeyed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps({"a": 1})])
-def test_what_is_no_checkpoint_raises_what_is_told(tmp_path, content):
+def test_what_is_no_checkpoint_raises_the_documented_errors(tmp_path, content):
     path = tmp_path / "no.pth"
     path.write_bytes(content)
     with pytest.raises(UNREADABLE):

@@ -1,4 +1,4 @@
-"""What the rows without the paper's modules have in common: they check, paint, and blend."""
+"""The common base of the baselines: check the inputs, paint, and blend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from profi.settings.method import Sampling
 
 
 class Inputs(NamedTuple):
-    """A batch that `check_inputs` has seen; shapes and ranges as in `Inpainter`."""
+    """A batch that passed `check_inputs`; shapes and ranges as in `Inpainter`."""
 
     images: Tensor
     masks: Tensor
@@ -31,12 +31,12 @@ class Inputs(NamedTuple):
         return self.images.shape[2], self.images.shape[3]
 
     def signed(self, device: torch.device) -> Tensor:
-        """The images in [-1, 1], float32, on a device."""
+        """The images in [-1, 1], float32, on the given device."""
         return 2.0 * self.images.to(device, torch.float32) - 1.0
 
 
 class Baseline(ABC):
-    """An `Inpainter` that gives its checked inputs to `paint`."""
+    """An `Inpainter` that checks its inputs and passes them to `paint`."""
 
     sampling: Sampling
 
@@ -47,7 +47,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
-        """Pictures [B, 3, H, W], float32 in [0, 1], as the model gives them."""
+        """The model's pictures [B, 3, H, W], float32 in [0, 1], before blending."""
 
     def __call__(
         self,
@@ -58,7 +58,7 @@ class Baseline(ABC):
         progress: Progress | None = None,
         contents: Sequence[Extent] | None = None,
     ) -> Tensor:
-        """Paint a batch (see `Inpainter`); no mask grows here, so `contents` change nothing."""
+        """Paint a batch (see `Inpainter`). Masks do not grow here, so `contents` has no effect."""
         check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
         inputs = Inputs(images, masks, prompts, seeds)
         painted = self.paint(inputs, progress or untold).cpu()
@@ -68,11 +68,11 @@ class Baseline(ABC):
 
 
 def untold(done: int, total: int) -> None:
-    """Progress that nobody wants to know."""
+    """A progress function that does nothing."""
 
 
 def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
-    """diffusers' deterministic DDIM with the model's schedule and this project's timesteps."""
+    """diffusers' deterministic DDIM scheduler with the model's schedule and trailing timesteps."""
     return DDIMScheduler(
         num_train_timesteps=schedule.num_train_timesteps,
         trained_betas=schedule.betas.tolist(),
@@ -84,9 +84,9 @@ def ddim_scheduler(schedule: Schedule) -> DDIMScheduler:
 
 
 def text_embeddings(backbone: Backbone, sampling: Sampling, inputs: Inputs) -> dict[str, Tensor]:
-    """A pipeline's keyword arguments of both branches' texts.
+    """A pipeline's keyword arguments for the texts of both branches.
 
-    So a prompt that does not fit is refused, and not cut off as the pipelines do.
+    A prompt that is too long raises UserError; the pipelines would cut it off.
     """
     conditional, unconditional = both_texts(backbone, sampling, inputs.prompts, inputs.size)
     embeddings = {
@@ -108,11 +108,11 @@ def paint_with(
     progress: Progress,
     **more: Any,
 ) -> Tensor:
-    """Pictures as a pipeline gives them (see `Baseline`); `more` goes to it as it is.
+    """A pipeline's pictures (see `Baseline`); `more` are further arguments of the pipeline.
 
-    Every sample has a CPU generator of its own, of which the pipeline takes all that is random: the
-    start noise (in its own dtype, whatever `Evaluation.noise` says of precision) and, as these
-    pipelines do, a sample of the VAE's posterior.
+    Every sample has its own CPU generator. The pipeline draws from it the start noise (in the
+    pipeline's own dtype, so `Evaluation.noise` does not set its precision) and a sample of the
+    VAE's posterior.
     """
     height, width = inputs.size
 

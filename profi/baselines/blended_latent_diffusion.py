@@ -1,4 +1,4 @@
-"""Blended Latent Diffusion (Avrahami, Fried & Lischinski 2023): a text-to-image model inpaints."""
+"""Blended Latent Diffusion (Avrahami, Fried & Lischinski 2023) on a text-to-image model."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def blend_latents(
     schedule: Schedule,
     after_step: AfterStep[None] | None = None,
 ) -> Tensor:
-    """z_0 [B, C, h, w]: algorithm 1 of the paper, less the encoder and the decoder.
+    """z_0 [B, C, h, w] by algorithm 1 of the paper, without the encoder and the decoder.
 
-    In the mask the model paints; outside it every step puts the known latents back, noised to the
-    level that the step leads to, so that after the last one they are z_init itself.
+    The model paints inside the mask. Outside, every step puts the known latents back, noised to the
+    level after this step; after the last step they are z_init itself.
 
     Args:
-        denoise: the model, text and guidance included.
-        z_k: where it starts, [B, C, h, w] at the first timestep's level of noise.
+        denoise: the model with text and guidance.
+        z_k: the start, [B, C, h, w] at the noise level of the first timestep.
         z_init: latents [B, C, h, w] of the given images.
         m: the mask, [B, 1, h, w] bool.
-        noise: a fresh N(0, 1) [B, C, h, w] per call.
+        noise: returns new N(0, 1) noise [B, C, h, w] in every call.
         timesteps: k, ..., descending.
-        schedule: the model's.
-        after_step: who looks on; what it returns is not used.
+        schedule: the model's schedule.
+        after_step: called after every step; its result is ignored.
     """
     following = dict(zip(timesteps, (*timesteps[1:], CLEAN), strict=True))
 
@@ -70,14 +70,14 @@ Start = Literal["noise", "known"]
 
 @dataclass(frozen=True)
 class BackgroundReconstruction:
-    """Decodes z_0 so that the known part comes out as it was given, beyond what the VAE can.
+    """Decodes z_0 with a decoder that is fitted to each picture's known part.
 
-    Per picture, `steps` steps of Adam at the learning rate `lr` on a copy of the decoder D minimise
+    For each picture, `steps` steps of Adam (learning rate `lr`) on a copy of the decoder D minimise
 
         ||(D(z_0) - x_hat) * m||^2 + weight * ||(D(z_0) - x) * (1 - m)||^2
 
-    where x is the given image and x_hat the picture as the decoder gave it. 0 steps: the decoder
-    as it is. The copy is float32 and takes as much memory again as the decoder, and gradients.
+    where x is the given image and x_hat the output of the unchanged decoder. With 0 steps the
+    decoder is used unchanged. The copy is float32 and needs memory for weights and gradients.
     """
 
     steps: int = 0
@@ -88,7 +88,7 @@ class BackgroundReconstruction:
         """Pictures [B, 3, H, W], float32 in [0, 1].
 
         Args:
-            backbone: the VAE's; left as it is.
+            backbone: the model with the VAE; it is not changed.
             z_0: latents [B, C, h, w].
             images: x, [B, 3, H, W] in [0, 1].
             masks: m, [B, H, W] bool.
@@ -96,7 +96,7 @@ class BackgroundReconstruction:
         decoded = backbone.decode(z_0)
         if self.steps == 0:
             return decoded
-        # One by one: every picture has a decoder of its own.
+        # One at a time: every picture has its own decoder.
         pictures = [
             self._fitted(backbone, z_0[i : i + 1], images[i], decoded[i], masks[i])
             for i in range(len(z_0))
@@ -125,13 +125,13 @@ class BackgroundReconstruction:
 
 @dataclass(frozen=True)
 class BlendedLatentDiffusion(OnBackbone, Baseline):
-    """A `Row`: a latent text-to-image model that paints by blending.
+    """A `Row`: a latent text-to-image model that inpaints by blending.
 
-    `skip` is the share of the first steps that are left out: of 50 steps and 0.25, 38 are done.
-    `start`: at the first of them z_k is noise alone (as the authors' script for Stable Diffusion 2
-    has it), or the given image's latents, noised (as the paper's algorithm has it: what was in the
-    hole shines through). With `background` the decoder is fitted to each picture's known
-    part (see there).
+    `skip` is the share of the first steps to skip: with 50 steps and 0.25, 38 steps are run.
+    `start="noise"`: z_k is pure noise, as in the authors' script for Stable Diffusion 2.
+    `start="known"`: z_k is the noised latents of the given image, as in the paper's algorithm; the
+    old content of the hole then shows through. `background` fits the decoder to each picture's
+    known part (see `BackgroundReconstruction`).
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -183,6 +183,6 @@ class BlendedLatentDiffusion(OnBackbone, Baseline):
         return self.background(self.backbone, z_0, given, masks)
 
     def _timesteps(self) -> tuple[int, ...]:
-        """The run's timesteps less the first `skip` of them."""
+        """The run's timesteps without the skipped ones."""
         T, n = self.backbone.schedule.num_train_timesteps, self.sampling.num_inference_steps
         return trailing_timesteps(T, n)[int(n * self.skip) :]

@@ -1,7 +1,6 @@
-"""ControlNet inpainting (Zhang & Agrawala 2023): a text-to-image model told of the known part.
+"""ControlNet inpainting (Zhang & Agrawala 2023): a text-to-image model with a ControlNet.
 
-Through diffusers' own pipeline: besides what the ControlNet does, it puts the noised known latents
-back after every step.
+It runs diffusers' own pipeline, which also puts the noised known latents back after every step.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from profi.models.folder import file_hashes, hub_snapshot, load_weights, loading
 from profi.settings.method import Sampling
 from profi.types import UserError, digest
 
-#: What the condition holds in the hole.
+#: The condition's value in the hole.
 HOLE = -1.0
 KEY = "model.controlnet.path"
 
@@ -40,7 +39,7 @@ class LoadedControlNet:
 def load_controlnet(
     source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> LoadedControlNet:
-    """From a local folder (config.json and safetensors) or by its Hub id; UserError for neither."""
+    """Load a ControlNet from a local folder (config.json and safetensors) or by its Hub id."""
     folder = Path(source)
     if not folder.is_dir():
         folder = hub_snapshot(
@@ -63,8 +62,8 @@ def known_part(images: Tensor, masks: Tensor) -> Tensor:
 class ControlNetInpainting(OnBackbone, Baseline):
     """A `Row`: a text-to-image model with a ControlNet for inpainting.
 
-    `scale` multiplies what the ControlNet adds to the UNet. Raises UserError for a ControlNet that
-    is not the UNet's.
+    `scale` multiplies the ControlNet's output, which is added in the UNet. Raises UserError if the
+    ControlNet does not fit the UNet.
     """
 
     controlnet: LoadedControlNet
@@ -118,7 +117,7 @@ class ControlNetInpainting(OnBackbone, Baseline):
 
 
 def _check_fits(controlnet: ControlNetModel, backbone: Backbone) -> None:
-    """UserError unless the ControlNet reads the UNet's latents and texts and answers its blocks."""
+    """Raise UserError unless the ControlNet has the UNet's latents, texts and blocks."""
     shared = ("in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block")
     for name in shared:
         ours, theirs = backbone.unet.config[name], controlnet.config[name]

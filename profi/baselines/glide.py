@@ -1,8 +1,8 @@
 """GLIDE (Nichol et al. 2021): inpainting at 64 pixels, then from 64 to 256.
 
-An adapter on OpenAI's package `glide_text2im`, which brings the models, their tokenizer and their
-noise schedules; the sampling loop is here, since the package's own draws its noise for a whole
-batch at once. Images are in [-1, 1] and the models' masks 1 where the image is known.
+OpenAI's package `glide_text2im` provides the models, their tokenizer and their noise schedules. The
+sampling loop is here, because the package's loop draws the noise of a whole batch at once. Images
+are in [-1, 1]. The models' masks are 1 where the image is known.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SMALL, LARGE = 64, 256
 class GLIDE(Baseline):
     """A `Row`: GLIDE's inpainting model and its upsampler, for images of 256 x 256 pixels.
 
-    `guidance_scale` is that of the 64-pixel model, `temperature` scales the upsampler's start
-    noise. Of `sampling` the texts, and `output` count; steps are the two diffusions' own.
-    What is known (by a mask of 64 x 64 cells, `nearest`) is put back in every x0_pred, so it comes
-    out as it was given.
+    `guidance_scale` is that of the 64-pixel model; `temperature` scales the upsampler's start
+    noise. From `sampling` only the texts and `output` are used; the two diffusions have their own
+    steps. The known part (by a mask of 64 x 64 cells, `nearest`) replaces that of every x0_pred,
+    so it does not change.
     """
 
     base: Stage
@@ -48,7 +48,7 @@ class GLIDE(Baseline):
 
     @property
     def pixel_multiple(self) -> int:
-        """The images' sides must be multiples of this; there is no other size than it."""
+        """The images' sides must be multiples of this; 256 x 256 is the only size."""
         return LARGE
 
     @property
@@ -67,7 +67,7 @@ class GLIDE(Baseline):
         }
 
     def paint(self, inputs: Inputs, progress: Progress) -> Tensor:
-        """See `Baseline`; UserError for another size than 256 x 256."""
+        """See `Baseline`; UserError for sizes other than 256 x 256."""
         if inputs.size != (LARGE, LARGE):
             H, W = inputs.size
             raise UserError(
@@ -107,7 +107,7 @@ class GLIDE(Baseline):
         texts = self.base.tokens(
             [*prompts, *[self.sampling.negative_prompt] * len(prompts)], self.device
         )
-        # Both branches' arguments, the conditional one's first.
+        # The arguments of both branches, conditional first.
         pair = {
             **texts,
             "inpaint_image": torch.cat([known * keep] * 2),
@@ -126,7 +126,7 @@ class GLIDE(Baseline):
         draw: Callable[[tuple[int, ...]], Tensor],
         report: Callable[[int], None],
     ) -> Tensor:
-        """[B, 3, 256, 256] of the small pictures, in 8 bits as the model was trained with."""
+        """[B, 3, 256, 256] from the small pictures, which are rounded to 8 bits as in training."""
         conditions = {
             **self.upsampler.tokens(prompts, self.device),
             "low_res": ((small + 1.0) * 127.5).round() / 127.5 - 1.0,
@@ -147,9 +147,9 @@ class GLIDE(Baseline):
 
 
 def guided(model: ModelFn, guidance_scale: float) -> ModelFn:
-    """The model with classifier-free guidance of its eps; the variance is the conditional one's.
+    """The model with classifier-free guidance of eps and the variance of the conditional branch.
 
-    Its keyword arguments are those of a pair of batches, conditional and unconditional.
+    The keyword arguments are for a pair of batches, conditional first.
     """
 
     def model_fn(x_t: Tensor, t: Tensor, **pair: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def p_sample_loop(
 ) -> Tensor:
     """x_0 [B, 3, H, W] by ancestral sampling (Ho et al. 2020, algorithm 2) from x_T.
 
-    Where `keep` [B, 1, H, W] is 1, `known` takes the place of every x0_pred.
+    Where `keep` [B, 1, H, W] is 1, `known` replaces every x0_pred.
     """
 
     def denoised_fn(x0_pred: Tensor) -> Tensor:

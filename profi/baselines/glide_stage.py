@@ -21,7 +21,7 @@ ModelFn = Callable[..., Tensor]
 
 
 class Diffusion(Protocol):
-    """Of the package's `SpacedDiffusion` what is used here."""
+    """The part of the package's `SpacedDiffusion` that is used here."""
 
     num_timesteps: int
 
@@ -42,10 +42,10 @@ class Diffusion(Protocol):
 class Stage:
     """One of the two models with its (spaced) diffusion.
 
-    `model(x, t, tokens=, mask=, inpaint_image=, inpaint_mask=)`, the upsampler's also `low_res=`,
-    gives [B, 6, H, W]: eps and how the variance is interpolated. `model.tokenizer` has `encode` and
-    `padded_tokens_and_mask`. `steps` is what the package spaced the diffusion by (as many steps can
-    be spaced in more than one way); `sha256` is the weights'.
+    `model(x, t, tokens=, mask=, inpaint_image=, inpaint_mask=)` gives [B, 6, H, W]: eps and the
+    interpolation of the variance. The upsampler also takes `low_res=`. `model.tokenizer` has
+    `encode` and `padded_tokens_and_mask`. `steps` is the package's spacing (the number of steps
+    alone would not fix it); `sha256` is the hash of the weights.
     """
 
     model: Any
@@ -55,7 +55,7 @@ class Stage:
     sha256: str
 
     def tokens(self, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        """The model's keyword arguments of B texts; UserError for one that does not fit."""
+        """The model's keyword arguments for B texts; UserError for a text that is too long."""
         rows, masks = [], []
         for prompt in prompts:
             found = self.model.tokenizer.encode(prompt) if prompt else []
@@ -86,18 +86,18 @@ def load_stage(
 
     Args:
         path: its `.pt` file.
-        key: the config key of it.
-        upsampler: which of the two models it is.
+        key: the config key of `path`.
+        upsampler: whether it is the upsampler.
         steps: the package's `timestep_respacing`.
         device: where it runs.
-        half: in float16, else in float32.
-        structure: options of the package that differ from the released models'.
+        half: float16 instead of float32.
+        structure: the package's options that differ from those of the released models.
 
     Raises:
-        UserError: the package is not installed, the file is none of this model, float16 on a CPU.
+        UserError: the package is not installed, the file is not of this model, or float16 on a CPU.
     """
     if half and torch.device(device).type == "cpu":
-        # The package's example has it on a GPU only, and a CPU's float16 is far slower.
+        # The package's example uses it only on a GPU, and float16 is far slower on a CPU.
         raise UserError("model.dtype=float16: GLIDE on a CPU runs in float32")
     try:
         creation = importlib.import_module(f"{PACKAGE}.model_creation")

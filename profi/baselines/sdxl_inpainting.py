@@ -1,8 +1,8 @@
-"""SDXL Inpainting through diffusers' own pipeline, as its users run it.
+"""SDXL Inpainting by diffusers' own pipeline: the row of Table 1.
 
-The row of Table 1. `StableInpainting` runs the same weights by this project's own sampler, with the
-paper's modules or without: from pure noise, where the pipeline starts from the noised image
-(`strength` below 1).
+`StableInpainting` runs the same weights with this project's own sampler, with or without the
+paper's modules. It starts from pure noise; this pipeline starts from the noised image if `strength`
+is below 1.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from profi.types import UserError
 class SDXLInpainting(OnBackbone, Baseline):
     """A `Row`: an SDXL inpainting model.
 
-    `strength` s in (0, 1]: the last int(s n) of n steps are done, from the image noised to the
-    first of them, or at 1 from pure noise; of 50 steps and 0.9999, 49 are. Raises UserError for a
-    model with one text encoder, or where no step is left.
+    `strength` s in (0, 1]: the last int(s n) of n steps are run. They start from the noised image,
+    or with s = 1 from pure noise. With 50 steps and s = 0.9999, 49 steps are run. Raises UserError
+    for a model with one text encoder, or if no step is left.
     """
 
     sampling: Sampling = field(default_factory=Sampling)

@@ -1,8 +1,8 @@
-"""SmartBrush (Xie et al. 2023), reproduced: noise in the hole alone, masks of a known precision.
+"""SmartBrush (Xie et al. 2023), reproduced: noise only in the hole, masks of a given precision.
 
-Its UNet takes x_t with clean latents around the hole, the mask and the masked image's latents, and
-the mask's precision level s as a class label; beside its prediction it gives the logits of a mask
-of the painted object. `profi.training` makes such UNets.
+Its UNet takes x_t with clean latents around the hole, the mask, the masked image's latents, and the
+mask's precision level s as a class label. In addition to its prediction it gives the logits of a
+mask of the painted object. `profi.training` trains such UNets.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Composition = Literal["given_mask", "predicted_mask"]
 
 
 def to_latents(masks: Tensor, factor: int) -> Tensor:
-    """[B, H, W] bool -> [B, 1, H / factor, W / factor] bool: a cell with any masked pixel is mask.
+    """[B, H, W] bool -> [B, 1, H / factor, W / factor] bool: a cell with a masked pixel is masked.
 
-    So no object vanishes, and every cell outside shows known pixels alone.
+    So no object vanishes, and cells outside the mask contain only known pixels.
     """
     return functional.max_pool2d(masks[:, None].float(), factor) > 0.5
 
@@ -52,7 +52,7 @@ def noised_inside(x_t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
 
 
 def unet_input(x_t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
-    """[B, 2 C + 1, h, w]: x_t (noise inside the mask only), mask, known."""
+    """[B, 2 C + 1, h, w]: x_t (with noise only inside the mask), mask, known."""
     return torch.cat([noised_inside(x_t, known, mask), mask.to(x_t.dtype), known], dim=1)
 
 
@@ -60,8 +60,7 @@ def unet_input(x_t: Tensor, known: Tensor, mask: Tensor) -> Tensor:
 class SmartBrushDenoiser:
     """eps_theta([x_t, m, E(I_M)], tau, s) with classifier-free guidance.
 
-    The clue of a step is the predicted mask, its probabilities [B, 1, h, w] in the conditional
-    branch.
+    The clue of a step is the mask predicted in the conditional branch: probabilities [B, 1, h, w].
 
     Fields:
         known: E(I_M) [B, C, h, w].
@@ -79,7 +78,7 @@ class SmartBrushDenoiser:
     guidance_scale: float
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[Tensor]:
-        """x0_pred and eps of x_t [B, C, h, w], which mean nothing outside the mask."""
+        """x0_pred and eps of x_t [B, C, h, w]; they have no meaning outside the mask."""
         unet, schedule = self.backbone.unet, self.backbone.schedule
         inputs = unet_input(x_t, self.known, self.mask).to(unet.dtype)
         text = self.unconditional.stacked(self.conditional)
@@ -94,13 +93,13 @@ class SmartBrushDenoiser:
 
 @dataclass(frozen=True)
 class SmartBrush(OnBackbone, Baseline):
-    """A `Row`: SmartBrush with a mask precision for all masks and a composition.
+    """A `Row`: SmartBrush with one precision level for all masks and a composition.
 
-    `level` is what the masks are said to be, from 0 (the object's outline) to S (its box).
-    `composition`: what the latents outside of are those of the given image in the end: the given
-    mask, or what of it the model says in the last step that it has painted the object on. The
-    latter shows what the given image holds in the rest of the hole. In a benchmark whose images
-    still hold the masked object that is its answer, so there it must be the given mask.
+    `level` is the masks' precision, from 0 (the object's outline) to S (its box). `composition` is
+    the region that is replaced in the final latents. "given_mask": the whole mask.
+    "predicted_mask": only the part in which the model predicts the object in the last step; the
+    rest of the hole shows the given image. In a benchmark whose images still contain the masked
+    object this would reveal the answer, so use "given_mask" there.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -137,17 +136,17 @@ class SmartBrush(OnBackbone, Baseline):
         painted = to_latents(inputs.masks.to(self.device), self.backbone.latent_factor)
         if self.composition == "predicted_mask":
             painted = painted & (predicted > 0.5)
-        # In the UNet's sight the known latents are the masked image's; the picture gets those of
-        # the given one, which show no grey at the hole's edge.
+        # The UNet gets the masked image's latents. The picture gets those of the given image, which
+        # have no grey at the hole's edge.
         z_init = self.backbone.encode_images(inputs.signed(self.device))
         return self.backbone.decode(torch.where(painted, x_0, z_init))
 
     def latents(self, inputs: Inputs, progress: Progress) -> tuple[Tensor, Tensor]:
-        """What the model paints.
+        """Paint the latents.
 
         Returns:
-            x_0 [B, C, h, w], E(I_M) outside the mask, and the last step's predicted mask
-            [B, 1, h, w], probabilities. Neither depends on what the images hold in their holes.
+            x_0 [B, C, h, w], which is E(I_M) outside the mask, and the predicted mask of the last
+            step, probabilities [B, 1, h, w]. Neither depends on the images' content in the holes.
         """
         masks = inputs.masks.to(self.device)
         mask = to_latents(masks, self.backbone.latent_factor)

@@ -1,4 +1,4 @@
-"""Unpacking: whole or not at all, and nothing beside the folder that was asked for."""
+"""Unpacking of zip files: the result is whole, or it is not there at all."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ _DAMAGE = (
 
 
 def unpack_folder(archive: Path, member: str, target: Path) -> None:
-    """The files of one folder of a zip as the folder `target`, which appears when it is whole.
+    """Unpack one folder of a zip as the folder `target`, which appears only when it is whole.
 
-    It is unpacked beside `target` and renamed; where another job has been faster, its is kept.
-    What killed jobs left half unpacked is removed, so only one should be at it (see `only_one`).
+    The files are unpacked into a temporary folder, which is then renamed. If another job was
+    faster, its folder is kept. Half-unpacked folders of killed jobs are removed, so only one job
+    may unpack at a time (see `only_one`).
 
     Args:
         archive: a zip file.
-        member: the folder within it; its files lie flat in it.
-        target: the folder here.
+        member: the folder in the archive; it has no subfolders.
+        target: the folder on this machine.
 
     Raises:
-        UserError: a damaged archive, one without that folder, or a file that would lie elsewhere.
-        OSError: the disk.
+        UserError: the archive is damaged, has no such folder, or has a file with an unsafe path.
+        OSError: the disk failed.
     """
     for left in target.parent.glob(f".{target.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
@@ -43,14 +44,15 @@ def unpack_folder(archive: Path, member: str, target: Path) -> None:
     try:
         with _opened(archive) as content:
             files = [item for item in content.infolist() if not item.is_dir()]
-            wanted = [item for item in files if item.filename.startswith(f"{member}/")]
-            if not wanted:
-                raise UserError(f"{archive} holds no folder {member}: fetch it again")
-            for item in wanted:
+            members = [item for item in files if item.filename.startswith(f"{member}/")]
+            if not members:
+                raise UserError(f"{archive} has no folder {member}: download it again")
+            for item in members:
                 path = PurePosixPath(item.filename)
                 if path.parent != PurePosixPath(member) or path.name == ".." or "\\" in path.name:
                     raise UserError(
-                        f"{archive}: {item.filename!r} would not lie in {member}; fetch it again"
+                        f"{archive}: {item.filename!r} is not directly in {member}; "
+                        "download it again"
                     )
                 with content.open(item) as source, (temporary / path.name).open("xb") as file:
                     shutil.copyfileobj(source, file)
@@ -66,11 +68,11 @@ def unpack_folder(archive: Path, member: str, target: Path) -> None:
 
 
 def unpack_file(archive: Path, member: str, target: Path) -> None:
-    """One file of a zip as `target`, which appears when it is whole.
+    """Unpack one file of a zip as `target`, which appears only when it is whole.
 
     Raises:
-        UserError: a damaged archive, or one without that file.
-        OSError: the disk.
+        UserError: the archive is damaged or has no such file.
+        OSError: the disk failed.
     """
     try:
         with (
@@ -80,7 +82,7 @@ def unpack_file(archive: Path, member: str, target: Path) -> None:
         ):
             shutil.copyfileobj(source, file)
     except KeyError as error:
-        raise UserError(f"{archive} holds no {member}: fetch it again") from error
+        raise UserError(f"{archive} has no file {member}: download it again") from error
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
 
@@ -94,4 +96,4 @@ def _opened(archive: Path) -> zipfile.ZipFile:
 
 def _damaged(archive: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return UserError(f"{archive} is damaged ({reason}): fetch it again")
+    return UserError(f"{archive} is damaged ({reason}): download it again")

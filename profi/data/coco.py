@@ -27,16 +27,16 @@ def read_coco(
 ) -> Candidates:
     """One triplet per instance: its image, the hull of its polygons, its category's name.
 
-    They have the released list's order (`evaluation.order` decides what is made of it): by image
-    ids, those of one image as in the file.
+    The triplets are sorted by image id; those of one image keep the file's order. This is the
+    order of the released list; `evaluation.order` is applied later.
 
     Args:
-        annotations: an instances JSON of MSCOCO's format.
-        min_area: of the hull, in square pixels.
+        annotations: an instances JSON in MSCOCO's format.
+        min_area: smallest area of a hull, in square pixels.
         evaluation: the rules for hulls, crowds and names.
 
     Raises:
-        UserError: the file is missing, is no instances file, or refers to what it does not hold.
+        UserError: the file is missing, is not an instances file, or refers to missing entries.
     """
     with _explained(annotations):
         coco = _load(annotations)
@@ -54,18 +54,18 @@ def read_listed(
     n_images: int,
     evaluation: Evaluation = OURS,
 ) -> Candidates:
-    """The triplets of a list's rows, in its order, whatever their hulls' areas.
+    """The triplets of a list's rows, in the list's order, with hulls of any area.
 
     Args:
         annotations: the instances JSON that the list refers to.
         rows: (index into the file's image ids in ascending order, index into that image's
-            polygon annotations in the file's order, crowds among them), both from 0.
-        n_images: how many images that file holds.
+            polygon annotations in the file's order, crowds included), both from 0.
+        n_images: the number of images in that file.
         evaluation: the rules for hulls, crowds and names.
 
     Raises:
-        UserError: as `read_coco`; a file of another number of images or annotations than the
-            list's.
+        UserError: as `read_coco`; also when the file has too few images or annotations for the
+            list, or another number of images.
     """
     with _explained(annotations):
         coco = _load(annotations)
@@ -75,7 +75,7 @@ def read_listed(
         )
         if len(coco.imgs) != n_images:
             raise UserError(
-                f"data.sample=released: {annotations} holds {len(coco.imgs)} images and not "
+                f"data.sample=released: {annotations} has {len(coco.imgs)} images, not "
                 f"{n_images}; {remedy}"
             )
         image_ids = sorted(coco.imgs)
@@ -83,24 +83,24 @@ def read_listed(
         for number, (image, segment) in enumerate(rows, start=1):
             if not 0 <= image < n_images:
                 raise UserError(
-                    f"data.sample=released: row {number} asks for image {image} of the "
-                    f"{n_images} in {annotations}; {remedy}"
+                    f"data.sample=released: row {number} names image {image}, but {annotations} "
+                    f"has {n_images} images; {remedy}"
                 )
             polygons = _polygons_of(coco, image_ids[image])
             if not 0 <= segment < len(polygons):
                 raise UserError(
-                    f"data.sample=released: row {number} asks for polygon annotation {segment} "
-                    f"and image {image_ids[image]} has {len(polygons)} in {annotations}; {remedy}"
+                    f"data.sample=released: row {number} names polygon annotation {segment}, but "
+                    f"image {image_ids[image]} has {len(polygons)} in {annotations}; {remedy}"
                 )
             found.append(_candidate(coco, polygons[segment], segment, 0.0, evaluation))
     return _candidates(annotations, found)
 
 
 def open_coco(annotations: Path) -> COCO:
-    """pycocotools' view of an annotation file.
+    """Open an annotation file with pycocotools.
 
     Raises:
-        UserError: it is missing or no JSON of MSCOCO's format.
+        UserError: the file is missing or is not JSON in MSCOCO's format.
     """
     with _explained(annotations):
         return _load(annotations)
@@ -108,14 +108,14 @@ def open_coco(annotations: Path) -> COCO:
 
 @contextlib.contextmanager
 def _explained(annotations: Path) -> Iterator[None]:
-    """Whatever a file of another structure does to a reader becomes one line."""
+    """Turn the errors of reading a file with another structure into one UserError."""
     try:
         yield
-    # JSON that cannot be parsed, or that is another structure.
+    # JSON that cannot be parsed, or that has another structure.
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise UserError(
-            f"{annotations} is no instances JSON of MSCOCO's format ({reason}): "
+            f"{annotations} is not an instances JSON in MSCOCO's format ({reason}): "
             "set data.annotations to one"
         ) from error
 
@@ -126,14 +126,14 @@ def _load(annotations: Path) -> COCO:
     # pycocotools reports its progress by print.
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(annotations))
-    # pycocotools keeps the last of several instances of one id.
+    # pycocotools keeps only the last of several instances with the same id.
     if len(coco.anns) != len(coco.dataset.get("annotations", [])):
-        raise UserError(f"{annotations}: two instances share an annotation id; mend the file")
+        raise UserError(f"{annotations}: two instances share an annotation id; correct the file")
     return coco
 
 
 def has_polygons(annotation: Mapping[str, Any]) -> bool:
-    """Whether an instance is outlined by polygons and not by a run-length mask."""
+    """Whether an instance has polygons, not a run-length mask."""
     return isinstance(annotation["segmentation"], list)
 
 
@@ -143,14 +143,14 @@ def is_crowd(annotation: Mapping[str, Any]) -> bool:
 
 
 def _polygons_of(coco: COCO, image_id: int) -> list[dict[str, Any]]:
-    """An image's polygon annotations in the file's order: what the list's second index counts."""
+    """An image's polygon annotations in the file's order; the list's second index refers to it."""
     return [annotation for annotation in coco.imgToAnns[image_id] if has_polygons(annotation)]
 
 
 def _candidate(
     coco: COCO, annotation: Mapping[str, Any], segment: int, min_area: float, rules: Evaluation
 ) -> Triplet | str:
-    """The triplet of a polygon annotation, its image's `segment`-th; or why there is none."""
+    """The triplet of polygon annotation number `segment` of its image, or why it is left out."""
     if is_crowd(annotation) and rules.crowds == "left_out":
         return CROWD
     image = coco.imgs[annotation["image_id"]]
@@ -177,7 +177,7 @@ def _candidate(
 
 
 def _is_seen(hull: Sequence[float], height: int, width: int, rules: Evaluation) -> bool:
-    """Whether a hull has a pixel in the picture."""
+    """Whether the hull has at least one pixel in the image."""
     x, y = hull[::2], hull[1::2]
     if min(x) >= 0 and min(y) >= 0 and max(x) < width and max(y) < height:
         return True
@@ -193,5 +193,5 @@ def _candidates(annotations: Path, found: Iterable[Triplet | str]) -> Candidates
         else:
             skipped[item] += 1
     if not triplets:
-        raise UserError(f"{annotations} holds no usable instance ({dict(skipped)})")
+        raise UserError(f"{annotations} has no usable instance ({dict(skipped)})")
     return Candidates(tuple(triplets), dict(skipped))

@@ -1,10 +1,10 @@
-"""MSCOCO 2017 and the published sample of val2017: fetched when they are not there.
+"""MSCOCO 2017 and the published sample of val2017, downloaded when they are missing.
 
 <cache>/coco2017/val2017/                      the images
 <cache>/coco2017/instances_val2017.json        the annotations
 <cache>/coco2017/mscoco_testset_10000.csv      the published sample
 <cache>/coco2017/train2017/, instances_train2017.json, captions_train2017.json
-                                               for training SmartBrush alone
+                                               only for training SmartBrush
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: The progress of a file, by its name, for as long as it is fetched.
+#: Opens the progress display of a download, given the file's name.
 Meter = Callable[[str], AbstractContextManager[Progress]]
 Split = Literal["val2017", "train2017"]
 Kind = Literal["instances", "captions"]
-#: The annotations that are used of each.
+#: The annotations that are used of each split.
 KINDS: dict[Split, tuple[Kind, ...]] = {
     "val2017": ("instances",),
     "train2017": ("instances", "captions"),
@@ -37,7 +37,7 @@ KINDS: dict[Split, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """The files on the network, and how many images the sample's indices count."""
+    """The remote files, and the number of images that the sample's indices refer to."""
 
     images: Remote
     annotations: Remote
@@ -64,7 +64,7 @@ SOURCE = Source(
         "sha256",
         "4f677e08932fc34755c590897bce939634ad5f769e9fda6bd93295c951f5fa31",
     ),
-    # 19.3 GB. MSCOCO publishes no hash; data sets built on it do, all this one.
+    # 19.3 GB. MSCOCO publishes no hash. Data sets built on it do, and all agree on this one.
     Remote(
         "http://images.cocodataset.org/zips/train2017.zip",
         "md5",
@@ -81,16 +81,16 @@ def default_cache() -> Path:
 
 
 def silent(_name: str) -> AbstractContextManager[Progress]:
-    """Progress that nobody is told."""
+    """A meter that shows nothing."""
     return nullcontext(lambda _done, _total: None)
 
 
 @dataclass(frozen=True)
 class Coco2017:
-    """One split of it in a cache folder; each file is fetched when it is first asked for.
+    """One split of MSCOCO 2017 in a cache folder; each file is downloaded on first use.
 
-    Several processes, on several machines that share the folder, may ask at the same moment: one
-    fetches, the others wait.
+    Several processes may use the folder at once, also on several machines: one downloads, the
+    others wait.
     """
 
     cache: Path
@@ -99,19 +99,19 @@ class Coco2017:
 
     @property
     def folder(self) -> Path:
-        """Where all of it lies."""
+        """The folder of all files."""
         return self.cache / "coco2017"
 
     @property
     def images(self) -> Path:
-        """The images' folder, whether it is there or not."""
+        """The images' folder; it may not exist yet."""
         return self.folder / self.split
 
     def fetched_images(self, meter: Meter = silent) -> Path:
-        """The images' folder.
+        """The images' folder, downloaded if it is missing.
 
         Raises:
-            UserError: they are not there and cannot be had, or the cache cannot be written.
+            UserError: the download failed, or the cache cannot be written.
         """
         remedy = f"unpack a copy of it elsewhere and set {self._key}root to its folder {self.split}"
         remote = self.source.images if self.split == "val2017" else self.source.train_images
@@ -122,14 +122,14 @@ class Coco2017:
         return self._fetched(self.images, remote, remedy, meter, unpack)
 
     def fetched_annotations(self, meter: Meter = silent, kind: Kind = "instances") -> Path:
-        """`instances_val2017.json` and its like; raises as `fetched_images`."""
+        """An annotation file such as `instances_val2017.json`; raises as `fetched_images`."""
         names = [f"{one}_{self.split}.json" for one in KINDS[self.split]]
         path = self.folder / f"{kind}_{self.split}.json"
         key = f"{self._key}annotations" if kind == "instances" else "image_captions"
         remedy = f"unpack a copy of it elsewhere and set {key} to its {path.name}"
 
         def unpack(archive: Path) -> None:
-            # All at once: the archive does not stay.
+            # All files at once, because the archive is deleted afterwards.
             for name in names:
                 if not (self.folder / name).exists():
                     unpack_file(archive, f"annotations/{name}", self.folder / name)
@@ -138,7 +138,7 @@ class Coco2017:
 
     @property
     def _key(self) -> str:
-        """What stands before the names of a user's own copies: settings, or a script's options."""
+        """The prefix of the keys for a user's own copies: of settings, or of a script's options."""
         return "data." if self.split == "val2017" else ""
 
     def fetched_sample(self, meter: Meter = silent) -> Path:
@@ -155,15 +155,15 @@ class Coco2017:
         meter: Meter,
         unpack: Callable[[Path], None] | None = None,
     ) -> Path:
-        """`path`, made where it is not there: downloaded, or unpacked from what is."""
+        """`path`; if it is missing, it is downloaded and, with `unpack`, unpacked first."""
         if path.exists():
             return path
         with self._writable(), only_one(self.folder / f".{path.name}.lock"):
-            # Another job may have been at it meanwhile.
+            # Another job may have finished it meanwhile.
             if path.exists():
                 return path
             target = path if unpack is None else self.folder / remote.name
-            # A copy that somebody put there will do.
+            # The user may have put a copy there.
             if not target.is_file() or remote.digest_of(target) != remote.hexdigest:
                 with meter(remote.name) as progress:
                     download(remote, target, remedy=remedy, progress=progress)
@@ -180,7 +180,7 @@ class Coco2017:
         except OSError as error:
             reason = " ".join(str(error.strerror or error).split())
             raise UserError(
-                f"{error.filename or self.folder}: {reason}; free space, or name another folder "
+                f"{error.filename or self.folder}: {reason}; free space, or set another folder "
                 "with data.cache=..., or your own copy with data.root=..."
             ) from error
 
@@ -189,7 +189,7 @@ def read_sample(path: Path, remote: Remote) -> list[tuple[int, int]]:
     """The rows (image index, polygon annotation index) of the published sample.
 
     Raises:
-        UserError: it is missing, another file, or no such list.
+        UserError: the file is missing, has another hash, or is not such a list.
     """
     try:
         found = remote.digest_of(path)
@@ -201,13 +201,11 @@ def read_sample(path: Path, remote: Remote) -> list[tuple[int, int]]:
         ) from error
     if found != remote.hexdigest:
         raise UserError(
-            f"{path} is not the published list ({remote.algorithm} {found[:16]}... and not "
+            f"{path} is not the published list ({remote.algorithm} {found[:16]}..., not "
             f"{remote.hexdigest[:16]}...): set data.sample_path to a copy of {remote.url}"
         )
     rows = csv.DictReader(text.splitlines())
     try:
         return [(int(row["image_idx"]), int(row["segment_idx"])) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: not every row has an image_idx and a segment_idx ({error})"
-        ) from error
+        raise UserError(f"{path}: a row has no image_idx or no segment_idx ({error})") from error

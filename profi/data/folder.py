@@ -1,4 +1,4 @@
-"""A set of one's own: a folder with `images/`, `masks/` and `prompts.csv`."""
+"""A user's own data set: a folder with `images/`, `masks/` and `prompts.csv`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profi.types import Triplet, UserError, digest
 IMAGES, MASKS, TABLE = "images", "masks", "prompts.csv"
 COLUMNS = ("image", "mask", "prompt")
 ID = "id"
-#: What an id may be made of: it goes into tables, pages and logs.
+#: What an id may consist of: it appears in tables, pages and logs.
 _ID = re.compile(r"[\w.-]{1,100}")
 _ORIENTATION = 0x0112
 
@@ -27,16 +27,16 @@ _ORIENTATION = 0x0112
 def read_folder(root: Path) -> Candidates:
     """One triplet per row of `root`/prompts.csv, its mask as given.
 
-    The columns `image` and `mask` name files in images/ and masks/, of one size, any size; white
-    is painted, black is kept; `prompt` says what to paint. An optional column `id` names the
-    row; else the id is the image's name and a hash of the three, which neither other rows nor
-    their order change.
+    The columns `image` and `mask` name files in images/ and masks/. Both have the same size,
+    which may be any. White is painted, black is kept. `prompt` says what to paint. An optional
+    column `id` names the row. Without it the id is the image's name and a hash of image, mask and
+    prompt, so it does not depend on other rows.
 
-    An image that is missing or cannot be read is left to its turn, like any data set's; whatever
-    else is wrong with a row is refused, for a mask or a prompt has no other source.
+    An image that is missing or cannot be read is reported when it is painted, as in any data set.
+    Every other mistake in a row is an error here.
 
     Raises:
-        UserError: naming the row's line.
+        UserError: with the row's line.
     """
     table = root / TABLE
     triplets: list[Triplet] = []
@@ -47,7 +47,7 @@ def read_folder(root: Path) -> Candidates:
         if triplet.triplet_id in lines:
             raise UserError(
                 f"{where}: the same id {triplet.triplet_id} as line {lines[triplet.triplet_id]}; "
-                f"leave one out or tell them apart in a column {ID}"
+                f"delete one or give different ids in a column {ID}"
             )
         lines[triplet.triplet_id] = line
         triplets.append(triplet)
@@ -57,7 +57,7 @@ def read_folder(root: Path) -> Candidates:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, values by column), stripped; every wanted column is there and filled."""
+    """(line, values by column) with outer spaces removed; no required value is empty."""
     line = 1
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -66,7 +66,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if missing:
                 raise UserError(
                     f"{table} has no column {missing[0]}: its first line must name the columns "
-                    f"{','.join(COLUMNS)} (and {ID}, where wanted)"
+                    f"{','.join(COLUMNS)} (and optionally {ID})"
                 )
             for row in reader:
                 line = reader.line_num
@@ -74,8 +74,8 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if None in row:
                     raise UserError(f"{where}: more values than columns; quote texts with commas")
                 values = {name: (value or "").strip() for name, value in row.items()}
-                wanted = [*COLUMNS, ID] if ID in values else COLUMNS
-                for name in wanted:
+                required = [*COLUMNS, ID] if ID in values else COLUMNS
+                for name in required:
                     if not values[name]:
                         raise UserError(f"{where}: no {name}; fill it in")
                 yield line, values
@@ -104,7 +104,7 @@ def _triplet(root: Path, row: dict[str, str], where: str) -> Triplet:
         raise UserError(f"{where}: {error}") from error
     height, width = mask.shape
     if not mask.any():
-        raise UserError(f"{where}: mask {mask_path} is black: make white what is to be painted")
+        raise UserError(f"{where}: mask {mask_path} is black: make the part to paint white")
     size = _upright_size(image)
     if size is not None and size != (width, height):
         raise UserError(
@@ -140,18 +140,19 @@ def _id_of(row: dict[str, str], image: str, mask: str, where: str) -> str:
         return f"{stem}-{digest([image, mask, row['prompt']], 12)}"
     if not _ID.fullmatch(row[ID]):
         raise UserError(
-            f"{where}: id {row[ID]!r} is none; use up to 100 letters, digits, '.', '_' and '-'"
+            f"{where}: id {row[ID]!r} is not allowed; use up to 100 letters, digits, '.', '_' "
+            "and '-'"
         )
     return row[ID]
 
 
 def _number(file_name: str) -> int:
-    """An image's number, the same in every table: triplets of one image are grouped by it."""
+    """An image's number, a hash of its name: triplets of one image are grouped by it."""
     return int.from_bytes(hashlib.sha256(file_name.encode()).digest()[:6], "big")
 
 
 def _upright_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as a viewer shows it, by the file's head; None where it cannot be read."""
+    """(width, height) as a viewer shows it, from the file's header; None if it is unreadable."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -1,9 +1,10 @@
 """Masks: filled convex hulls of an instance's polygons (paper, sec. 4.2), by two rules.
 
-`exact`: pixel i is the square [i, i + 1]; a pixel is in the mask if the hull touches its inside. So
-the mask holds the hull, reaches no pixel further, and a line or a point has the pixels it lies in.
-`opencv`: coordinates lose their fractions, and the hull is painted as OpenCV paints it (`opencv`).
-A hull that reaches out of the picture is not changed; the mask is its part in the picture.
+`exact`: pixel i is the square [i, i + 1]. A pixel is in the mask if the hull touches its inside. So
+the mask covers the hull with no spare pixel; a line or a point has the pixels in which it lies.
+`opencv`: coordinates lose their fractions, and the hull is filled as OpenCV fills it
+(`profi.data.opencv`).
+A hull may reach outside the image; the mask is its part inside.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ def hull_of(polygons: Iterable[Sequence[float]], rule: Hull) -> tuple[float, ...
 
     Args:
         polygons: flat lists x0, y0, x1, y1, ... in pixels.
-        rule: how it becomes a mask; `opencv` truncates the points.
+        rule: how the hull becomes a mask; `opencv` truncates the points.
 
     Returns:
-        The hull's corners as a flat tuple, clockwise as one sees the picture, from a corner that
-        depends on the set of points alone; a line has two, a point one. None where there is no
-        point, or one that is no finite number.
+        The hull's corners as a flat tuple, clockwise (y points down). The first corner depends
+        only on the set of points. A line has two corners, a point one. None if there is no point
+        or a coordinate is not finite.
     """
     points = [xy for flat in polygons for xy in zip(flat[::2], flat[1::2], strict=False)]
     if not points or not all(math.isfinite(value) for point in points for value in point):
@@ -56,7 +57,7 @@ def hull_mask(hull: Sequence[float], height: int, width: int, rule: Hull) -> np.
 
 
 def _convex_hull(points: Iterable[Corner]) -> list[Corner]:
-    """The corners, without points on the sides (Andrew's monotone chain)."""
+    """The corners, without the points on the sides (Andrew's monotone chain)."""
     ordered = sorted(set(points))
 
     def chain(points: Iterable[Corner]) -> list[Corner]:
@@ -74,10 +75,9 @@ def _convex_hull(points: Iterable[Corner]) -> list[Corner]:
 
 
 def _touched(corners: Sequence[Corner], height: int, width: int) -> np.ndarray:
-    """The pixels whose inside a convex polygon touches; of a line or a point, those it lies in.
+    """The pixels whose inside a convex polygon touches; for a line or a point, those it lies in.
 
-    In a row of pixels, a slab of the plane, a convex set is one piece: what counts is from where
-    to where it reaches.
+    In one row of pixels a convex set is one interval, so its left and right ends are enough.
     """
     y = np.arange(height)
     left, right = np.full(height, np.inf), np.full(height, -np.inf)
@@ -90,7 +90,7 @@ def _touched(corners: Sequence[Corner], height: int, width: int) -> np.ndarray:
             left = np.where(meets, np.minimum(left, x), left)
             right = np.where(meets, np.maximum(right, x), right)
         if y0 == y1:
-            # Both ends of a level side, of which the loop saw one.
+            # The loop above saw only one end of a horizontal side.
             left = np.where(meets, np.minimum(left, x0), left)
             right = np.where(meets, np.maximum(right, x0), right)
     rows = [value for _, value in corners]

@@ -15,21 +15,21 @@ from profi.types import Triplet, UserError, digest
 
 
 class UnreadableImageError(UserError):
-    """An image file that is there but damaged."""
+    """An image file that exists but is damaged."""
 
 
 def path_within(root: Path, name: str) -> Path | None:
-    """`root`/`name`; None for a name that leads out of `root`.
+    """`root`/`name`; None for a name that leads outside `root`.
 
-    Judged by the name alone: links within the folder are its owner's (a model hub's cache and
-    git-annex keep all files behind links).
+    Only the name is checked. Links inside the folder are allowed: model caches and git-annex use
+    links for all files.
     """
     pure = PurePath(os.path.normpath(name))
     return None if pure.is_absolute() or ".." in pure.parts else root / pure
 
 
 def image_path(root: Path, triplet: Triplet) -> Path:
-    """Where a triplet's image lies; UserError for a name that leads out of `root`."""
+    """The path of a triplet's image; UserError for a name that leads outside `root`."""
     path = path_within(root, triplet.file_name)
     if path is None:
         raise UserError(
@@ -42,11 +42,11 @@ def image_path(root: Path, triplet: Triplet) -> Path:
 def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     """The image of a triplet: uint8 [height, width, 3], RGB.
 
-    Polygons refer to the pixels as stored, so there no orientation tag turns the image; a mask
-    that is a picture was drawn on what a viewer shows, so its image is turned upright.
+    Polygons refer to the stored pixels, so with polygons the orientation tag is ignored. A mask
+    file was drawn on the image as a viewer shows it, so with a mask file the tag is applied.
 
     Raises:
-        UserError: missing, unreadable, or of another size than the mask is for.
+        UserError: the image is missing, unreadable, or has another size than the mask.
     """
     path = image_path(root, triplet)
     if triplet.rle is None:
@@ -69,30 +69,30 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
 
 
 def read_stored(path: Path) -> np.ndarray:
-    """An image file's pixels as they are stored, no orientation tag obeyed: uint8 [H, W, 3], RGB.
+    """An image file's stored pixels, without the orientation tag: uint8 [H, W, 3], RGB.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableImageError: it is damaged, or no image.
+        UnreadableImageError: the file is damaged or is not an image.
     """
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise
-    # Damaged PNG chunks are SyntaxErrors to PIL, other damage OSErrors.
+    # PIL raises SyntaxError for damaged PNG chunks and OSError for other damage.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UnreadableImageError(f"{path} cannot be read ({reason}): fetch it again") from error
 
 
 def images_digest(root: Path, triplets: Iterable[Triplet]) -> str:
-    """A hash of the names and bytes of the triplets' image files, each read once.
+    """A hash of the names and bytes of the triplets' image files; each file is read once.
 
-    A file that is not there counts by its absence: once it is, that is another set of images.
+    A missing file is part of the hash too: when it is added later, the hash changes.
 
     Raises:
-        UserError: a name that leads out of `root`; a file that is there and cannot be read.
+        UserError: a name leads outside `root`, or an existing file cannot be read.
     """
     hashes: dict[str, str | None] = {}
     for triplet in triplets:

@@ -32,15 +32,15 @@ _DIGEST_KEY = b"profi.manifest_digest"
 
 
 def manifest_digest(triplets: Sequence[Triplet]) -> str:
-    """A hash of the rows and their order: of the values, not of a file's bytes.
+    """A hash of the rows' values and their order.
 
-    So it outlives versions of the file format and its library.
+    It does not depend on the file format or its library's version.
     """
     return digest([asdict(triplet) for triplet in triplets])
 
 
 def write_manifest(path: Path, triplets: Sequence[Triplet]) -> None:
-    """Write the triplets, one row each, with their digest; the file appears whole or not at all."""
+    """Write the triplets, one row each, and their digest. The write is atomic."""
     rows = [asdict(triplet) | {"hull": list(triplet.hull)} for triplet in triplets]
     table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata(
         {_DIGEST_KEY: manifest_digest(triplets).encode()}
@@ -50,7 +50,7 @@ def write_manifest(path: Path, triplets: Sequence[Triplet]) -> None:
 
 
 def read_manifest(path: Path) -> tuple[Triplet, ...]:
-    """The triplets of a manifest, in order; UserError where it is missing or damaged."""
+    """The triplets of a manifest, in order; UserError if it is missing or damaged."""
     try:
         table = pq.read_table(path, schema=SCHEMA)
         recorded = (pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode()
@@ -65,7 +65,7 @@ def read_manifest(path: Path) -> tuple[Triplet, ...]:
 
 @dataclass(frozen=True)
 class Candidates:
-    """All triplets of a data set, and how many instances were left out, by reason."""
+    """All triplets of a data set, and the number of skipped instances by reason."""
 
     triplets: tuple[Triplet, ...]
     skipped: Mapping[str, int]
@@ -74,26 +74,26 @@ class Candidates:
 def sample_triplets(
     triplets: Iterable[Triplet], limit: int | None, seed: int
 ) -> tuple[Triplet, ...]:
-    """A sample without replacement that depends on the ids and the seed alone.
+    """A sample without replacement that depends only on the ids and the seed.
 
-    The triplets are ordered by the hexadecimal SHA-256 of the text "<seed>:<annotation id>"
-    ("<seed>:<triplet id>" where there are no annotations); the first `limit` are the sample, in
-    that order (None: all of them). So neither the order of the file nor a version of any library
-    matters, and a smaller sample is the start of a larger one.
+    The triplets are sorted by the hexadecimal SHA-256 of the text "<seed>:<annotation id>"
+    ("<seed>:<triplet id>" without annotations). The first `limit` are the sample, in that order
+    (None: all). So the file's order and library versions do not matter, and a smaller sample is
+    the start of a larger one.
 
     Raises:
-        UserError: fewer than `limit` triplets.
+        UserError: there are fewer than `limit` triplets.
     """
     ordered = sorted(triplets, key=lambda triplet: _rank(triplet, seed))
     if limit is not None and limit > len(ordered):
         raise UserError(
-            f"data.limit={limit}: there are only {len(ordered)} usable triplets; lower it"
+            f"data.limit={limit}: there are only {len(ordered)} usable triplets; set a lower limit"
         )
     return tuple(ordered[:limit])
 
 
 def in_order(candidates: Iterable[Triplet], limit: int | None, seed: int) -> tuple[Triplet, ...]:
-    """The same sample as `sample_triplets`, in the order that the candidates have."""
+    """The same sample as `sample_triplets`, in the candidates' own order."""
     found = tuple(candidates)
     drawn = {triplet.triplet_id for triplet in sample_triplets(found, limit, seed)}
     return tuple(triplet for triplet in found if triplet.triplet_id in drawn)
@@ -106,5 +106,5 @@ def _rank(triplet: Triplet, seed: int) -> str:
 
 
 def parts(triplets: Sequence[Triplet], size: int) -> list[tuple[Triplet, ...]]:
-    """The fixed slices of a manifest: units of work that depend on nothing but their place."""
+    """The parts of a manifest: fixed slices of `size` triplets, the units of work."""
     return [tuple(triplets[start : start + size]) for start in range(0, len(triplets), size)]

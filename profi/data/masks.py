@@ -1,4 +1,4 @@
-"""Masks of triplets: hulls that are filled, or run lengths that are decoded."""
+"""Masks of triplets, from hulls or from run lengths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def triplet_mask(triplet: Triplet) -> np.ndarray:
 
 
 def mask_rle(mask: np.ndarray) -> str:
-    """MSCOCO's compressed run lengths of a bool mask [H, W], the inverse of `triplet_mask`."""
+    """MSCOCO's compressed run lengths of a bool mask [H, W]; `triplet_mask` decodes them."""
     encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
     counts: bytes = encoded["counts"]
     return counts.decode("ascii")

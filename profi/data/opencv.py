@@ -1,9 +1,9 @@
-"""How OpenCV paints a filled convex polygon of integer corners, to the pixel, without OpenCV.
+"""Filled convex polygons with integer corners, pixel for pixel as OpenCV draws them.
 
-What `drawContours(..., thickness=FILLED)` of OpenCV 4.12 to 5.0 does (in some versions before, 4.8
-and 4.10 among them, single pixels beside a side differ): every side is drawn as a line of eight
-neighbours (Bresenham), cut at the picture's border before it is drawn; then the rows between the
-sides are filled, with the sides' columns in fixed point.
+It does what `drawContours(..., thickness=FILLED)` does in OpenCV 4.12 to 5.0. Some earlier versions
+(4.8 and 4.10 among them) differ by single pixels next to a side. Every side is clipped to the image
+and drawn as an 8-connected line (Bresenham). Then the rows between the sides are filled; the sides'
+columns are in fixed point.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 Point = tuple[int, int]
-#: 1.0 in the fixed point of the sides' columns.
+#: 1.0 in fixed point.
 _ONE = 1 << 16
 _FAR = 1 << 62
 
@@ -23,10 +23,10 @@ def fill_convex(corners: Sequence[Point], height: int, width: int) -> np.ndarray
     """A convex polygon as a mask: bool [height, width].
 
     Args:
-        corners: (x, y), clockwise as one sees the picture (y downwards); two of them are a line,
-            one is a point. They may lie outside of the picture.
-        height: of the picture.
-        width: of the picture.
+        corners: (x, y), clockwise (y points down). Two corners are a line, one is a point. They
+            may lie outside the image.
+        height: of the image.
+        width: of the image.
     """
     outline = np.zeros((height, width), dtype=np.bool_)
     left, right = np.full(height, _FAR), np.full(height, -_FAR)
@@ -46,10 +46,10 @@ def fill_convex(corners: Sequence[Point], height: int, width: int) -> np.ndarray
 def _side(
     start: Point, end: Point, cut_start: Point, cut_end: Point, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The picture's rows that a side spans (the last one excluded), and its column in each."""
+    """The image rows that a side crosses (without the last one), and its column in each."""
     (x0, y0), (x1, y1) = start, end
     if (cut_start, cut_end) != (start, end):
-        # What is cut decides the slope, unless it is a single row.
+        # The clipped side gives the slope, unless it lies in a single row.
         x0, x1 = cut_start[0], cut_end[0]
         if cut_start[1] != cut_end[1]:
             y0, y1 = cut_start[1], cut_end[1]
@@ -62,7 +62,7 @@ def _side(
 
 
 def _draw_line(mask: np.ndarray, start: Point, end: Point) -> None:
-    """A line between two points of the picture, from left to right; halves are rounded back."""
+    """Draw a line between two points of the image, from left to right; halves round down."""
     (x0, y0), (x1, y1) = sorted((start, end), key=lambda point: point[0])
     dx, dy = x1 - x0, abs(y1 - y0)
     steps, rise = max(dx, dy), min(dx, dy)
@@ -74,9 +74,9 @@ def _draw_line(mask: np.ndarray, start: Point, end: Point) -> None:
 
 
 def _cut(start: Point, end: Point, height: int, width: int) -> tuple[bool, Point, Point]:
-    """A side cut at the picture's border, and whether any of it is within (Cohen-Sutherland).
+    """A side clipped to the image, and whether any of it is inside (Cohen-Sutherland).
 
-    Cut in OpenCV's order and with its truncation, which decide what is drawn near the border.
+    The order of the cuts and the truncation are OpenCV's: they decide the pixels near the border.
     """
     (x0, y0), (x1, y1) = start, end
     last_x, last_y = width - 1, height - 1
@@ -88,7 +88,7 @@ def _cut(start: Point, end: Point, height: int, width: int) -> tuple[bool, Point
         return 0 if side < 0 else last
 
     def apart() -> bool:
-        """Whether both ends lie beyond one and the same border."""
+        """Whether both ends lie beyond the same border."""
         return any(
             a == b != 0
             for a, b in (

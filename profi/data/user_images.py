@@ -17,9 +17,9 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 def read_image(path: Path) -> Tensor:
     """An image file as RGB [3, H, W], float32 in [0, 1].
 
-    Greyscale becomes three equal channels, a palette its colours, CMYK its RGB, transparency is
-    laid on white, 16-bit greys are scaled by 65535, and the EXIF orientation is applied. Raises
-    UserError for a file that is missing, no image, cut short or of floating-point pixels.
+    Greyscale gives three equal channels. Palettes and CMYK are converted to RGB. Transparent
+    pixels are put on white. 16-bit greys are divided by 65535. The EXIF orientation is applied.
+    Raises UserError if the file is missing, damaged, not an image, or has floating-point pixels.
     """
     return rgb_tensor(_open(path), WHITE, path)
 
@@ -27,13 +27,13 @@ def read_image(path: Path) -> Tensor:
 def read_mask(path: Path) -> Tensor:
     """A mask file as [H, W] bool: True (inpaint) where it is brighter than middle grey.
 
-    Read like an image, but transparency is laid on black: what is transparent is kept.
+    It is read like an image, but transparent pixels are put on black: they are kept.
     """
     return rgb_tensor(_open(path), BLACK, path).mean(dim=0) > 0.5
 
 
 def read_pair(image_path: Path, mask_path: Path) -> tuple[Tensor, Tensor]:
-    """An image [3, H, W] and its mask [H, W]; raises UserError unless they are of one size."""
+    """An image [3, H, W] and its mask [H, W]; raises UserError if their sizes differ."""
     image, mask = read_image(image_path), read_mask(mask_path)
     if image.shape[1:] != mask.shape:
         (h, w), (mask_h, mask_w) = image.shape[1:], mask.shape
@@ -53,17 +53,17 @@ def _open(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that can be read; give a PNG or JPEG") from error
+        raise UserError(f"{path} is not a readable image; give a PNG or JPEG") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels to be read safely; scale it down") from error
+        raise UserError(f"{path} has too many pixels to read safely; scale it down") from error
     # PIL reports damaged data as OSError, and damaged PNG chunks as SyntaxError.
     except (OSError, SyntaxError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}); give a whole PNG or JPEG") from error
+        raise UserError(f"{path} cannot be read ({reason}); give an intact PNG or JPEG") from error
 
 
 def rgb_tensor(image: Image.Image, backdrop: tuple[int, int, int], name: str | Path) -> Tensor:
-    """[3, H, W] float32 in [0, 1] of an image of any mode but F; UserError speaks of `name`."""
+    """An image of any mode but F as [3, H, W] float32 in [0, 1]; errors mention `name`."""
     if image.mode == "F":
         raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):

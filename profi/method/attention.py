@@ -1,10 +1,10 @@
-"""The control seam: given q, k, v at a site, return the attention's output.
+"""Attention controls: from q, k, v at a site to the attention's output.
 
     with controlled(unet, control):
         eps = unet(x, t, context, cross_attention_kwargs=UNetPass(...).kwargs()).sample
 
-A control is any callable of the `AttentionControl` protocol. Nothing is kept in this module:
-the UNet carries the processors while the context lasts, and its own ones after it.
+A control is any callable of the `AttentionControl` protocol. This module has no state: the UNet has
+the processors inside the context and gets its own back after it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch.nn import functional
 from profi.method.sites import Site, attention_sites
 from profi.types import UserError
 
-# Of an attention layer: what only models other than the Stable Diffusion family have.
+# Attributes of attention layers that models of the Stable Diffusion family do not have.
 FOREIGN_PARTS = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k", "add_k_proj")
 
 
 class Branch(Enum):
-    """Which half of classifier-free guidance a run of the UNet is.
+    """The branch of classifier-free guidance in a run of the UNet.
 
-    PAIR is both in one batch of 2B, the unconditional half first.
+    PAIR is both branches in one batch of 2B, the unconditional half first.
     """
 
     CONDITIONAL = "conditional"
@@ -41,10 +41,9 @@ class Branch(Enum):
 
 @dataclass(frozen=True)
 class UNetPass:
-    """One run of the UNet: what a control may need to know of it beyond tensors.
+    """The properties of one run of the UNet that a control may use.
 
-    It travels with the call (through diffusers' `cross_attention_kwargs`), so two runs, even of
-    two UNets, cannot see each other's.
+    It is passed with the call (by diffusers' `cross_attention_kwargs`), so no run sees another's.
     """
 
     branch: Branch
@@ -59,12 +58,11 @@ class UNetPass:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a control may use besides q, k and v.
+    """The inputs of a control in addition to q, k and v.
 
-    `block_input` is the transformer block's input X [B, N, C], before its first norm; `context`
-    the text embeddings [B, L, D] that the block's cross-attention reads
-    (None in a UNet without text); `unet_pass` is None when
-    the UNet was run without one.
+    `block_input` is the transformer block's input X [B, N, C], before its first norm. `context` are
+    the text embeddings [B, L, D] of the block's cross-attention (None in a UNet without text).
+    `unet_pass` is None if the UNet was run without one.
     """
 
     attention: Attention
@@ -74,7 +72,7 @@ class AttentionCall:
     unet_pass: UNetPass | None
 
     def conditional_half(self) -> AttentionCall:
-        """Of a PAIR, what concerns its second half."""
+        """The conditional (second) half of a PAIR."""
         B = len(self.block_input) // 2
         context = None if self.context is None else self.context[B:]
         return replace(self, block_input=self.block_input[B:], context=context)
@@ -86,10 +84,10 @@ class AttentionCall:
         return projected
 
     def cross_logits(self, hidden_states: Tensor) -> Tensor:
-        """What the block's cross-attention would say of `hidden_states` [B, N, C] instead.
+        """The logits of the block's cross-attention for the input `hidden_states` [B, N, C].
 
-        Returns its scaled logits [B, heads, N, L], float32, before the softmax: norm2, then its
-        to_q, against its keys of the context.
+        They are scaled, [B, heads, N, L], float32, before the softmax. The query is to_q of norm2;
+        the keys are those of the context.
         """
         if self.context is None:
             raise RuntimeError("the transformer block was run without text embeddings")
@@ -101,7 +99,7 @@ class AttentionCall:
 
 @dataclass(frozen=True)
 class Projected:
-    """An output [B, N, C] that has been through `AttentionCall.project` already."""
+    """An output [B, N, C] to which `AttentionCall.project` was already applied."""
 
     output: Tensor
 
@@ -114,20 +112,20 @@ class AttentionControl(Protocol):
     ) -> Tensor | Projected:
         """The output [B, heads, N, d] from q [B, heads, N, d] and k, v [B, heads, K, d].
 
-        A control that had to project it on the way may return it projected.
+        A control that has computed the projection anyway may return the projected output.
         """
         ...
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Plain attention, softmax(q k^T / sqrt(d)) v, by the very op that diffusers uses."""
+    """Plain attention, softmax(q k^T / sqrt(d)) v, by the same operation as in diffusers."""
     return functional.scaled_dot_product_attention(
         q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False
     )
 
 
 def logits(q: Tensor, k: Tensor) -> Tensor:
-    """q k^T / sqrt(d), [B, heads, N, K], in float32 whatever the dtype of q and k."""
+    """q k^T / sqrt(d), [B, heads, N, K], in float32 for every dtype of q and k."""
     return (q.float() @ k.float().transpose(-1, -2)) * q.shape[-1] ** -0.5
 
 
@@ -147,11 +145,11 @@ class Plain:
 
 @contextmanager
 def controlled(unet: UNet2DConditionModel, control: AttentionControl) -> Iterator[None]:
-    """Let `control` decide every attention site of `unet` while the context lasts.
+    """Use `control` at every attention site of `unet` inside the context.
 
-    On exit, also by an exception, the previous processors are back and the hooks gone. Contexts
-    may be nested; the innermost rules. Raises UserError for a UNet whose attention does more than
-    softmax(q k^T / sqrt(d)) v (an IP-adapter's, say): to replace it would lose what it adds.
+    On exit, also by an exception, the previous processors are restored and the hooks removed. In
+    nested contexts the innermost control is used. Raises UserError if the UNet's attention does
+    more than softmax(q k^T / sqrt(d)) v (with an IP-adapter, for example), which would be lost.
     """
     taps: dict[str, _BlockTap] = {}
     with ExitStack() as stack:
@@ -183,7 +181,7 @@ def _check_is_plain(site: Site, attention: Attention) -> None:
 
 
 class _BlockTap:
-    """Holds a transformer block's inputs while that block runs, and no longer."""
+    """Holds a transformer block's inputs only while the block runs."""
 
     def __init__(self, block: BasicTransformerBlock) -> None:
         self.block = block
@@ -195,7 +193,7 @@ class _BlockTap:
         self.inputs = (hidden_states, context)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        # Otherwise the tap would keep a whole step's graph alive.
+        # Otherwise the tap would keep the graph of a whole step in memory.
         self.inputs = None
 
 
@@ -212,10 +210,10 @@ def _tapped(block: nn.Module) -> Iterator[_BlockTap]:
 
 
 class _SiteProcessor:
-    """A diffusers attention processor that asks a control.
+    """A diffusers attention processor that calls a control.
 
-    The operations, and their order, are those of diffusers' AttnProcessor2_0, whose numbers the
-    identity control therefore reproduces exactly.
+    The operations and their order are those of diffusers' AttnProcessor2_0, so the identity control
+    gives exactly the same numbers.
     """
 
     def __init__(self, site: Site, control: AttentionControl, tap: _BlockTap) -> None:

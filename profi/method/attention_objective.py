@@ -1,4 +1,4 @@
-"""S(x_t) as a function of what a denoiser read, and its gradient with respect to x_t."""
+"""The objective S(x_t) on cross-attention, and its gradient with respect to x_t."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn import functional
 from profi.settings.method import Objective
 from profi.settings.reading import Reading, Reduction
 
-#: Of the latents: the paper's H/32, where attention is read.
+#: The down-factor of the latents where attention is read: the paper's H/32.
 DOWN_FACTOR = 4
 
 
 @dataclass(frozen=True)
 class AttentionClue:
-    """What a guided denoiser hands to a guidance.
+    """The attention that a guided denoiser passes to a guidance.
 
-    `x_t` [B, C, h, w] is the leaf that the conditional pass started from, and `logits` the
-    cross-attention logits [B, heads, N, L] which that pass computed from it, with their graph.
-    `loss_scale` multiplies the objective on its way back through the UNet and is divided out
-    after: the small gradients of a float16 UNet would underflow.
+    `x_t` [B, C, h, w] is the leaf tensor of the conditional pass. `logits` are the cross-attention
+    logits [B, heads, N, L] of that pass, with their graph. The objective is multiplied by
+    `loss_scale` before the backward pass, and the gradient is divided by it after: small gradients
+    would underflow in a float16 UNet.
     """
 
     x_t: Tensor
@@ -36,7 +36,7 @@ class AttentionObjective:
     """S for one batch.
 
     Args:
-        reading: its choices of eq. 10.
+        reading: gives the choices of eq. 10.
         mask: [B, N] bool at the level where attention is read, True = inpaint.
         tokens: ind(tau), [B, L] bool.
         kind: bce (eq. 10) or max_attention (eq. 13).
@@ -48,7 +48,7 @@ class AttentionObjective:
     kind: Objective = "bce"
 
     def __call__(self, clue: AttentionClue) -> Tensor:
-        """S(x_t) per sample, [B], float32, to be ascended."""
+        """S(x_t) per sample, [B], float32; guidance ascends it."""
         A_bar = mean_attention(clue.logits)  # eq. 9
         if self.kind == "max_attention":
             return max_attention_objective(A_bar, self.mask, self.tokens)  # eq. 13
@@ -58,16 +58,16 @@ class AttentionObjective:
     def gradient(self, clue: AttentionClue) -> Tensor:
         """The gradient of S with respect to x_t, [B, C, h, w], float32.
 
-        From the logits on everything is float32; below them the UNet's own dtype holds, so the
-        gradient is carried through it `loss_scale` times as large. A sample that overflows is
-        done again without the scale.
+        From the logits to S all is float32. The UNet has its own dtype, so the gradient goes
+        through it multiplied by `loss_scale`. If a sample overflows, its gradient is computed again
+        without the scale.
         """
-        # The sampling loop around has no gradients; the objective extends the clue's graph.
+        # The sampling loop runs without gradients; the objective extends the clue's graph.
         with torch.enable_grad():
             S = self(clue)
-            # Samples do not mix in the UNet, so the gradient of the sum is that of each.
+            # Samples do not mix in the UNet, so the gradient of the sum has each sample's own.
             total = S.sum()
-        # A mean over N pixels is carried as a sum, for the same reason.
+        # A mean over N pixels goes through the UNet as a sum, for the same reason.
         pixels = float(clue.logits[0].shape[2])
         natural = pixels if self.reading.reduction == "mean" else 1.0
         scale = natural * clue.loss_scale
@@ -92,7 +92,7 @@ def _gradient(total: Tensor, x_t: Tensor, scale: float, retain_graph: bool) -> T
 def mean_attention(logits: Sequence[Tensor]) -> Tensor:
     """A-bar [B, N, L] of eq. 9: mean over the heads and the layers of logits [B, heads, N, L].
 
-    Every head weighs the same; the layers of one down-factor have equally many.
+    Every head has the same weight; all layers of one down-factor have the same number of heads.
     """
     return torch.cat(list(logits), dim=1).float().mean(dim=1)
 
@@ -102,8 +102,8 @@ def bce_objective(
 ) -> Tensor:
     """S(x_t) of eq. 10, per sample [B]: minus the binary cross entropy of sigma(A - offset) to M.
 
-    To be ASCENDED: a larger S means more attention to the prompt inside the mask and less
-    outside. (The paper says "minimisation" of it beside a plus sign; only ascent does what it
+    Guidance ASCENDS it: a larger S means more attention to the prompt inside the mask and less
+    outside. (The paper says "minimisation" but has a plus sign; only ascent has the effect that it
     describes.)
 
     Args:
@@ -122,10 +122,10 @@ def bce_objective(
 
 
 def max_attention_objective(A_bar: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-    """Eq. 13 with the sign of ascent, per sample [B]: the Attend&Excite-style alternative (fig. 9).
+    """Eq. 13 with the sign for ascent, per sample [B]: the Attend&Excite-style variant (fig. 9).
 
-    The mean over ind(tau) of the largest attention inside the mask. (The paper prints it negated,
-    to be minimised.) A sample without a masked pixel gets 0, and so no gradient.
+    It is the mean over ind(tau) of the largest attention inside the mask. (The paper has a minus
+    sign and minimises it.) A sample without a masked pixel has S = 0 and so no gradient.
 
     Args:
         A_bar: [B, N, L] mean cross-attention logits.
@@ -134,8 +134,8 @@ def max_attention_objective(A_bar: Tensor, mask: Tensor, tokens: Tensor) -> Tens
     """
     lowest = torch.finfo(torch.float32).min
     inside = torch.where(mask[:, :, None], A_bar.float(), lowest)
-    # Of several equal maxima `max` sends the whole gradient to one of them, `amax` an equal share
-    # to each: nothing depends on an order.
+    # With several equal maxima `max` gives the whole gradient to one of them. `amax` gives each an
+    # equal share, so the result does not depend on an order.
     largest = inside.amax(dim=1)
     weight = (tokens & mask.any(dim=1, keepdim=True)).float()
     mean = torch.where(weight > 0, largest, 0.0).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""Reading cross-attention, and composing controls."""
+"""Capture of cross-attention logits, and composition of controls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from profi.method.sites import Site, sites_at
 class CrossAttentionCapture:
     """Records the cross-attention logits at one down-factor, in passes of the conditional branch.
 
-    (A pair is what a step without guidance runs: nothing is recorded there.)
+    Nothing is recorded in a pass of the pair: that is a step without guidance.
 
-    Logits are scaled by 1/sqrt(d) and not yet softmaxed, [B, heads, N, L], float32, one tensor
-    per site in the order of execution, with their graph if there is one.
+    Logits are scaled by 1/sqrt(d), before the softmax, [B, heads, N, L], float32. There is one
+    tensor per site in the order of execution, with its graph if there is one.
 
-    After the last wanted site it turns gradients off: what follows in the UNet is needed for eps
-    but not for these logits, so its graph, about half of the UNet's memory, would be kept for
-    nothing. Run the pass inside `torch.set_grad_enabled(...)`, whose exit turns them on again.
+    After the last recorded site it turns gradients off. The rest of the UNet is needed for eps but
+    not for these logits, so its graph (about half of the UNet's memory) would be useless. Run the
+    pass inside `torch.set_grad_enabled(...)`, whose exit restores the gradient mode.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CrossAttentionCapture:
     def __call__(
         self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
     ) -> Tensor | Projected:
-        """The control's output (else plain attention); the logits are recorded at its sites."""
+        """The control's output (by default plain attention); logits are recorded on the way."""
         conditional = call.unet_pass is None or call.unet_pass.branch is Branch.CONDITIONAL
         if conditional and site.index in self._wanted:
             self._logits[site.index] = logits(q, k)
@@ -51,7 +51,7 @@ class CrossAttentionCapture:
         return self._control(site, q, k, v, call)
 
     def take(self) -> tuple[Tensor, ...]:
-        """The logits of the last conditional pass; they are forgotten here."""
+        """Return and drop the logits of the last conditional pass."""
         if tuple(self._logits) != self._wanted:
             raise RuntimeError("no complete conditional pass since the logits were last taken")
         taken, self._logits = self._logits, {}
@@ -60,7 +60,7 @@ class CrossAttentionCapture:
 
 @dataclass(frozen=True)
 class ByKind:
-    """Two controls as one: the first rules self-attention, the second cross-attention."""
+    """One control for self-attention and one for cross-attention."""
 
     self_attention: AttentionControl
     cross_attention: AttentionControl
@@ -68,6 +68,6 @@ class ByKind:
     def __call__(
         self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
     ) -> Tensor | Projected:
-        """The output of the control in charge of the site."""
+        """The output of the control for this kind of site."""
         control = self.self_attention if site.kind == "self" else self.cross_attention
         return control(site, q, k, v, call)

@@ -1,4 +1,4 @@
-"""One step of the DDIM family (eq. 1, 3-4) and what it is made of.
+"""One step of the DDIM family (eq. 1, 3-4) and its parts.
 
 legend    alpha_t, alpha_prev   alpha_t, alpha_{t-1}    cumulative alphas, floats
           eps                   eps_theta^t(x_t)        predicted noise [B, C, h, w]
@@ -18,7 +18,7 @@ from profi.models.schedule import PredictionType
 def to_x0_eps(
     model_output: Tensor, x_t: Tensor, alpha_t: float, prediction_type: PredictionType
 ) -> tuple[Tensor, Tensor]:
-    """(x0_pred, eps) of a model's output, whatever the model predicts; all [B, C, h, w].
+    """(x0_pred, eps) from a model's output of any prediction type; all [B, C, h, w].
 
     All three solve x_t = sqrt(alpha_t) x0 + sqrt(1 - alpha_t) eps; v is that of Salimans & Ho
     (2022), v = sqrt(alpha_t) eps - sqrt(1 - alpha_t) x0.
@@ -39,7 +39,7 @@ def noised(x0: Tensor, noise: Tensor, alpha_t: float) -> Tensor:
 def ddim_step(
     x0_pred: Tensor, eps: Tensor, alpha_prev: float, sigma_t: float, noise: Tensor | None
 ) -> Tensor:
-    """x_{t-1} by eq. 3; without noise by eq. 4, its sigma_t = 0.
+    """x_{t-1} by eq. 3; without noise by eq. 4 (sigma_t = 0).
 
     `noise` is the unit-variance tensor [B, C, h, w] that sigma_t multiplies.
     """
@@ -52,7 +52,7 @@ def ddim_step(
 def classifier_free(uncond: Tensor, cond: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022): uncond + guidance_scale (cond - uncond).
 
-    For model outputs of any prediction type: all are affine in eps with coefficients that do not
-    depend on the branch, so combining outputs equals combining eps.
+    It works for outputs of any prediction type. All are affine in eps with coefficients that do not
+    depend on the branch, so to combine outputs is to combine eps.
     """
     return uncond + guidance_scale * (cond - uncond)

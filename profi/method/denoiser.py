@@ -1,4 +1,4 @@
-"""The UNets, wrapped to the sampling loop's convention."""
+"""Denoisers: UNets with the interface of the sampling loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from profi.method.sampling import Denoised
 from profi.models.backbone import Backbone
 from profi.models.text import Conditioning
 
-# Of a float16 UNet: the power of two by which the objective's gradient is carried larger.
+# The power of two that scales the objective's gradient in a float16 UNet.
 FLOAT16_LOSS_SCALE = 1024.0
 
 
@@ -23,17 +23,17 @@ FLOAT16_LOSS_SCALE = 1024.0
 class InpaintingDenoiser:
     """eps_theta([x_t, down(M), E(I_M)], tau) with classifier-free guidance.
 
-    A step without guidance by attention runs the UNet once, on both branches as a pair. A guided
-    step runs it twice: first the conditional branch, which alone has a graph, then the
-    unconditional one, which uses PAIntA's c of the first. Latents and all that is made of them are
-    float32; only the UNet's own inputs are cast to its dtype.
+    A step without attention guidance runs the UNet once, with both branches as a pair. A guided
+    step runs it twice: first the conditional branch with a graph, then the unconditional branch
+    without a graph, which uses PAIntA's c of the first run. Latents are float32; only the UNet's
+    inputs are cast to its dtype.
 
     Fields:
         condition: [B, 5, h, w], mask channel and masked image's latents.
-        conditional, unconditional: the two branches' texts.
-        guided: per step, whether a guidance will want the attention's gradient; only there a
-            graph is built.
-        capture: where the guidance's attention is read, already installed in the UNet; None
+        conditional, unconditional: the texts of the two branches.
+        guided: per step, whether the guidance needs the attention's gradient; only these steps
+            build a graph.
+        capture: records the attention for the guidance; it is already installed in the UNet. None
             without guidance.
     """
 
@@ -46,7 +46,7 @@ class InpaintingDenoiser:
     capture: CrossAttentionCapture | None
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
-        """x0_pred and eps of x_t [B, C, h, w]; in guided steps the attention with its graph."""
+        """x0_pred and eps of x_t [B, C, h, w]; guided steps also give the attention and graph."""
         clue: AttentionClue | None = None
         if self.capture is not None and self.guided[step_index]:
             cond, uncond, clue = self._guided(self.capture, x_t, t, step_index)
@@ -62,7 +62,7 @@ class InpaintingDenoiser:
     ) -> tuple[Tensor, Tensor, AttentionClue]:
         """The two branches' outputs, and the conditional one's attention."""
         leaf = x_t.detach().requires_grad_()
-        # The exit of this context also undoes the capture's cut (see CrossAttentionCapture).
+        # The exit also restores the gradient mode that the capture turned off.
         with torch.enable_grad():
             cond = self._run(leaf, t, step_index, Branch.CONDITIONAL).detach()
         uncond = self._run(x_t, t, step_index, Branch.UNCONDITIONAL)
@@ -87,7 +87,7 @@ class InpaintingDenoiser:
 class TextToImageDenoiser:
     """eps_theta(x_t, tau) of a text-to-image UNet, with classifier-free guidance.
 
-    `conditional` and `unconditional` are the two branches' texts, for the batch.
+    `conditional` and `unconditional` are the texts of the two branches, for the batch.
     """
 
     backbone: Backbone

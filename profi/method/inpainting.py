@@ -31,11 +31,10 @@ from profi.types import UserError
 
 @dataclass(frozen=True)
 class StableInpainting(OnBackbone):
-    """An `Inpainter`: a latent inpainting model, a method and how to sample.
+    """An `Inpainter`: a latent inpainting model, a method and the sampling settings.
 
-    `noise` is the rule of the seeds' draws (`Evaluation.noise`).
-    Nothing of a call stays behind: the UNet is as it was, and two inpainters, even on one UNet,
-    do not see each other (though not in two threads at once).
+    `noise` is the rule for the start noise (`Evaluation.noise`). After a call the UNet is restored,
+    so several inpainters may share one UNet (but not in two threads at once).
     """
 
     method: Method
@@ -45,7 +44,7 @@ class StableInpainting(OnBackbone):
     def __post_init__(self) -> None:
         timesteps = self._timesteps()
         if self.method.identity is not None:
-            # Mistakes of the configuration show before the first image.
+            # Raise errors of the configuration before the first image.
             cell = torch.ones(1, 1, 1, dtype=torch.bool)
             masks = dict.fromkeys(self._factors, cell)
             schedule = self.backbone.schedule
@@ -81,8 +80,8 @@ class StableInpainting(OnBackbone):
     ) -> Tensor:
         """Paint a batch (see `Inpainter`).
 
-        `observer` is shown all self-attention, for figures such as `SimilarityMaps`, `after_step`
-        every step (see `latents`), and `trace` keeps what the method did in each of them.
+        `observer` gets all self-attention, for figures such as `SimilarityMaps`. `after_step` is
+        called after every step (see `latents`). `trace` records what the method did in each step.
         """
         check_inputs(images, masks, prompts, seeds, self.backbone.pixel_multiple)
 
@@ -112,17 +111,17 @@ class StableInpainting(OnBackbone):
         contents: Sequence[Extent] | None = None,
         trace: Trace | None = None,
     ) -> Tensor:
-        """x_0 [B, C, h, w], float32, from x_T of the same shape: `__call__` less its two ends.
+        """x_0 [B, C, h, w], float32, from x_T of the same shape: the sampling of `__call__`.
 
-        The inputs are those of `check_inputs`, which has been called. `after_step` sees every
-        step and may change what the next one starts from (see `AfterStep`).
+        The inputs must have passed `check_inputs`. `after_step` is called after every step and may
+        change the latents of the next one (see `AfterStep`).
         """
         device = self.backbone.device
         given = images.to(device, torch.float32)
         pyramid = self._masks(masks.to(device), contents)
         x_T = x_T.to(device, torch.float32)
         timesteps, schedule = self._timesteps(), self.backbone.schedule
-        # Of a UNet that attends at the latents' own size too, 1 is the mask channel all the same.
+        # Level 1 is the mask channel, also for a UNet with attention at the latents' own size.
         levels = {**pyramid.levels, 1: pyramid.latent}
         batch = MethodBatch(
             levels,
@@ -173,9 +172,9 @@ class StableInpainting(OnBackbone):
             return sample(denoise, x_T, timesteps, schedule, sigmas, step_noise, look_on)
 
     def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, of a batch's latents.
+        """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, from a batch's latents or x0_pred.
 
-        Also of an x0_pred on the way. Blended with the given images where the sampling says so.
+        With `sampling.output="blended"` they are blended with the given images.
         """
         painted = self.backbone.decode(latents).cpu()
         if self.sampling.output == "blended":
@@ -188,7 +187,7 @@ class StableInpainting(OnBackbone):
 
     @property
     def _factors(self) -> list[int]:
-        """The down-factors of the latents at which the UNet attends."""
+        """The down-factors of the latents at which the UNet has attention."""
         return sorted({site.down_factor for site in attention_sites(self.backbone.unet)})
 
     def _masks(self, masks: Tensor, contents: Sequence[Extent] | None) -> MaskPyramid:
@@ -203,7 +202,7 @@ class StableInpainting(OnBackbone):
         )
 
     def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
-        """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], a middle grey."""
+        """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], which is middle grey."""
         masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
         latents = self.backbone.encode_images(masked_images)
         return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)

@@ -1,16 +1,18 @@
-"""The mask at the sizes where the method needs it, in both readings.
+"""The mask at the sizes that the method needs, in both readings.
 
-`nearest`: the mask, straight from the image's size. A cell is masked where at least half of it is.
-(One pixel of a cell, its nearest neighbour by the letter, would lose what is thin; the first one,
-which torch's `nearest` takes, shifts the mask by half a cell too.) Where that leaves nothing of a
-part of the mask, the cells that the part touches are masked: nothing vanishes.
-`pil_bicubic`: the mask is first dilated once by a 3x3 cross. Then, by PIL's bicubic filter on
-8-bit greys: for the attention more than a half, for the UNet's mask channel anything above zero.
-A part that is thin enough vanishes from the attention's levels, as it does in the released code.
-Which of the two masks blanks the image out for the VAE is a choice of its own, `masked_image`:
-"as_resized", the mask that the levels were made from (so the dilated one in `pil_bicubic`: a ring
-that the UNet takes for unknown but the VAE shows would make no sense), or "given". A blend with
-the given image always uses the mask as given.
+`nearest`: directly from the image's size. A cell is masked if at least half of it is masked. If
+this loses a part of the mask, the cells that the part touches are masked, so nothing vanishes. (A
+true nearest neighbour looks at one pixel per cell and loses thin parts. torch's `nearest` takes the
+first pixel, which also shifts the mask by half a cell.)
+
+`pil_bicubic`: the mask is dilated once by a 3x3 cross and resized by PIL's bicubic filter on 8-bit
+greys. For the attention, values above one half are masked; for the UNet's mask channel, values
+above zero. Very thin parts vanish from the attention's levels, as in the released code.
+
+`masked_image` chooses the mask that blanks the image for the VAE. "as_resized": the mask from which
+the levels are made (the dilated one in `pil_bicubic`; otherwise the VAE would show a ring that the
+UNet takes as unknown). "given": the given mask. A blend with the given image always uses the given
+mask.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from profi.settings.reading import MaskedImage, MaskResizing
 class MaskPyramid:
     """A batch of masks at all sizes, bool, True = inpaint.
 
-    `image` [B, H, W], what is blanked out for the VAE; `latent` [B, h, w], for the UNet's mask
-    channel; `levels`, for attention, per down-factor f of the latents [B, h / f, w / f]. With
+    `image` [B, H, W] blanks the image for the VAE. `latent` [B, h, w] is the UNet's mask channel.
+    `levels` are for attention, per down-factor f of the latents [B, h / f, w / f]. With
     `pil_bicubic` a small mask may vanish at a level.
     """
 
@@ -52,10 +54,10 @@ def mask_pyramid(
     masked_image: MaskedImage = "as_resized",
     contents: Sequence[Extent] | None = None,
 ) -> MaskPyramid:
-    """All sizes of masks [B, H, W] bool; H and W must be multiples of every size's factor.
+    """Masks [B, H, W] bool at all sizes; H and W must be multiples of every size's factor.
 
-    `contents` are the images' (height, width) without their padding, into which no dilation
-    reaches; None: there is no padding, or it may.
+    `contents` are the images' (height, width) without their padding; the dilation does not grow
+    into the padding. None: there is no padding, or the dilation may grow into it.
     """
     if resizing == "nearest":
         levels = {f: nearest(masks, latent_factor * f) for f in down_factors}
@@ -71,19 +73,20 @@ def mask_pyramid(
 def nearest(masks: Tensor, factor: int) -> Tensor:
     """Masks [B, H, W] bool in cells of `factor` x `factor` pixels: [B, H / factor, W / factor].
 
-    A cell is masked where at least half of it is, and where a masked pixel is in it that would
-    otherwise be lost: one that has no such cell around it, or one beside that.
+    A cell is masked if at least half of it is masked. A cell with a masked pixel but no such cell
+    among its neighbours is lost; lost cells, and cells with masked pixels next to them, are masked
+    too.
     """
     pixels = masks[:, None].float()
     touched = functional.max_pool2d(pixels, factor)
-    # Shares are multiples of 1 / factor^2: a half of them is exact or missed by far.
+    # Shares are multiples of 1 / factor^2, so the tolerance changes no result.
     filled = (functional.avg_pool2d(pixels, factor) > 0.5 - 1e-4).float()
     lost = touched * (1.0 - _around(filled))
     return torch.maximum(filled, touched * _around(lost))[:, 0] > 0.5
 
 
 def _around(cells: Tensor) -> Tensor:
-    """Cells [B, 1, h, w] of 0 and 1, and their eight neighbours."""
+    """Cells [B, 1, h, w] of 0 and 1, grown by their eight neighbours."""
     return functional.max_pool2d(cells, 3, stride=1, padding=1)
 
 
@@ -98,7 +101,7 @@ def dilated(masks: Tensor) -> Tensor:
 
 
 def _within(masks: Tensor, contents: Sequence[Extent] | None) -> Tensor:
-    """Masks [B, H, W] with nothing outside of the contents."""
+    """Masks [B, H, W], set to False outside the contents."""
     if contents is None:
         return masks
     kept = torch.zeros_like(masks)

@@ -1,4 +1,4 @@
-"""The seam of methods: what `ablation=` names, and what it adds to the sampling of a batch."""
+"""Methods: the values of `ablation=`, and what they add to the sampling of a batch."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Wrapper = Callable[[Denoise[AttentionClue | None]], Denoise[AttentionClue | None
 
 @dataclass(frozen=True)
 class MethodBatch:
-    """What a method may use of a batch of B pictures.
+    """The data of a batch of B pictures for a method.
 
     Fields:
-        masks: per down-factor of the latents, [B, h, w] bool, True = inpaint; 1 is the UNet's own
-            mask channel, the others are the levels at which the UNet attends (see `level`).
+        masks: per down-factor of the latents, [B, h, w] bool, True = inpaint. 1 is the UNet's mask
+            channel; the others are the levels at which the UNet has attention (see `level`).
         timesteps: of the run, descending.
-        schedule: the forward process that the model was trained with.
-        generators: B CPU generators, for whatever the method draws: sample i's depends on its own
-            start noise alone, so a picture is the same in any batch.
-        find_words: ind(tau) of the batch, see `words`.
-        sites: where the UNet attends.
-        on_self_attention, on_similarity, on_gradient: who looks on: at every self-attention, at
-            PAIntA's c, at the objective's gradient.
+        schedule: the forward process of the model's training.
+        generators: B CPU generators for the method's random draws. Generator i depends only on
+            sample i's start noise, so a picture is the same in every batch.
+        find_words: computes ind(tau) of the batch, see `words`.
+        sites: the UNet's attention sites.
+        on_self_attention, on_similarity, on_gradient: observers of every self-attention, of
+            PAIntA's c, and of the objective's gradient.
     """
 
     masks: Mapping[int, Tensor]
@@ -56,29 +56,29 @@ class MethodBatch:
     def words(self) -> Tensor:
         """ind(tau), [B, L] bool: the prompt's words and its first EOT.
 
-        Raises UserError for an empty prompt: only a method that reads no prompt takes one.
+        Raises UserError for an empty prompt; a method that does not use it accepts empty prompts.
         """
         return self.find_words()
 
     def level(self, down_factor: int, kind: Kind) -> Tensor:
-        """The mask of a level; UserError where the UNet has no such attention there."""
+        """The mask of a level; UserError if the UNet has no such attention there."""
         sites_at(self.sites, kind, down_factor)
         return self.masks[down_factor]
 
 
 @dataclass(frozen=True)
 class MethodParts:
-    """What a method adds to the sampling of one batch; what is left out stays plain.
+    """The parts that a method adds to the sampling of one batch; all are optional.
 
     Fields:
-        self_attention, cross_attention: each controls all such attention of the UNet.
-        step_noise: what sigma_t multiplies in eq. 3.
-        sigmas: sigma_t of every step, such as `sigma_schedule` gives; () is zero in every step.
-        reads: the down-factor of the latents at which cross-attention is read, with its graph down
-            to x_t: for the step noise (its `state.clue`) in the steps whose sigma_t is above zero,
-            for `wrap` in every step. None reads nothing: the clue is None, and there is no
+        self_attention, cross_attention: controls of all self- or cross-attention of the UNet.
+        step_noise: gives the tensor that sigma_t multiplies in eq. 3.
+        sigmas: sigma_t of every step, for example from `sigma_schedule`; () is zero in every step.
+        reads: the down-factor of the latents at which cross-attention is recorded, with its graph
+            from x_t. The step noise gets it (as `state.clue`) in the steps with sigma_t > 0; `wrap`
+            gets it in every step. None: nothing is recorded, the clue is None, and there is no
             gradient.
-        wrap: a denoiser around the denoiser, for methods that change eps.
+        wrap: wraps the denoiser, for methods that change eps.
     """
 
     self_attention: AttentionControl | None = None
@@ -91,7 +91,7 @@ class MethodParts:
     def sigmas_of(self, num_steps: int) -> tuple[float, ...]:
         """One sigma_t per step.
 
-        Raises UserError where their number is another, and for a step noise without any.
+        Raises UserError if their number is wrong, or if there is a step noise and all are zero.
         """
         if self.step_noise is not None and not any(self.sigmas):
             raise UserError(
@@ -115,11 +115,11 @@ class Method:
     """A method in a reading.
 
     Fields:
-        name: what `ablation=` calls it.
-        reading: its masks, and whatever the method takes of it.
-        build: what it adds to a batch.
-        identity: its settings that change a picture, as JSON would hold them; None for a function
-            of a user's, of which nothing is known.
+        name: its value of `ablation=`.
+        reading: gives the masks' rules and the method's choices.
+        build: gives the parts for a batch.
+        identity: its settings that change a picture, as JSON values; None for a user's function,
+            whose settings are not known.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Method:
     identity: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def parts(self, batch: MethodBatch) -> MethodParts:
-        """What the method gives for a batch; UserError where it gives something else."""
+        """The method's parts for a batch; UserError if it returns something else."""
         parts = self.build(batch)
         if not isinstance(parts, MethodParts):
             raise UserError(
@@ -141,16 +141,16 @@ class Method:
 def compose(
     ablation: str | Build, reading: Reading, sections: Mapping[str, Any] | None = None
 ) -> Method:
-    """The method of a name of the catalogue, or of a function, in a reading.
+    """The method of a catalogue name or of a function, in a reading.
 
     Args:
         ablation: the name, or a function from `MethodBatch` to `MethodParts`.
         reading: how the paper is read.
-        sections: the settings of the methods that have their own, by the section's name (`rasg`);
-            absent ones are the defaults.
+        sections: the methods' own settings by the section's name (`rasg`); missing ones are the
+            defaults.
 
     Raises:
-        UserError: an unknown name, or something else.
+        UserError: an unknown name, or neither a name nor a function.
     """
     if not isinstance(ablation, str):
         if not callable(ablation):
@@ -175,7 +175,7 @@ def compose(
 
 
 def together(*builds: Build) -> Build:
-    """Several methods at once; UserError where two of them want the same part."""
+    """Combine several methods; UserError if two of them have the same part."""
 
     def build(batch: MethodBatch) -> MethodParts:
         parts = MethodParts()
@@ -194,12 +194,12 @@ def together(*builds: Build) -> Build:
 
 
 def base(reading: Reading) -> Build:
-    """The model alone: nothing is added."""
+    """The plain model: no parts."""
     return lambda batch: MethodParts()
 
 
 def generators_of(x_T: Tensor) -> list[torch.Generator]:
-    """A CPU generator per sample of start noise [B, C, h, w], which follows from it alone."""
+    """One CPU generator per sample of start noise [B, C, h, w], seeded by a hash of the noise."""
     found = []
     for noise in x_T:
         digest = hashlib.sha256(noise.detach().float().cpu().numpy().tobytes()).digest()

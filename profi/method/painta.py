@@ -21,16 +21,16 @@ from profi.method.sites import Site
 from profi.settings.reading import Active, Reading
 from profi.types import UserError
 
-#: Of the latents: the paper's H/16 and H/32.
+#: The down-factors of the latents where PAIntA works: the paper's H/16 and H/32.
 DOWN_FACTORS = (2, 4)
 
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """Which rows of a level's attention are masked, as indices: only those are computed twice.
+    """The masked rows of a level's attention as indices; only these are computed twice.
 
-    `masked` [B, N] bool; `index` [B, R] int64, R the largest number of masked rows of a sample,
-    the masked rows first; `there` [B, R] bool, False where a sample has fewer than R.
+    `masked` [B, N] bool. `index` [B, R] int64, masked rows first; R is the largest number of masked
+    rows of a sample. `there` [B, R] bool is False where a sample has fewer than R masked rows.
     """
 
     masked: Tensor
@@ -51,7 +51,7 @@ class MaskedRows:
         return self.index.shape[1] > 0
 
     def put_into(self, plain: Tensor, introverted: Tensor) -> Tensor:
-        """plain [B, ..., N, d] with its masked rows replaced by those of [B, ..., R, d]."""
+        """plain [B, ..., N, d] with the masked rows replaced by introverted [B, ..., R, d]."""
         ones = (1,) * (plain.ndim - 3)
         index = self.index.view(len(plain), *ones, -1, 1).expand(introverted.shape)
         there = self.there.view(len(plain), *ones, -1, 1)
@@ -62,27 +62,27 @@ class MaskedRows:
         return MaskedRows(*(x.to(device) for x in (self.masked, self.index, self.there)))
 
     def twice(self) -> MaskedRows:
-        """For a batch in which every sample stands twice, one half after the other."""
+        """The same for a batch of 2B: the samples, and then the samples again."""
         return MaskedRows(*(torch.cat([x, x]) for x in (self.masked, self.index, self.there)))
 
 
 def introverted_rows(q: Tensor, k: Tensor, v: Tensor, rows: MaskedRows, c: Tensor) -> Tensor:
-    """The rows of eq. 5 that `rows.index` lists, [B, heads, R, d], without its hw x hw matrix.
+    """The rows `rows.index` of eq. 5, [B, heads, R, d], without the hw x hw matrix.
 
-    On a masked row i, c_j (q_i . k_j) = q_i . (c_j k_j): attention with scaled keys, which any
-    fused kernel computes. q, k, v are [B, heads, N, d], c [B, N].
+    In a masked row i, c_j (q_i . k_j) = q_i . (c_j k_j). So it is attention with scaled keys, which
+    fused kernels can compute. q, k, v are [B, heads, N, d], c [B, N].
     """
     index = rows.index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
     return attend(q.gather(2, index), scaled_keys(k, rows.masked, c), v)
 
 
 def scaled_keys(k: Tensor, masked: Tensor, c: Tensor) -> Tensor:
-    """The keys that a masked row sees: c_j k_j where j is known, k_j where it is masked."""
+    """The keys for masked rows: c_j k_j where j is known, k_j where it is masked."""
     return k * torch.where(masked, 1.0, c).to(k.dtype)[:, None, :, None]
 
 
 def prompt_similarity(cross_logits: Tensor, tokens: Tensor) -> Tensor:
-    """[B, heads, N, L] cross-attention logits -> [B, N]: the attention paid to the prompt.
+    """[B, heads, N, L] cross-attention logits -> [B, N]: the attention to the prompt.
 
     Softmax over all L tokens, mean over heads, sum over ind(tau); float32.
     """
@@ -93,11 +93,11 @@ def prompt_similarity(cross_logits: Tensor, tokens: Tensor) -> Tensor:
 def normalised(similarity: Tensor) -> Tensor:
     """clip((c - median) / max, 0, 1) per sample, [B, N] -> [B, N].
 
-    The median is the lower one of an even number of pixels; max is that of c itself, before the
-    subtraction. A c of zeros stays one of zeros.
+    For an even number of pixels the median is the lower of the two middle values. The maximum is
+    taken before the subtraction. If c is zero everywhere, the result is zero.
     """
-    # A stable sort, not `median`: which of several equal pixels gets the gradient is then the
-    # same in every run, on a GPU too.
+    # A stable sort, not `median`: the gradient then goes to the same of several equal pixels in
+    # every run, also on a GPU.
     middle = (similarity.shape[1] - 1) // 2
     median = similarity.sort(dim=1, stable=True).values[:, middle, None]
     maximum = similarity.amax(dim=1, keepdim=True)
@@ -107,16 +107,19 @@ def normalised(similarity: Tensor) -> Tensor:
 def smoothed(similarity: Tensor, height: int, width: int) -> Tensor:
     """The 3x3 filter of the released code; [B, N] -> [B, N], N = height * width.
 
-    Separable: along each axis the weights (1/e, 1, 1/e) over their sum. Beyond the edges are
-    zeros and the weights stay the same there, so a constant map comes out darker at its edges.
+    Separable: along each axis the weights are (1/e, 1, 1/e) over their sum. Values beyond the edges
+    are zeros and the weights do not change there, so a constant map gets smaller at its edges.
     """
     image = similarity.view(-1, height, width)
     return _smoothed_along(_smoothed_along(image, 1), 2).flatten(1)
 
 
 def _smoothed_along(x: Tensor, dim: int) -> Tensor:
-    """One axis of the separable filter, by slices: no reduced-precision convolution and no
-    padding whose backward is not deterministic on a GPU."""
+    """One axis of the separable filter.
+
+    It uses slices: a convolution may have reduced precision, and the backward pass of padding is
+    not deterministic on a GPU.
+    """
     side = math.exp(-1.0)
     beyond = torch.zeros_like(x.narrow(dim, 0, 1))
     last = x.shape[dim] - 1
@@ -128,17 +131,17 @@ def _smoothed_along(x: Tensor, dim: int) -> Tensor:
 class PAIntA:
     """The attention control of eq. 5, for one batch.
 
-    In the conditional pass c is computed and used; it is kept for the unconditional pass of the
-    same step, which uses it too (so the conditional pass must run first). In a pass of both as a
-    pair, the conditional half's c serves both halves.
+    The conditional pass computes and uses c, and keeps it for the unconditional pass of the same
+    step (so the conditional pass must run first). In a pass of the pair, both halves use the
+    conditional half's c.
 
     Args:
-        reading: its choices of PAIntA.
+        reading: gives the choices of PAIntA.
         masks: per down-factor, [B, h, w] bool, True = unknown.
         tokens: ind(tau), [B, L] bool.
-        observer: shown what masked rows attend with, at every self-attention site.
-        on_similarity: shown c, where it is used.
-        down_factors: of the latents: where it works.
+        observer: called with the queries and keys of masked rows, at every self-attention site.
+        on_similarity: called with c where it is used.
+        down_factors: the down-factors of the latents where PAIntA works.
     """
 
     def __init__(
@@ -171,11 +174,11 @@ class PAIntA:
         if call.unet_pass is None:
             raise RuntimeError("PAIntA needs to know the UNet's pass: give it as UNetPass.kwargs()")
         rows = self._rows.get(site.down_factor)
-        # A mask that vanished at this level leaves no row to treat otherwise.
+        # If the mask vanished at this level, there are no masked rows.
         if not (rows and rows.any and is_active(self.reading.active, call.unet_pass)):
             self._observer(site, q, k, call.unet_pass)
             return plain
-        # `project` works row by row: what c's query needs projected serves the known rows too.
+        # `project` works row by row, so the projection for c's query also serves the known rows.
         projected = call.project(plain)
         c = self._similarity(site, projected, call, call.unet_pass)
         if self._on_similarity is not None:
@@ -213,14 +216,14 @@ class PAIntA:
 
 
 def is_active(active: Active, unet_pass: UNetPass) -> bool:
-    """Whether PAIntA works in this step."""
+    """Whether PAIntA is active in this step."""
     if active == "first_half":
         return 2 * unet_pass.step_index < unet_pass.num_steps
     return unet_pass.t > 500
 
 
 def painta_only(reading: Reading) -> Build:
-    """The method that has PAIntA alone."""
+    """The method with only PAIntA."""
 
     def build(batch: MethodBatch) -> MethodParts:
         masks = {factor: batch.level(factor, "self") for factor in DOWN_FACTORS}

@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RASG:
-    """The step noise of eq. 8: the gradient of S(x_t) over its own standard deviation.
+    """The step noise of eq. 8: the gradient of S(x_t) divided by its standard deviation.
 
-    `on_gradient` is shown every gradient [B, C, h, w] before that.
+    `on_gradient` is called with every gradient [B, C, h, w] before the division.
     """
 
     objective: AttentionObjective
     on_gradient: Callable[[Tensor], None] | None = None
 
     def __call__(self, state: StepState[AttentionClue | None]) -> Tensor:
-        """g / std(g), [B, C, h, w], float32: the direction that raises S."""
+        """g / std(g), [B, C, h, w], float32: the direction that increases S."""
         if state.clue is None:
             raise RuntimeError(f"RASG: the denoiser gave no attention at t={state.t}")
         g = self.objective.gradient(state.clue)
@@ -49,8 +49,8 @@ class RASG:
 def standardised(g: Tensor) -> Tensor:
     """g / std(g) per sample [B, ...], float32; the mean is not subtracted (app. C.3).
 
-    The std is the unbiased one over a sample's own elements. A sample whose gradient is constant
-    or not finite has no direction: it gets zeros, and the loop steps it by eq. 4.
+    The std is the unbiased one over a sample's own elements. A sample with a constant or non-finite
+    gradient has no direction: it gets zeros, and the loop uses eq. 4 for it.
     """
     g = g.float()
     std = g.flatten(1).std(dim=1).view(-1, *[1] * (g.ndim - 1))
@@ -59,12 +59,12 @@ def standardised(g: Tensor) -> Tensor:
 
 
 def is_guided(rasg: RASGSettings, step_index: int, num_steps: int) -> bool:
-    """Whether RASG works in this step, counted from 0."""
+    """Whether RASG is active in this step, counted from 0."""
     return step_index % rasg.every == 0 and step_index < math.ceil(rasg.until * num_steps)
 
 
 def rasg_only(reading: Reading, rasg: RASGSettings) -> Build:
-    """The method that has RASG alone; in steps without it sigma_t is zero (eq. 4)."""
+    """The method with only RASG; steps without it have sigma_t = 0 (eq. 4)."""
 
     def build(batch: MethodBatch) -> MethodParts:
         mask = batch.level(DOWN_FACTOR, "cross").flatten(1)

@@ -1,4 +1,4 @@
-"""The sampling loop and its seams: the denoiser, the step noise and who looks on."""
+"""The sampling loop and its interfaces: the denoiser, the step noise and the step callback."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from profi.method.ddim import ddim_step
 from profi.method.schedule import step_pairs
 from profi.models.schedule import Schedule
 
-# What a denoiser hands to a step noise. The loop only carries it: a guided step noise needs the
-# graph of the denoiser's pass, and which part of it is agreed between those two alone.
+# Data that a denoiser passes to a step noise, such as the graph of its pass. The loop only passes
+# it on; its form is agreed between the two.
 Clue = TypeVar("Clue")
 Clue_co = TypeVar("Clue_co", covariant=True)
 Clue_contra = TypeVar("Clue_contra", contravariant=True)
@@ -22,7 +22,7 @@ Clue_contra = TypeVar("Clue_contra", contravariant=True)
 
 @dataclass(frozen=True)
 class Denoised(Generic[Clue_co]):
-    """A denoiser's answer: x0_pred and eps [B, C, h, w], float32, without a graph."""
+    """A denoiser's result: x0_pred and eps [B, C, h, w], float32, without a graph."""
 
     x0_pred: Tensor
     eps: Tensor
@@ -31,7 +31,7 @@ class Denoised(Generic[Clue_co]):
 
 @dataclass(frozen=True)
 class StepState(Generic[Clue_co]):
-    """What one step knows before x_{t-1} is formed; tensors are [B, C, h, w], float32."""
+    """The state of a step before x_{t-1} is computed; tensors are [B, C, h, w], float32."""
 
     x_t: Tensor
     t: int
@@ -43,7 +43,7 @@ class StepState(Generic[Clue_co]):
 
 
 class Denoise(Protocol[Clue_co]):
-    """The first seam: any model, wrapped to one convention."""
+    """A denoiser: any model behind one interface."""
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[Clue_co]:
         """Predict x0 and eps from x_t [B, C, h, w]."""
@@ -51,23 +51,23 @@ class Denoise(Protocol[Clue_co]):
 
 
 class StepNoise(Protocol[Clue_contra]):
-    """The second seam: what sigma_t multiplies in eq. 3."""
+    """A step noise: the tensor that sigma_t multiplies in eq. 3."""
 
     def __call__(self, state: StepState[Clue_contra]) -> Tensor | None:
         """A tensor [B, C, h, w] of unit variance per sample, or None for a step by eq. 4.
 
-        A sample of zeros has no noise either: it alone steps by eq. 4.
+        A sample of zeros has no noise; only this sample then steps by eq. 4.
         """
         ...
 
 
 class AfterStep(Protocol[Clue_contra]):
-    """Who looks on: for progress, previews or figures."""
+    """A callback after every step, for progress, previews or figures."""
 
     def __call__(self, state: StepState[Clue_contra], x_prev: Tensor) -> Tensor | None:
-        """See a step's state and the x_{t-1} [B, C, h, w] that it led to.
+        """Called with a step's state and its result x_{t-1} [B, C, h, w].
 
-        A tensor that is returned takes the place of x_{t-1}; an exception ends the process.
+        If it returns a tensor, this replaces x_{t-1}. An exception ends the sampling.
         """
         ...
 
@@ -84,8 +84,8 @@ def sample(
 ) -> Tensor:
     """Run the backward process from x_T [B, C, h, w] to x_0, by eq. 3 in every step.
 
-    `sigmas` has one sigma_t per timestep; `step_noise=None` is the deterministic process (eq. 4),
-    whatever the sigmas.
+    `sigmas` has one sigma_t per timestep. With `step_noise=None` the process is deterministic
+    (eq. 4) and `sigmas` has no effect.
     """
     x_t = x_T
     steps = zip(step_pairs(timesteps), sigmas, strict=True)
@@ -98,7 +98,7 @@ def sample(
         alpha_prev = schedule.alpha(t_prev)
         x_t = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, sigma_t, noise)  # eq. 3
         if noise is not None:
-            # sigma_t times nothing would lose sigma_t^2 of the variance: eq. 4 keeps it.
+            # With zero noise eq. 3 would lose sigma_t^2 of the variance; eq. 4 keeps it.
             still = ~noise.flatten(1).any(dim=1).view(-1, *[1] * (noise.ndim - 1))
             plain = ddim_step(denoised.x0_pred, denoised.eps, alpha_prev, 0.0, None)
             x_t = torch.where(still, plain, x_t)

@@ -16,13 +16,13 @@ from profi.types import UserError
 def trailing_timesteps(num_train_timesteps: int, num_inference_steps: int) -> tuple[int, ...]:
     """The timesteps of a run, descending, in "trailing" spacing: 50 of 1000 are 999, 979, ..., 19.
 
-    The spacing (and its rounding) is that of diffusers; see Lin et al. 2023, table 2. Raises
-    UserError unless 1 <= num_inference_steps <= num_train_timesteps.
+    Spacing and rounding are those of diffusers; see Lin et al. 2023, table 2. Raises UserError
+    unless 1 <= num_inference_steps <= num_train_timesteps.
     """
     T, n = num_train_timesteps, num_inference_steps
     if not 1 <= n <= T:
         raise UserError(f"num_inference_steps={n} is not between 1 and {T}; choose e.g. 50")
-    # The slice: a float step may yield one value too many.
+    # The slice is needed because a float step may give one value too many.
     timesteps = np.round(np.arange(T, 0, -T / n))[:n].astype(np.int64) - 1
     return tuple(int(t) for t in timesteps)
 
@@ -30,13 +30,13 @@ def trailing_timesteps(num_train_timesteps: int, num_inference_steps: int) -> tu
 def step_pairs(timesteps: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(t, t_prev) of every step; the last step leads to CLEAN.
 
-    t_prev is the run's next timestep, also where the number of steps does not divide T.
+    t_prev is the run's next timestep, also if the number of steps does not divide T.
     """
     return tuple(pairwise((*timesteps, CLEAN)))
 
 
 def _sigma(alpha_t: float, alpha_prev: float, eta: float) -> float:
-    """eq. 11. A ratio above 1 (betas that are not monotonous) gives 0."""
+    """Eq. 11. A ratio above 1 (betas that are not monotonic) gives 0."""
     ratio = max(0.0, 1.0 - alpha_t / alpha_prev)
     return eta * math.sqrt((1.0 - alpha_prev) / (1.0 - alpha_t)) * math.sqrt(ratio)
 
@@ -47,16 +47,16 @@ def sigma_cumulative(schedule: Schedule, t: int, t_prev: int, eta: float) -> flo
 
 
 def sigma_per_step(schedule: Schedule, t: int, t_prev: int, eta: float) -> float:
-    """sigma_t of eq. 11 with per-step alphas 1 - beta_t; some 15 times smaller."""
+    """sigma_t of eq. 11 with per-step alphas 1 - beta_t; about 15 times smaller."""
     return _sigma(schedule.per_step_alpha(t), schedule.per_step_alpha(t_prev), eta)
 
 
 def sigma_schedule(
     schedule: Schedule, timesteps: Sequence[int], formula: SigmaFormula, eta: float
 ) -> tuple[float, ...]:
-    """sigma_t of every step; 0 in the last one in both formulas.
+    """sigma_t of every step; in the last step it is 0 in both formulas.
 
-    Raises UserError when eta breaks 0 <= sigma_t <= sqrt(1 - alpha_{t-1}) (Claim 1).
+    Raises UserError if eta violates 0 <= sigma_t <= sqrt(1 - alpha_{t-1}) (Claim 1).
     """
     if not (math.isfinite(eta) and eta >= 0.0):
         raise UserError(f"eta={eta} must be a number that is not negative")

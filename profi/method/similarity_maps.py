@@ -14,24 +14,24 @@ from profi.method.sites import Site
 from profi.types import UserError
 
 Scores = Literal["logits", "probs"]
-# Rows of the attention matrix that are looked at together: bounds the memory, not the result.
+# Rows of the attention matrix per chunk; it limits the memory and does not change the result.
 ROWS = 256
 
 
 class SelfAttentionObserver(Protocol):
-    """Shown every self-attention site's inputs."""
+    """Called with the inputs of every self-attention site."""
 
     def __call__(self, site: Site, q: Tensor, k: Tensor, unet_pass: UNetPass) -> None:
-        """q and k [B, heads, N, d], k as masked rows see it (scaled where PAIntA scales)."""
+        """q and k [B, heads, N, d]; k has the keys of masked rows (scaled by PAIntA)."""
         ...
 
 
-# Shown PAIntA's c [B, N], float32, of every site and pass that uses it.
+# Called with PAIntA's c [B, N], float32, of every site and pass that uses it.
 SimilarityObserver = Callable[[Site, Tensor, UNetPass], None]
 
 
 def unobserved(site: Site, q: Tensor, k: Tensor, unet_pass: UNetPass) -> None:
-    """The observer that looks away."""
+    """The observer that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Observed:
 class SimilarityMaps:
     """The maps A and A-tilde of eq. 12: how masked pixels attend to all others, on average.
 
-    An observer of self-attention. Averages over the masked rows, the heads, the layers of a
-    down-factor and the steps, in the conditional branch; only the running sums are kept, never a
-    layer's hw x hw matrix. Watching a plain run gives A, watching PAIntA A-tilde.
+    It is an observer of self-attention. It averages over the masked rows, the heads, the layers of
+    a down-factor and the steps, in the conditional branch. It keeps only running sums, never a
+    layer's hw x hw matrix. A plain run gives A; a run with PAIntA gives A-tilde.
 
     Args:
         masks: per down-factor of the latents, [B, h, w] bool, True = unknown (app. B resizes it
-            by nearest neighbours). A sample whose mask is empty there gets a map of zeros.
-        scores: what is averaged, as the paper leaves it open: "logits" are the matrices A_self of
-            eq. 5 and 12 as printed, before the softmax; "probs" the attention that is paid, whose
-            map sums to 1.
+            by nearest neighbours). A sample with an empty mask gets a map of zeros.
+        scores: the averaged values; the paper does not say which. "logits": the matrices A_self of
+            eq. 5 and 12 as printed, before the softmax. "probs": the attention after the softmax,
+            whose map sums to 1.
     """
 
     def __init__(self, masks: Mapping[int, Tensor], scores: Scores = "logits") -> None:
@@ -85,7 +85,7 @@ class SimilarityMaps:
         self._counts[factor] = self._counts.get(factor, 0) + 1
 
     def maps(self) -> dict[int, Tensor]:
-        """Per down-factor the map [B, h, w], float32; raises UserError before any step was seen."""
+        """Per down-factor the map [B, h, w], float32; UserError if no step was observed yet."""
         unseen = sorted(set(self._masks) - set(self._sums))
         if unseen:
             raise UserError(
@@ -99,7 +99,7 @@ class SimilarityMaps:
 
 
 def _mean_logits(q: Tensor, k: Tensor, rows: Tensor) -> Tensor:
-    """[B, N]: the logits' rows weighted by `rows` [B, N]; linear in q, so q is averaged first."""
+    """[B, N]: the rows of the logits weighted by `rows` [B, N]; q is averaged first (linear)."""
     mean_q = torch.einsum("bhnd,bn->bhd", q.float(), rows)[:, :, None]
     return logits(mean_q, k).mean(dim=(1, 2))
 

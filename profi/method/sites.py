@@ -1,4 +1,4 @@
-"""Where a UNet attends: its attention sites, found by structure and not by name."""
+"""The attention sites of a UNet, found by its structure, not by names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Kind = Literal["self", "cross"]
 class Site:
     """One attention layer of a UNet.
 
-    `name` is the layer's path in the UNet, `block_name` that of its transformer block;
-    `down_factor` its size relative to the latents (1, 2, 4, ...: 2 and 4 are the paper's H/16 and
-    H/32); `index` its place in the order of execution, over both kinds.
+    `name` is the layer's path in the UNet, and `block_name` that of its transformer block.
+    `down_factor` is the size of the latents over the layer's size (1, 2, 4, ...; 2 and 4 are the
+    paper's H/16 and H/32). `index` is the place in the order of execution, over both kinds.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Site:
 def attention_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
     """All attention sites of the UNet in the order of execution.
 
-    Raises UserError for a UNet that also attends elsewhere than in its transformer blocks' two
-    layers: the method would pass over what happens there.
+    Raises UserError if the UNet has attention outside the two layers of its transformer blocks: the
+    method would not see it.
     """
     sites: list[Site] = []
     for block_name, block, factor in _transformer_blocks(unet):
@@ -77,8 +77,8 @@ def _transformer_blocks(
 ) -> Iterator[tuple[str, BasicTransformerBlock, int]]:
     """(path, block, down-factor) in the order of execution.
 
-    A down block attends before its downsampler and an up block before its upsampler, so the
-    factor changes after the block.
+    In down and up blocks the attention comes before the down- or upsampler, so the factor changes
+    after the block.
     """
     factor = 1
     for i, stage in enumerate(unet.down_blocks):

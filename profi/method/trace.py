@@ -1,4 +1,4 @@
-"""What happens inside a run, step by step: for figures, and for seeing what a method does."""
+"""A record of every step of a run, for figures and to see what a method does."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class TracedStep:
     """One step from x_t to x_{t-1} of B pictures; tensors are float32 on the CPU.
 
     Fields:
-        step_index, t, sigma_t: of the step.
+        step_index, t, sigma_t: those of the step.
         x_t, x0_pred, x_prev: [B, C, h, w].
-        attention: per down-factor of the latents, [B, h, w] in [0, 1]: how much of each pixel's
-            cross-attention goes to ind(tau), a mean over heads and layers, of the conditional
-            branch.
-        c: PAIntA's c (eq. 5) per down-factor, [B, h, w] in [0, 1], a mean over layers; empty in
+        attention: per down-factor of the latents, [B, h, w] in [0, 1]: the share of each pixel's
+            cross-attention that goes to ind(tau), in the conditional branch; the mean over heads
+            and layers.
+        c: PAIntA's c (eq. 5) per down-factor, [B, h, w] in [0, 1], the mean over layers; empty in
             a step without PAIntA.
-        gradient: of RASG's objective with respect to x_t, [B, C, h, w]; None in a step without.
-        noise: what sigma_t multiplied (RASG: the gradient over its standard deviation),
+        gradient: the gradient of RASG's objective with respect to x_t, [B, C, h, w]; None in a step
+            without RASG.
+        noise: the tensor that sigma_t multiplied (RASG: the gradient over its standard deviation),
             [B, C, h, w]; None in a step by eq. 4.
     """
 
@@ -53,10 +54,10 @@ class TracedStep:
 
 @dataclass
 class Trace:
-    """Give one to `Painter` (trace=...) and read it afterwards. Of one batch of pictures.
+    """The record of one batch of pictures: pass it to a `Painter` (trace=...) and read it later.
 
-    It changes no pixel. `masks` are the batch's per down-factor of the latents, [B, h, w] bool
-    (1: the UNet's own mask channel); `steps` has a `TracedStep` for every step that is done.
+    It changes no pixel. `masks` are the batch's masks per down-factor of the latents, [B, h, w]
+    bool (1 is the UNet's mask channel). `steps` has a `TracedStep` for every finished step.
     """
 
     steps: list[TracedStep] = field(default_factory=list)
@@ -68,7 +69,7 @@ class Trace:
     _noise: Tensor | None = field(default=None, repr=False)
 
     def begin(self, masks: Mapping[int, Tensor], words: Tensor) -> None:
-        """Start anew: masks as in `masks`, and ind(tau) [B, L] bool."""
+        """Start a new record, with masks as in `masks` and ind(tau) [B, L] bool."""
         self.steps = []
         self.masks = {factor: mask.cpu() for factor, mask in masks.items()}
         self._words = words
@@ -76,7 +77,7 @@ class Trace:
 
     @torch.no_grad()
     def cross_attention(self, site: Site, q: Tensor, k: Tensor, branch: Branch) -> None:
-        """See a cross-attention's q [B, heads, N, d] and k [B, heads, L, d]."""
+        """Record a cross-attention from its q [B, heads, N, d] and k [B, heads, L, d]."""
         if self._words is None or branch is Branch.UNCONDITIONAL:
             return
         if branch is Branch.PAIR:
@@ -85,20 +86,20 @@ class Trace:
         self._attention.setdefault(site.down_factor, []).append(paid.cpu())
 
     def similarity(self, site: Site, c: Tensor, unet_pass: UNetPass) -> None:
-        """See PAIntA's c [B, N] of a site."""
+        """Record PAIntA's c [B, N] of a site."""
         if unet_pass.branch is not Branch.UNCONDITIONAL:
             self._c.setdefault(site.down_factor, []).append(c.detach().float().cpu())
 
     def gradient(self, g: Tensor) -> None:
-        """See RASG's gradient [B, C, h, w] before it is standardised."""
+        """Record RASG's gradient [B, C, h, w] before it is standardised."""
         self._gradient = g.detach().float().cpu()
 
     def noise(self, noise: Tensor | None) -> None:
-        """See what sigma_t multiplies."""
+        """Record the tensor that sigma_t multiplies."""
         self._noise = None if noise is None else noise.detach().float().cpu()
 
     def step(self, state: StepState[object], x_prev: Tensor) -> None:
-        """Close a step."""
+        """Finish a step."""
         self.steps.append(
             TracedStep(
                 state.step_index,
@@ -116,7 +117,7 @@ class Trace:
         self._forget()
 
     def _maps(self, layers: Mapping[int, list[Tensor]]) -> dict[int, Tensor]:
-        """Means over the layers, as pictures."""
+        """Means over the layers, [B, h, w]."""
         return {
             factor: torch.stack(maps).mean(dim=0).view(self.masks[factor].shape)
             for factor, maps in sorted(layers.items())
@@ -129,7 +130,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class TracedAttention:
-    """Another control, with a trace that sees the cross-attention."""
+    """Wraps a control; a trace records the cross-attention."""
 
     control: AttentionControl
     trace: Trace
@@ -137,7 +138,7 @@ class TracedAttention:
     def __call__(
         self, site: Site, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
     ) -> Tensor | Projected:
-        """The control's own output."""
+        """The control's output."""
         if site.kind == "cross" and call.unet_pass is not None:
             self.trace.cross_attention(site, q, k, call.unet_pass.branch)
         return self.control(site, q, k, v, call)
@@ -145,13 +146,13 @@ class TracedAttention:
 
 @dataclass(frozen=True)
 class TracedNoise:
-    """Another step noise, with a trace that sees it."""
+    """Wraps a step noise; a trace records it."""
 
     step_noise: StepNoise[AttentionClue | None]
     trace: Trace
 
     def __call__(self, state: StepState[AttentionClue | None]) -> Tensor | None:
-        """The step noise's own."""
+        """The step noise's output."""
         noise = self.step_noise(state)
         self.trace.noise(noise)
         return noise

@@ -1,7 +1,7 @@
 """Vanilla post-hoc guidance (paper, sec. 3.4, eq. 6-7), which RASG is compared to in fig. 8.
 
-The paper prints eq. 6 with a plus and eq. 7 with a minus, for an S that is minimised. Here S is
-ascended everywhere, so both signs are turned.
+The paper prints eq. 6 with a plus and eq. 7 with a minus, and minimises S. Here S is ascended
+everywhere, so both signs are reversed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def guided_eps(eps: Tensor, g: Tensor, alpha_t: float, scale: float) -> Tensor:
 
 @dataclass(frozen=True)
 class VanillaGuidance:
-    """A denoiser whose eps is that of eq. 6; the loop around it steps by eq. 4.
+    """A denoiser with eps by eq. 6; the sampling loop steps by eq. 4.
 
     Args:
-        denoise: the guided denoiser, which gives a clue in every step.
+        denoise: the guided denoiser; it gives a clue in every step.
         objective: S.
         scale: s.
-        schedule: that of the loop.
+        schedule: the schedule of the sampling loop.
     """
 
     denoise: Denoise[AttentionClue | None]
@@ -42,7 +42,7 @@ class VanillaGuidance:
     schedule: Schedule
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
-        """The guided eps and the x0_pred that goes with it; the clue is used up."""
+        """The guided eps and its x0_pred, without a clue."""
         denoised = self.denoise(x_t, t, step_index)
         if denoised.clue is None:
             raise RuntimeError(f"vanilla guidance: the denoiser gave no attention at t={t}")
@@ -54,7 +54,7 @@ class VanillaGuidance:
 
 
 def vanilla_only(reading: Reading, rasg: RASGSettings, vanilla: VanillaSettings) -> Build:
-    """The method that has vanilla guidance alone; of `rasg` it takes the objective."""
+    """The method with only vanilla guidance; it uses the objective of `rasg`."""
 
     def build(batch: MethodBatch) -> MethodParts:
         mask = batch.level(DOWN_FACTOR, "cross").flatten(1)

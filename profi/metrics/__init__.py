@@ -1,4 +1,4 @@
-"""Scores of painted images: pure functions in `functional/`, thin classes over them."""
+"""Scores of painted images: pure functions in `functional/` and thin classes over them."""
 
 from profi.metrics.accuracy import GenerationAccuracy
 from profi.metrics.aesthetic import AestheticScore

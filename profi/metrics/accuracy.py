@@ -1,4 +1,4 @@
-"""Generation accuracy: does a detector find the label in the painted region (paper, sec. 4.2)?"""
+"""Generation accuracy: whether a detector finds the label in the painted region (sec. 4.2)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from profi.settings.evaluation import BoxOf
 
 
 class GenerationAccuracy:
-    """100.0 where the label is among the detections in the mask's bounding box, else 0.0.
+    """100.0 if the label is among the detections in the mask's bounding box, else 0.0.
 
-    NaN for an empty mask and for a prompt that is no category of the detector's.
+    NaN for an empty mask and for a prompt that is not a category of the detector.
 
     Args:
         detector: finds the labels.
-        threshold: what a detection's score must exceed.
-        name: of the metric; two detectors' scores beside each other need two names.
-        box: of which mask (`Evaluation`).
+        threshold: a detection counts if its score is above.
+        name: name of the metric; scores of two detectors in one report need two names.
+        box: the mask whose bounding box is used (`Evaluation`).
     """
 
     needs_original = False
@@ -61,6 +61,6 @@ class GenerationAccuracy:
         ]
         crops = [crop(samples[i].image, samples[i].box(self._box)) for i in chosen]
         for index, detections in zip(chosen, self._detector.detect(crops), strict=True):
-            wanted = categories[samples[index].prompt]
-            values[index] = label_found(detections, wanted, self._threshold)
+            category_id = categories[samples[index].prompt]
+            values[index] = label_found(detections, category_id, self._threshold)
         return values

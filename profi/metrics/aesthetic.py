@@ -20,9 +20,9 @@ from profi.types import UserError
 class AestheticScore:
     """The predictor on the L2-normalised CLIP embedding of the whole image.
 
-    The paper's encoder is `openai/clip-vit-large-patch14`, which must run with quick_gelu.
-    Embeddings that are not normalised score 20 to 30 and a wrong activation some 0.7 less:
-    values off the usual 4 to 6 mean one of these.
+    The paper's encoder is `openai/clip-vit-large-patch14`, which needs quick_gelu. Usual scores are
+    4 to 6. Embeddings that are not normalised score 20 to 30; with a wrong activation scores are
+    about 0.7 lower.
     """
 
     name = "aesthetic"
@@ -36,7 +36,7 @@ class AestheticScore:
     ) -> None:
         if encoder.embedding_dim != predictor.input_dim:
             raise UserError(
-                f"the aesthetic predictor reads {predictor.input_dim} numbers but its CLIP model "
+                f"the aesthetic predictor takes {predictor.input_dim} numbers, but its CLIP model "
                 f"gives {encoder.embedding_dim}: set metric.aesthetic.clip_path to the CLIP model "
                 "that it was trained with"
             )
@@ -55,13 +55,13 @@ class AestheticScore:
         device: str = "cpu",
         batch_size: int = 32,
     ) -> AestheticScore:
-        """The predictor at `path` on the CLIP model at `clip_path` (a folder or a hub id).
+        """Load the predictor at `path` and the CLIP model at `clip_path` (a folder or a Hub id).
 
-        `path` and `sha256` are those of `AestheticPredictor.from_pretrained`, `crop` is a rule of
-        the `Evaluation`.
+        See `AestheticPredictor.from_pretrained` for `path` and `sha256`, and `Evaluation` for
+        `crop`.
 
         Raises:
-            UserError: either cannot be loaded, or they do not fit together.
+            UserError: one of them cannot be loaded, or they do not fit together.
         """
         predictor = AestheticPredictor.from_pretrained(path, sha256)
         encoder = ClipEncoder.from_pretrained(

@@ -1,6 +1,6 @@
-"""The LAION aesthetic predictor's network.
+"""The network of the LAION aesthetic predictor.
 
-Its source is github.com/christophschuhmann/improved-aesthetic-predictor.
+Source: github.com/christophschuhmann/improved-aesthetic-predictor.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _KEY = "metric.aesthetic.path"
 
 
 class AestheticPredictor(nn.Module):
-    """An affine map in five steps: [N, D] unit embeddings give [N] scores, about 1 to 10.
+    """Five linear layers from [N, D] unit embeddings to [N] scores, about 1 to 10.
 
-    in-1024-128-64-16-1 with dropout between them and no activations, which is what the public
-    weights were trained with; the keys are theirs too (`layers.0.weight`, `layers.2.weight`, ...).
+    The widths are in-1024-128-64-16-1, with dropout between the layers and no activations, as the
+    public weights were trained. The keys are theirs too (`layers.0.weight`, ...).
     """
 
     def __init__(self, input_dim: int = 768, hidden_dims: tuple[int, ...] = _HIDDEN) -> None:
@@ -56,16 +56,16 @@ class AestheticPredictor(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, sha256: str | None = None) -> AestheticPredictor:
-        """Load a folder that `save_pretrained` wrote, or the public `.pth` file of ViT-L/14.
+        """Load a folder written by `save_pretrained`, or the public `.pth` file for ViT-L/14.
 
         Args:
-            path: a folder, a `.pth` file or its URL. A `.pth` is read with `weights_only=True`:
-                tensors, never code.
-            sha256: the hash of a `.pth`, checked before it is read; a URL needs one. A folder,
-                which holds no pickle, has none.
+            path: a folder, a `.pth` file or its URL. A `.pth` file is read with
+                `weights_only=True`: it gives tensors and never runs code.
+            sha256: the hash of a `.pth` file, checked before the file is read; a URL needs one. It
+                is not used for a folder, which has no pickle.
 
         Raises:
-            UserError: absent, another file, or weights of another network.
+            UserError: the file is missing, is another file, or has another network's weights.
         """
         folder = Path(path)
         try:
@@ -78,7 +78,7 @@ class AestheticPredictor(nn.Module):
                 file = verified_file(str(path), sha256, _KEY)
                 state = torch.load(file, map_location="cpu", weights_only=True)
             predictor.load_state_dict(state)
-        # What an absent file, a broken file, and another network's weights raise.
+        # The errors of a missing file, a broken file, and another network's weights.
         except (
             *UNREADABLE,
             KeyError,

@@ -1,4 +1,4 @@
-"""What a metric is given and what it returns."""
+"""The `Metric` protocol and its input, the `Sample`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from profi.settings.evaluation import BoxOf
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One painted image as a metric sees it.
+    """One painted image with its mask and prompt.
 
     Attributes:
         image: uint8 [H, W, 3], RGB; the painted image.
         mask: bool [H, W]; True where the image was painted.
-        prompt: what was asked for; the label in the benchmark.
-        original: uint8 [H, W, 3], RGB, the image before painting; only metrics that compare
-            with it (`Metric.needs_original`) are given it; they score NaN without it.
-        bicubic_mask: bool [H, W]; the given mask as PIL's bicubic filter brings it to the image's
-            size, which a crop may be taken of instead (`box`); None: no other one.
+        prompt: the prompt; in the benchmark it is the label.
+        original: uint8 [H, W, 3], RGB, the image before painting. Only metrics that compare with
+            it (`Metric.needs_original`) get it; without it they score NaN.
+        bicubic_mask: bool [H, W]; the given mask, resized by PIL's bicubic filter; `box` may use it
+            in place of `mask`. None: there is only `mask`.
 
     Raises:
-        ValueError: a shape or a type is another one.
+        ValueError: a shape or a type is wrong.
     """
 
     image: np.ndarray
@@ -51,18 +51,16 @@ class Sample:
             raise ValueError(f"original {self.original.shape} is not image {self.image.shape}")
 
     def box(self, rule: BoxOf) -> Box:
-        """The bounding box of one of the masks; ValueError where the image's mask is empty."""
+        """The bounding box of the mask that `rule` names; ValueError if that mask is empty."""
         if rule == "painted_mask" or self.bicubic_mask is None:
             return bounding_box(self.mask)
         return bounding_box(self.bicubic_mask)
 
 
 class Metric(Protocol):
-    """A score per sample, independent of which samples share the call.
+    """One score per sample; a score does not depend on the other samples in the call.
 
-    `identity` is what decides the values beside the samples (hashes of weights, readings,
-    thresholds), JSON-able: it is recorded with the scores. A value that cannot be computed
-    is NaN; it is counted by the reports, never dropped.
+    A score that cannot be computed is NaN; reports count it and never drop it.
     """
 
     @property
@@ -72,12 +70,15 @@ class Metric(Protocol):
 
     @property
     def needs_original(self) -> bool:
-        """Whether it compares with `Sample.original`."""
+        """Whether the metric needs `Sample.original`."""
         ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What decides the values, JSON-able."""
+        """All settings that change scores (hashes of weights, thresholds, ...), as JSON values.
+
+        It is recorded with the scores.
+        """
         ...
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The seam to models that embed pictures and texts alike, and CLIP by transformers."""
+"""The protocol of image-text encoders, and CLIP models of transformers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from profi.types import UserError, digest
 
 
 class ImageTextEncoder(Protocol):
-    """Embeds pictures and texts in one space; an embedding depends on nothing else in the call."""
+    """Embeds images and texts in one space; an embedding does not depend on others in the call."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What decides the embeddings, JSON-able."""
+        """Everything that changes the embeddings, as JSON values."""
         ...
 
     def embed_squares(
@@ -36,9 +36,9 @@ class ImageTextEncoder(Protocol):
 
 
 class ClipEncoder:
-    """Embeds pictures and texts with a `CLIPModel`; float32, no gradients.
+    """Embeds images and texts with a `CLIPModel`; float32, no gradients.
 
-    Embeddings are projected and *not* normalised: the scores that need a direction normalise.
+    Embeddings are projected and *not* normalised; scores normalise them if they need to.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class ClipEncoder:
         """Load a CLIP model with its tokenizer and preprocessor.
 
         Args:
-            path: a folder or a hub id, such as `openai/clip-vit-base-patch16`.
-            key: the config key that set `path`, named in errors (`metric.clip.path`).
-            processor: where tokenizer and preprocessor lie; None: with the model.
-            processor_key: the config key that set `processor`.
+            path: a folder or a Hub id, such as `openai/clip-vit-base-patch16`.
+            key: the config key of `path`, for error messages (`metric.clip.path`).
+            processor: folder or Hub id of tokenizer and preprocessor; None: those of the model.
+            processor_key: the config key of `processor`.
             device: a torch device.
-            batch_size: pictures per forward pass.
+            batch_size: images per forward pass.
 
         Raises:
-            UserError: unreachable, incomplete or not a CLIP model.
+            UserError: the model is unreachable, incomplete or not a CLIP model.
         """
         what = "CLIP model"
         source, source_key = (path, key) if processor is None else (processor, processor_key)
@@ -87,7 +87,7 @@ class ClipEncoder:
             tokenizer = CLIPTokenizer.from_pretrained(source)
         with explained(what, path, key):
             model: Any = CLIPModel.from_pretrained(path, dtype=torch.float32, weights_only=True)
-        # Offline, transformers builds a tokenizer of the two special tokens rather than raise.
+        # Offline, transformers makes a tokenizer of only two special tokens and raises no error.
         if len(tokenizer) <= 2 or len(tokenizer) > model.config.text_config.vocab_size:
             raise UserError(
                 f"CLIP model '{source}' has no usable tokenizer ({len(tokenizer)} tokens for "
@@ -98,9 +98,9 @@ class ClipEncoder:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """Hashes of the weights, of how they are used, the vocabulary and the preprocessing."""
+        """Hashes of the weights, the structure, the vocabulary and the preprocessing."""
         config = self._model.config
-        # What decides the embeddings and shows in no weight; the activation is often mistaken.
+        # These change the embeddings but no weight; the activation is a common mistake.
         used = ("hidden_act", "num_attention_heads", "layer_norm_eps")
         return {
             "weights": weights_digest(self._model),
@@ -121,7 +121,7 @@ class ClipEncoder:
 
     @property
     def logit_scale(self) -> float:
-        """What the model multiplies its cosines by, exp(logit_scale)."""
+        """exp(logit_scale), the factor of the model's cosines."""
         return float(self._model.logit_scale.exp())
 
     def embed_squares(
@@ -133,16 +133,16 @@ class ClipEncoder:
     def embed_whole(
         self, images: Sequence[np.ndarray], crop: AestheticCrop = "floored"
     ) -> torch.Tensor:
-        """Pictures (uint8 [H, W, 3], RGB) through CLIP's own resize and crop: [N, D], CPU.
+        """Images (uint8 [H, W, 3], RGB) with CLIP's own resize and crop: [N, D] on the CPU.
 
-        `crop`: how the crop's offset becomes whole.
+        `crop`: how the crop's offset is rounded.
         """
         return self._embed([whole_image(image, self.preprocessing, crop) for image in images])
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""
-        # One by one: the last bits depend on what is embedded together, which for cached ones is a
-        # matter of what was asked for before, and so of restarts and shards.
+        """Prompts, cut at the model's context length: [N, D] on the CPU; cached."""
+        # One at a time: the last bits depend on the batch. With a cache the batch would depend on
+        # earlier calls, and so on restarts and shards.
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._texts:
                 (self._texts[prompt],) = self._forward_texts([prompt])
@@ -152,7 +152,7 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def _forward_texts(self, prompts: list[str]) -> torch.Tensor:
-        # A fixed length, so that an embedding does not depend on its neighbours' lengths.
+        # A fixed length, so an embedding does not depend on other prompts' lengths.
         tokens = self._tokenizer(
             prompts,
             padding="max_length",
@@ -167,8 +167,7 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def _embed(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        # vision_model and visual_projection by name: what get_image_features returns differs
-        # between transformers 4 (a tensor) and 5 (an object).
+        # Not get_image_features: it returns a tensor in transformers 4 and an object in 5.
         parts = [torch.empty(0, self.embedding_dim)]
         for start in range(0, len(tensors), self._batch_size):
             pixels = torch.stack(tensors[start : start + self._batch_size])

@@ -21,8 +21,8 @@ class CLIPScore:
 
     Args:
         encoder: embeds the crop and the label.
-        box, resizing, clamp: of which mask, how the crop is resized, and whether negative scores
-            count as 0 (`Evaluation`).
+        box, resizing, clamp: the mask of the bounding box, how the crop is resized, and whether
+            negative scores count as 0 (`Evaluation`).
     """
 
     name = "clip_score"
@@ -52,10 +52,10 @@ class CLIPScore:
         device: str = "cpu",
         batch_size: int = 32,
     ) -> CLIPScore:
-        """The score by the CLIP model at `path`: a folder, a hub id or `open_clip:MODEL/WEIGHTS`.
+        """Load the CLIP model at `path`: a folder, a Hub id or `open_clip:MODEL/WEIGHTS`.
 
         Raises:
-            UserError: the model cannot be loaded; the line names `metric.clip.path`.
+            UserError: the model cannot be loaded; the message names `metric.clip.path`.
         """
         key = "metric.clip.path"
         is_open_clip = path.startswith(OPEN_CLIP)
@@ -65,7 +65,7 @@ class CLIPScore:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The encoder's hashes and what is embedded."""
+        """The encoder's hashes, the region and the rules of the evaluation."""
         return {
             "clip": dict(self._encoder.identity),
             "region": "mask bounding box, centred on black square, bicubic",

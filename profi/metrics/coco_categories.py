@@ -1,4 +1,4 @@
-"""The 80 categories of MSCOCO: names as in its annotation files, to their ids (1 to 90)."""
+"""The 80 categories of MSCOCO: from the names in its annotation files to their ids (1 to 90)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COCO_CATEGORIES: Mapping[str, int] = MappingProxyType(
     {name: number for number, name in enumerate(_NAMES.split(","), start=1) if name != "-"}
 )
 
-# Names that some detectors' configs (RT-DETR's among them) kept from Pascal VOC and Darknet.
+# Old names from Pascal VOC and Darknet that some detectors still use (RT-DETR is one).
 COCO_ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "motorbike": "motorcycle",

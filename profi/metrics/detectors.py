@@ -1,4 +1,4 @@
-"""The seam to object detectors, and the detectors of transformers."""
+"""The protocol of object detectors, and the detectors of transformers."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ _KEY = "metric.accuracy.path"
 
 
 class Detector(Protocol):
-    """Finds objects; what it finds in a picture does not depend on the others in the call."""
+    """Finds objects; detections in an image do not depend on the other images in the call."""
 
     @property
     def categories(self) -> Mapping[str, int]:
-        """The names that it can find, to the category ids of its detections."""
+        """The names of the categories that it can find, and their ids."""
         ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What decides its detections, JSON-able."""
+        """Everything that changes its detections, as JSON values."""
         ...
 
     def detect(self, crops: Sequence[np.ndarray]) -> list[list[Detection]]:
-        """Detections per picture (uint8 [H, W, 3], *RGB*), in any order.
+        """Detections per image (uint8 [H, W, 3], *RGB*), in any order.
 
-        A detector that wants BGR swaps the channels itself.
+        A detector that needs BGR swaps the channels itself.
         """
         ...
 
 
 class TransformersDetector:
-    """Any `AutoModelForObjectDetection`: RT-DETR, DETR, YOLOS and their kin.
+    """Any `AutoModelForObjectDetection`, such as RT-DETR, DETR and YOLOS.
 
-    Pictures are resized and normalised as the model's `preprocessor_config.json` says. Scores
-    are sigmoids where the model has one logit per label (RT-DETR), and a softmax whose last
-    entry is "no object" where it has one more (DETR, YOLOS).
+    Images are resized and normalised as the model's `preprocessor_config.json` says. If the model
+    has one logit per label (RT-DETR), scores are sigmoids. If it has one more (DETR, YOLOS), scores
+    are a softmax whose last entry is "no object".
 
     Args:
         model: the detector; `config.id2label` names its outputs.
         preprocessing: from the model's own preprocessor config.
-        categories: names to ids; the labels are matched by name, MSCOCO's older spellings too.
-            Labels outside it are never reported.
-        batch_size: pictures per forward pass, where the input size is fixed; else one.
+        categories: names to ids. Labels are matched by name, also by older names of MSCOCO. Other
+            labels are never reported.
+        batch_size: images per forward pass if the input size is fixed; otherwise it is one.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TransformersDetector:
         }
         if not self._category_of:
             raise UserError(
-                f"the detector knows none of the categories (its labels start with "
+                f"the detector knows none of the categories (its first labels are "
                 f"{sorted(set(names.values()))[:3]}): set {_KEY} to one that was trained on them"
             )
         self.categories: Mapping[str, int] = {
@@ -94,10 +94,10 @@ class TransformersDetector:
         device: str = "cpu",
         batch_size: int = 16,
     ) -> TransformersDetector:
-        """Load a detector from a folder or the hub.
+        """Load a detector from a folder or the Hub.
 
         Raises:
-            UserError: unreachable, no detector, or one of other categories.
+            UserError: the model is unreachable, not a detector, or has other categories.
         """
         what = "detector"
         config = preprocessor_config(path, what, _KEY)

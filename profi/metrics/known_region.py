@@ -1,4 +1,4 @@
-"""How well the known region was kept: the task demands it unchanged (paper, sec. 3)."""
+"""Metrics of the known region, which must stay unchanged (paper, sec. 3)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from profi.metrics.functional.accuracy import CAP_DB, known_region_psnr
 from profi.metrics.loading import weights_digest
 from profi.metrics.lpips import LPIPS
 
-#: AlexNet's last activation vanishes below it.
+#: Smaller images leave nothing of AlexNet's last activation.
 _SHORTEST_SIDE = 32
 
 
 class KnownRegionPSNR:
-    """dB in [0, 130], 130 for identical; NaN without `Sample.original` or a known region."""
+    """PSNR in dB, in [0, 130]; 130 is identical. NaN without `Sample.original` or known region."""
 
     name = "known_region_psnr"
     needs_original = True
@@ -37,11 +37,11 @@ class KnownRegionPSNR:
 
 
 class KnownRegionLPIPS:
-    """LPIPS between the painted picture with its hole undone and the original; 0 is unchanged.
+    """LPIPS between the painted image and the original in the known region; 0 is unchanged.
 
-    The hole is filled with the original's own pixels, so the two differ in the known region alone.
-    It is a mean over the whole picture: the larger the hole, the less the rest can add to it. NaN
-    without `Sample.original`, without a known region and where a side is under 32 pixels.
+    The hole is filled with the original's pixels, so the images differ only in the known region.
+    LPIPS is a mean over the whole image, so a larger hole gives a smaller value. NaN without
+    `Sample.original`, without a known region, and if a side has fewer than 32 pixels.
     """
 
     name = "known_region_lpips"

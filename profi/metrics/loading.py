@@ -1,4 +1,4 @@
-"""Reading what the metrics' models are made of, with errors that name the remedy."""
+"""Loading of the metrics' models, with error messages that name the remedy."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from profi.types import UserError
 
 @contextmanager
 def explained(what: str, path: str, key: str) -> Iterator[None]:
-    """Turn what transformers raises for a missing or broken model into one line.
+    """Turn the errors of transformers for a missing or broken model into one UserError.
 
     Raises:
-        UserError: naming `path` and the config key `key` that chooses another.
+        UserError: with `path` and its config key `key`.
     """
     try:
         yield
-    # transformers raises OSError for what is absent or unreachable, ValueError, TypeError and
-    # KeyError for what is not a model of the expected kind, RuntimeError for weights of other
-    # shapes; safetensors its own error for a file cut short.
+    # transformers raises OSError if the model is missing or unreachable; ValueError, TypeError or
+    # KeyError if it is another kind of model; RuntimeError for weights of other shapes. safetensors
+    # has its own error for a truncated file.
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
@@ -37,12 +37,12 @@ def explained(what: str, path: str, key: str) -> Iterator[None]:
 
 
 def preprocessor_config(path: str, what: str, key: str) -> dict[str, Any]:
-    """The `preprocessor_config.json` of a local folder or a hub repository.
+    """The `preprocessor_config.json` of a local folder or a Hub repository.
 
-    The cheapest file of a repository: read first, it finds out whether the repository is there.
+    It is a small file, so reading it first shows quickly whether the repository exists.
 
     Raises:
-        UserError: it is not.
+        UserError: the file cannot be read.
     """
     with explained(what, path, key):
         found = cached_file(path, "preprocessor_config.json")
@@ -53,7 +53,7 @@ def preprocessor_config(path: str, what: str, key: str) -> dict[str, Any]:
 
 
 def weights_digest(model: torch.nn.Module, length: int = 16) -> str:
-    """The first `length` hex digits of a SHA-256 over names, types, shapes and bytes."""
+    """The first `length` hex digits of a SHA-256 of all tensors: names, dtypes, shapes, bytes."""
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -12,24 +12,24 @@ from profi.types import UserError
 from profi.weights import UNREADABLE, verified_file, why_unreadable
 
 _KEY = "metric.lpips.path"
-#: The heads that torchmetrics ships, the same bytes as in the authors' own package.
+#: The heads in torchmetrics; the bytes equal those of the authors' package.
 _HEADS = ("functional", "image", "lpips_models", "alex.pth")
 _HEADS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 _WIDTHS = (64, 192, 384, 256, 256)
-#: Where AlexNet's five activations are read.
+#: The layers whose five activations are used.
 _TAPS = (1, 4, 7, 9, 11)
-# The mean and the deviation of ImageNet in [0, 1], as they are in [-1, 1].
+# ImageNet's mean and standard deviation, converted from [0, 1] to [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 
 class LPIPS(nn.Module):
-    """Sum over five activations of AlexNet of the mean squared difference of unit vectors.
+    """The weighted squared difference of AlexNet's normalised activations, over five layers.
 
-    d(x, y) = sum_l 1/(H_l W_l) sum_hw || w_l * (x^_l - y^_l) ||^2 (eq. 1 of that paper, the heads
-    holding w_l^2), where x^ are activations scaled to unit length over the channels.
+    d(x, y) = sum_l 1/(H_l W_l) sum_hw || w_l * (x^_l - y^_l) ||^2 (eq. 1 of that paper), where x^
+    are activations scaled to unit length over the channels. The heads are w_l^2.
 
-    `features` are torchvision's `alexnet().features`, keys included.
+    `features` has the structure and the keys of torchvision's `alexnet().features`.
     """
 
     shift: torch.Tensor
@@ -58,11 +58,11 @@ class LPIPS(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str, sha256: str | None) -> LPIPS:
-        """AlexNet's published weights at `source` (a URL or a file), the heads of torchmetrics.
+        """Load AlexNet's published weights at `source` (a URL or a file) and torchmetrics' heads.
 
         Raises:
-            UserError: torchmetrics is not installed; see `verified_file`; another network's
-                weights.
+            UserError: torchmetrics is not installed, the file has another network's weights, or
+                an error of `verified_file`.
         """
         model = cls()
         path = verified_file(source, sha256, _KEY)
@@ -75,7 +75,8 @@ class LPIPS(nn.Module):
         except (*UNREADABLE, AttributeError, TypeError) as error:
             reason = why_unreadable(error)
             raise UserError(
-                f"{_KEY}={source} is not AlexNet's weights ({reason}): give torchvision's file"
+                f"{_KEY}={source} does not hold AlexNet's weights ({reason}): give torchvision's "
+                "file"
             ) from error
         for head, weights in zip(model.heads, _published_heads(), strict=True):
             head.data.copy_(weights)
@@ -103,8 +104,8 @@ def _published_heads() -> list[torch.Tensor]:
     """The five heads' weights, [C] each."""
     if find_spec("torchmetrics") is None:
         raise UserError(
-            "known_region_lpips reads its heads from torchmetrics, which is not installed: "
-            "pip install 'profi[lpips]', or leave it out of metric.metrics"
+            "known_region_lpips needs torchmetrics, which is not installed: "
+            "pip install 'profi[lpips]', or remove the metric from metric.metrics"
         )
     with as_file(files("torchmetrics").joinpath(*_HEADS)) as path:
         state = torch.load(

@@ -20,7 +20,7 @@ from profi.settings.evaluation import Channels
 from profi.types import UserError, digest
 from profi.weights import UNREADABLE, read_checkpoint, verified_file
 
-#: The config that the paper's checkpoint was trained with; it is installed with mmdet.
+#: The config of the paper's checkpoint; it is part of mmdet.
 CONFIG = "rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
 _KEY = "metric.accuracy.checkpoint"
 
@@ -29,33 +29,33 @@ def installed_config() -> Path:
     """The installed file of `CONFIG`.
 
     Raises:
-        UserError: MMDetection is not installed, or not so that it can be imported.
+        UserError: MMDetection is not installed or cannot be imported.
     """
     try:
         spec = find_spec("mmdet")
         if spec is None or spec.origin is None:
             raise ImportError("no module named mmdet")
         import mmdet.apis  # noqa: F401
-    # mmdet asserts the versions of mmcv and mmengine that it is imported with.
+    # mmdet raises AssertionError for wrong versions of mmcv and mmengine.
     except (ImportError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"MMDetection cannot be used ({reason}): install it with `make mmdet` (docs/metrics.md)"
-            " or take another detector with metric.accuracy.backend=transformers"
+            " or use another detector with metric.accuracy.backend=transformers"
         ) from error
     return Path(spec.origin).parent / ".mim" / "configs" / CONFIG
 
 
 class MMDetDetector:
-    """RTMDet-tiny by MMDetection, prepared and read by its own test pipeline.
+    """MMDetection's RTMDet-tiny with MMDetection's own test pipeline.
 
-    Pictures are resized to fit 640 x 640 and padded with grey 114, so they can share a batch.
+    Images are fitted to 640 x 640 and padded with grey 114, so they can share a batch.
 
     Args:
-        model: what `mmdet.apis.init_detector` builds.
-        channels: "bgr", the order that the model was trained with, or "rgb_as_bgr", the paper's
-            released code, which hands RGB to it.
-        batch_size: pictures per forward pass.
+        model: a model of `mmdet.apis.init_detector`.
+        channels: "bgr", the order of the model's training, or "rgb_as_bgr", the order of the
+            paper's released code, which gives it RGB.
+        batch_size: images per forward pass.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class MMDetDetector:
         self._channels: Channels = channels
         self._batch_size = batch_size
         self._steps = deepcopy(get_test_pipeline_cfg(model.cfg))
-        # Pictures come from memory, not from files.
+        # Images come from memory, not from files.
         self._steps[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(self._steps)
-        # Not the model's own list: without a checkpoint's it is spelled with underscores.
+        # Not the model's own names: without a checkpoint they are written with underscores.
         names = CocoDataset.METAINFO["classes"]
         self._category_of = [COCO_CATEGORIES[name] for name in names]
         self.categories: Mapping[str, int] = dict(zip(names, self._category_of, strict=True))
@@ -91,44 +91,44 @@ class MMDetDetector:
         device: str = "cpu",
         batch_size: int = 16,
     ) -> MMDetDetector:
-        """Load a checkpoint of `CONFIG`, none of whose code is run.
+        """Load a checkpoint of `CONFIG` without running any code in it.
 
         Args:
             source: a URL or a local path.
-            sha256: its SHA-256 or the first digits of it (MMDetection's file names end in eight).
-                A checkpoint of unknown hash is refused.
+            sha256: its SHA-256 or the first digits (MMDetection's file names end in eight digits).
+                It is required.
             channels: see the class.
             device: a torch device.
-            batch_size: pictures per forward pass.
+            batch_size: images per forward pass.
 
         Raises:
-            UserError: MMDetection is not installed; see `verified_file`; weights of another model.
+            UserError: MMDetection is not installed, the file has another model's weights, or an
+                error of `verified_file`.
         """
         config = installed_config()
         if sha256 is None:
             raise UserError(
-                f"{_KEY}={source}: a checkpoint is a pickle and is read by its hash alone, "
+                f"{_KEY}={source}: a checkpoint is a pickle and needs a hash, "
                 "set metric.accuracy.sha256=..."
             )
         path = verified_file(source, sha256, _KEY)
         from mmdet.apis import init_detector
 
-        # Without a checkpoint it warns, unasked and unstoppably, that the classes are COCO's, which
-        # they are: the warning is caught and dropped.
+        # Without a checkpoint, mmdet warns that the classes are COCO's. They are: drop the warning.
         with warnings.catch_warnings(record=True):
             model = init_detector(str(config), None, device=device)
         try:
             state = read_checkpoint(path)["state_dict"]
             missing = model.load_state_dict(state, strict=False).missing_keys
         except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
-            raise _not_it(source, error) from error
+            raise _wrong_checkpoint(source, error) from error
         if missing:
-            raise _not_it(source, f"it lacks {missing[0]} and {len(missing) - 1} more")
+            raise _wrong_checkpoint(source, f"it lacks {missing[0]} and {len(missing) - 1} more")
         return cls(model, channels=channels, batch_size=batch_size)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """The backend, the order of the channels, hashes of weights, config and categories."""
+        """The backend, the channel order, and hashes of weights, config and categories."""
         config = self._model.cfg
         return {
             "backend": "mmdet",
@@ -140,7 +140,7 @@ class MMDetDetector:
 
     @torch.inference_mode()
     def detect(self, crops: Sequence[np.ndarray]) -> list[list[Detection]]:
-        """Detections per picture (uint8 [H, W, 3], RGB), best first."""
+        """Detections per image (uint8 [H, W, 3], RGB), best first."""
         found: list[list[Detection]] = []
         for start in range(0, len(crops), self._batch_size):
             prepared = [self._prepared(crop) for crop in crops[start : start + self._batch_size]]
@@ -167,8 +167,8 @@ class MMDetDetector:
         ]
 
 
-def _not_it(source: str, reason: object) -> UserError:
-    told = " ".join(str(reason).split())[:160]
+def _wrong_checkpoint(source: str, reason: object) -> UserError:
+    shown = " ".join(str(reason).split())[:160]
     return UserError(
-        f"{_KEY}={source} is no checkpoint of {CONFIG} ({told}): give the published one"
+        f"{_KEY}={source} is not a checkpoint of {CONFIG} ({shown}): give the published one"
     )

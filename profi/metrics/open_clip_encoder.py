@@ -1,4 +1,4 @@
-"""CLIP models by open_clip, which has many that transformers does not."""
+"""CLIP models of open_clip, which has models that transformers does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from profi.metrics.loading import explained, weights_digest
 from profi.settings.evaluation import ClipResizing
 from profi.types import UserError, digest
 
-#: How a name of open_clip's begins in the config.
+#: The prefix of open_clip's models in the config.
 OPEN_CLIP = "open_clip:"
 
 
@@ -47,21 +47,21 @@ class OpenClipEncoder:
         Args:
             name: `open_clip:MODEL/WEIGHTS`, such as `open_clip:ViT-H-14/laion2b_s32b_b79k`;
                 WEIGHTS is a tag of open_clip's or the path of a `.safetensors` file.
-            key: the config key that set `name`, named in errors.
+            key: the config key of `name`, for error messages.
             device: a torch device.
-            batch_size: pictures per forward pass.
+            batch_size: images per forward pass.
 
         Raises:
-            UserError: open_clip is not installed, no such model or weights, or not reachable.
+            UserError: open_clip is not installed, or the model or its weights are not available.
         """
         try:
             import open_clip
-        # A torchvision that does not fit its torch raises RuntimeError at import.
+        # A torchvision for another torch raises RuntimeError at import.
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(
                 f"{key}={name} needs open_clip ({reason}): pip install 'profi[clip]' with a "
-                "torchvision that fits your torch, or name a model of transformers"
+                "torchvision that fits your torch, or give a model of transformers"
             ) from error
         architecture, slash, weights = name.removeprefix(OPEN_CLIP).partition("/")
         if architecture not in open_clip.list_models() or not (slash and weights):
@@ -75,10 +75,10 @@ class OpenClipEncoder:
             if file.suffix != ".safetensors" or not file.is_file():
                 raise UserError(
                     f"{key}={name}: {architecture} has no weights '{weights}', choose among "
-                    f"{', '.join(tags) or 'none of its own'}, or name a .safetensors file"
+                    f"{', '.join(tags) or 'none of its own'}, or give a .safetensors file"
                 )
             weights = str(file)
-        # The same architecture was trained with either activation; open_clip only warns of it.
+        # Some weights need another activation than the architecture's; open_clip only warns.
         quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu"))
         with explained("CLIP model", name, key):
             model = open_clip.create_model(
@@ -105,7 +105,7 @@ class OpenClipEncoder:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """The architecture, hashes of the weights and the preprocessing, the tokenizer's kind."""
+        """The architecture, hashes of weights and preprocessing, and the tokenizer's class."""
         return {
             "library": "open_clip",
             "architecture": self._architecture,
@@ -122,8 +122,8 @@ class OpenClipEncoder:
         return self._embed(tensors, self._model.encode_image)
 
     def embed_texts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Prompts as they are, cut at the model's context: [N, D] on the CPU; cached."""
-        # One by one, see `ClipEncoder.embed_texts`.
+        """Prompts, cut at the model's context length: [N, D] on the CPU; cached."""
+        # One at a time, see `ClipEncoder.embed_texts`.
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._texts:
                 tokens = list(self._tokenizer([prompt]))

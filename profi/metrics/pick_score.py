@@ -1,4 +1,4 @@
-"""PickScore (Kirstain et al., 2023): a CLIP model that was tuned on people's choices."""
+"""PickScore (Kirstain et al., 2023): a CLIP model fine-tuned on people's choices."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from profi.metrics.functional.accuracy import cosine
 
 
 class PickScore:
-    """exp(logit_scale) cos(image, prompt) of the whole image: a logit, some 15 to 25.
+    """exp(logit_scale) cos(image, prompt) of the whole image: a logit, usually 15 to 25.
 
-    By itself it says little: of two images for one prompt, the softmax of their two logits is the
+    A single score says little. The softmax of the scores of two images for one prompt is the
     probability that people prefer the first (`profi.reports.preference`).
     """
 
@@ -27,13 +27,13 @@ class PickScore:
     def from_pretrained(
         cls, path: str, processor: str | None, *, device: str = "cpu", batch_size: int = 32
     ) -> PickScore:
-        """The model at `path` with the tokenizer and preprocessing at `processor` (None: there).
+        """Load the model at `path`, and tokenizer and preprocessing at `processor` (None: `path`).
 
-        Both are folders or hub ids: `yuvalkirstain/PickScore_v1` and
-        `laion/CLIP-ViT-H-14-laion2B-s32B-b79K`, the model that it was tuned from.
+        Both are folders or Hub ids: `yuvalkirstain/PickScore_v1` and
+        `laion/CLIP-ViT-H-14-laion2B-s32B-b79K`, the model before fine-tuning.
 
         Raises:
-            UserError: one of them cannot be loaded; the line names the key `metric.pick...`.
+            UserError: one of them cannot be loaded; the message names its key `metric.pick...`.
         """
         return cls(
             ClipEncoder.from_pretrained(
@@ -48,7 +48,7 @@ class PickScore:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The encoder's hashes and what is embedded."""
+        """The encoder's hashes and the region."""
         return {"clip": dict(self._encoder.identity), "region": "whole image"}
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:

@@ -23,10 +23,10 @@ def with_article(name: str) -> str:
 
 
 def caption(names: Sequence[str], rng: random.Random) -> str:
-    """One caption that names every object of a scene, each category once, in a random order.
+    """One caption that names every category of a scene once, in a random order.
 
-    A lone object is often captioned by its bare label, the form of the benchmark's prompts;
-    no object gives "an empty scene".
+    40 % of the captions are bare labels, the form of the benchmark's prompts. A scene without
+    objects gives "an empty scene".
     """
     names = sorted(set(names))
     if not names:
@@ -41,11 +41,11 @@ def caption(names: Sequence[str], rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class CaptionNoise:
-    """How far the captions of a training set are from their pictures.
+    """How much the captions of a training set differ from their pictures.
 
-    Captions from the web leave objects out and name what is not in the picture, which is why a
-    model trained on them trusts what it sees more than what it reads. `left_out`: the probability
-    that an object's category is not named (one is always); `foreign`: that the whole caption
+    Web captions omit objects and name objects that are not in the picture. A model trained on
+    such captions therefore trusts the picture more than the text. `left_out`: the probability that
+    a category is not named (one always is). `foreign`: the probability that the whole caption
     belongs to another picture.
     """
 
@@ -56,7 +56,7 @@ class CaptionNoise:
 def noisy_caption(
     names: Sequence[str], every: Sequence[str], noise: CaptionNoise, rng: random.Random
 ) -> str:
-    """A caption of a scene that shows `names`, in a world of the categories `every`."""
+    """A noisy caption of a scene with the objects `names`; `every` are all categories."""
     if rng.random() < noise.foreign:
         return caption(rng.sample(list(every), rng.choice((1, 1, 2))), rng)
     shown = sorted(set(names))
@@ -66,10 +66,10 @@ def noisy_caption(
 
 
 def build_tokenizer(folder: Path, token_limit: int) -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges make every word of the captions one token; saved to `folder`.
+    """A CLIP tokenizer in which every word of the captions is one token; saved to `folder`.
 
-    The vocabulary is COCO's category names and the templates' words over CLIP's byte alphabet,
-    so other words still tokenize, into more pieces.
+    The vocabulary has COCO's category names, the templates' words and CLIP's byte alphabet, so
+    other words are tokenized too, into more pieces.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(unk_token=EOT, end_of_word_suffix="</w>"))

@@ -1,4 +1,4 @@
-"""The embedded models' architectures: real library classes, small."""
+"""The embedded models' architectures: small models of the real library classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEDULER = {
 
 
 def vae(world: World) -> AutoencoderKL:
-    """Halves the image once per level after the first."""
+    """A VAE that halves the image once per level after the first."""
     levels = len(world.vae_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -39,14 +39,14 @@ def vae(world: World) -> AutoencoderKL:
         block_out_channels=world.vae_channels,
         layers_per_block=1,
         latent_channels=world.latent_channels,
-        norm_num_groups=2,  # more would leave one channel to a group, and take its mean from it
+        norm_num_groups=2,  # with more, a group could have one channel and lose its mean
         sample_size=world.image_size,
         mid_block_add_attention=False,
     )
 
 
 def unet(world: World, in_channels: int) -> UNet2DConditionModel:
-    """Three levels with attention at down-factors 2 and 4, as the method wants them."""
+    """A UNet of three levels with attention at down-factors 2 and 4, as the method needs."""
     return UNet2DConditionModel(
         sample_size=world.latent_size,
         in_channels=in_channels,
@@ -63,7 +63,7 @@ def unet(world: World, in_channels: int) -> UNet2DConditionModel:
 
 
 def clip(world: World, vocabulary: int, sot: int, eot: int) -> CLIPModel:
-    """A dual encoder; its text tower conditions the UNets."""
+    """A CLIP model; its text encoder conditions the UNets."""
     width, side = world.text_width, world.clip_image_size
     text = CLIPTextConfig(
         vocab_size=vocabulary,
@@ -92,7 +92,7 @@ def clip(world: World, vocabulary: int, sot: int, eot: int) -> CLIPModel:
 
 
 def detector(world: World) -> RTDetrForObjectDetection:
-    """A small RT-DETR whose labels carry COCO's names; `coco_ids` maps them to COCO's ids."""
+    """A small RT-DETR with COCO's category names as labels; `coco_ids` are their COCO ids."""
     width = 64 if world.size == "cpu" else 96
     names = dict(enumerate(world.categories))
     backbone = RTDetrResNetConfig(
@@ -126,5 +126,5 @@ def detector(world: World) -> RTDetrForObjectDetection:
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers a model learns."""
+    """The number of a model's parameters."""
     return sum(p.numel() for p in model.parameters())

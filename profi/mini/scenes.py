@@ -1,8 +1,8 @@
-"""Scenes composed on the device: sprites over varied backgrounds, with exact instance masks.
+"""Random scenes: sprites on varied backgrounds, with exact instance masks.
 
-Everything is batched torch, so that a GPU (or two CPU cores) composes as fast as a model trains
-and no loader is needed. Two splits differ in seed, layout and, for categories with three or
-more sprites, in the sprites themselves.
+All code is batched torch, so scenes are composed as fast as a model trains and no data loader is
+needed. The two splits differ in seed and layout; for categories with three or more sprites they
+also differ in the sprites.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from torch import Tensor
 from profi.mini.world import SPRITES, World
 
 Split = Literal["train", "val"]
-CHUNK = 32  # scenes composed at once: twice as fast on a CPU, whose caches hold them, as hundreds
-MIN_VISIBLE = 0.35  # an object less visible than this is neither annotated nor named
+CHUNK = 32  # scenes composed at once: fits a CPU's caches, twice as fast as hundreds at once
+MIN_VISIBLE = 0.35  # an object with a smaller visible share is neither annotated nor named
 
 
 @dataclass(frozen=True)
 class SpriteSheet:
-    """The sprites of one split: premultiplied RGBA [S, 4, n, n] in [0, 1], and their category
-    as an index into `world.categories` [S]."""
+    """The sprites of one split.
+
+    `rgba` [S, 4, n, n] in [0, 1], premultiplied; `category` [S], indices into `world.categories`.
+    """
 
     rgba: Tensor
     category: Tensor
 
     @staticmethod
     def load(world: World, split: Split, device: torch.device | str = "cpu") -> SpriteSheet:
-        """The sprites of `world`'s categories that `split` may draw, at the world's sprite size."""
+        """The sprites that a split of a world may use, at the world's sprite size."""
         index = json.loads((SPRITES / "sprites.json").read_text())
         sheet = Image.open(SPRITES / "sprites.png").convert("RGBA")
         side, columns = index["side"], index["columns"]
@@ -54,11 +56,13 @@ class SpriteSheet:
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of N scenes with up to K objects each, back to front.
+    """A batch of N scenes with up to K objects each, from back to front.
 
-    image [N, 3, H, W] in [0, 1]; masks [N, K, H, W] bool, the visible part of each object;
-    category [N, K] index into the world's categories, -1 where there is no (visible) object;
-    clear [N, 3, H, W] the background without objects.
+    Fields:
+        image: [N, 3, H, W] in [0, 1].
+        masks: [N, K, H, W] bool, the visible part of each object.
+        category: [N, K], indices into the world's categories; -1 without a visible object.
+        clear: [N, 3, H, W], the background without objects.
     """
 
     image: Tensor
@@ -74,8 +78,8 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, g: torch.Generator
 def backgrounds(n: int, size: int, g: torch.Generator) -> Tensor:
     """N varied backgrounds [N, 3, size, size] in [0, 1].
 
-    A colour gradient in a random direction, often with a ground of another colour below a
-    tilted horizon, low-frequency mottling, and sometimes soft stripes.
+    Each is a colour gradient in a random direction with low-frequency mottling. Many have a ground
+    of another colour below a tilted horizon; some have soft stripes.
     """
     device = g.device
     axis = torch.linspace(-1, 1, size, device=device)
@@ -100,16 +104,17 @@ def backgrounds(n: int, size: int, g: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class SceneSampler:
-    """Draws scenes of one world and split from a generator (its device composes).
+    """Draws scenes of one world and split from a generator, on the generator's device.
 
-    scale: shortest and longest half side of an object, as a share of the image's half side.
-    max_rotation: radians, either way.
-    repeats: the probability that an object is another one of the first object's sprite, as
-        things often come in groups.
-    counts: how probable one, two, ... objects are.
-    places: centres that are tried for an object; the first is taken that keeps `clearance` times
-        the sum of the two half sides from all objects before it, or else the farthest. So most
-        objects stand free and some are occluded.
+    Fields:
+        scale: smallest and largest half side of an object, as a share of the image's half side.
+        max_rotation: in radians, in both directions.
+        repeats: the probability that an object repeats the first object's sprite (things often
+            come in groups).
+        counts: the probabilities of one, two, ... objects.
+        places: the number of centres that are tried for an object. The first centre is taken whose
+            distance from all earlier objects is at least `clearance` times the sum of the two half
+            sides; if there is none, the farthest. So most objects are free and some are occluded.
     """
 
     world: World
@@ -122,7 +127,7 @@ class SceneSampler:
     clearance: float = 0.75
 
     def sample(self, n: int, g: torch.Generator) -> Scenes:
-        """N scenes; the same generator state gives the same scenes on the same device."""
+        """N scenes; equal generator states give equal scenes on the same device."""
         parts = [self._composed(min(CHUNK, n - i), g) for i in range(0, n, CHUNK)]
         return Scenes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)))
 
@@ -133,7 +138,7 @@ class SceneSampler:
         weights = torch.tensor(self.counts, device=device)
         count = torch.multinomial(weights.expand(n, k), 1, generator=g) + 1
         kind = torch.randint(len(world.categories), (n, k), generator=g, device=device)
-        # One sprite of the drawn category, all its sprites being equally likely.
+        # One sprite of the drawn category; all its sprites are equally likely.
         match = (self.sheet.category == kind[..., None]).float()
         sprite = torch.multinomial(match.view(n * k, -1), 1, generator=g).view(n, k)
         again = torch.rand((n, k), generator=g, device=device) < self.repeats
@@ -170,7 +175,7 @@ class SceneSampler:
         return Scenes(image.clamp(0, 1), masks, torch.where(seen, kind, -1), clear)
 
     def _centres(self, scale: Tensor, g: torch.Generator) -> Tensor:
-        """Centres [N, K, 2] in [-1, 1] of objects of half sides `scale` [N, K]."""
+        """Centres [N, K, 2] in [-1, 1] for objects with half sides `scale` [N, K]."""
         n, k = scale.shape
         centres: list[Tensor] = []
         for j in range(k):
@@ -185,9 +190,9 @@ class SceneSampler:
 
 
 def _placed(scale: Tensor, angle: Tensor, flip: Tensor, centre: Tensor) -> Tensor:
-    """Affine maps [N, K, 2, 3] from an image's coordinates to those of an object's sprite.
+    """Affine maps [N, K, 2, 3] from image coordinates to sprite coordinates.
 
-    The inverse of: scale, rotate, flip, shift.
+    Each is the inverse of scaling, rotating, flipping and shifting the sprite.
     """
     cos, sin = torch.cos(angle), torch.sin(angle)
     rows = torch.stack([cos * flip, sin * flip, -sin, cos], -1) / scale[..., None]

@@ -1,4 +1,4 @@
-"""What the embedded world consists of: its categories (COCO's own ids and names) and its sizes."""
+"""The embedded world's categories (with COCO's ids and names) and sizes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ GPU_CATEGORIES = (
 
 @dataclass(frozen=True)
 class World:
-    """One size of the embedded world; lengths in pixels of its square images."""
+    """One size of the embedded world; its images are square, lengths are in pixels."""
 
     size: Literal["cpu", "gpu"]
     image_size: int
@@ -91,12 +91,12 @@ class World:
 
     @property
     def sprite_size(self) -> int:
-        """Side of a stored sprite: the size of the largest object, so that none is enlarged."""
+        """Side of a stored sprite: the size of the largest object, so no sprite is enlarged."""
         return self.image_size * 5 // 8
 
     @property
     def folder(self) -> Path:
-        """Where this size's data and models ship."""
+        """The folder with this size's shipped data and models."""
         return SHIPPED / self.size
 
 
@@ -118,7 +118,7 @@ WORLDS: dict[str, World] = {
 
 
 def world(size: str) -> World:
-    """The world of that size; UserError for a size that there is not."""
+    """The world of a size; UserError for an unknown size."""
     if size not in WORLDS:
-        raise UserError(f"size={size}: the embedded world comes as {' or '.join(WORLDS)}")
+        raise UserError(f"size={size}: choose {' or '.join(WORLDS)}")
     return WORLDS[size]

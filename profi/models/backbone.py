@@ -43,10 +43,10 @@ DTYPES: Mapping[str, torch.dtype] = {
 class Backbone:
     """The parts of a latent diffusion model, ready to run.
 
-    UNet and VAE may be in half precision; the text encoders are float32 (they run once per prompt)
-    as `load_backbone` gives them. `weights` maps each weight file to its SHA-256
-    and is empty for parts that never were files. `execution_device` is where the models run, if
-    that is not where their weights lie (offloading).
+    UNet and VAE may be in half precision. `load_backbone` gives float32 text encoders (they run
+    once per prompt). `weights` maps each weight file to its SHA-256; it is empty if the parts were
+    not loaded from files. `execution_device` is where the models run, if it differs from the device
+    of their weights (offloading).
     """
 
     unet: UNet2DConditionModel
@@ -68,11 +68,11 @@ class Backbone:
         execution_device: torch.device | None = None,
         role: UNetRole = INPAINTING,
     ) -> Backbone:
-        """Check that the parts belong together and set them to inference.
+        """Check that the parts fit together and set them to inference.
 
-        Puts the models in eval mode and turns their parameters' gradients off (RASG
-        differentiates with respect to the latents alone). Raises UserError for a UNet that is
-        not of this role, or is conditioned on what these parts do not give.
+        The models are set to eval mode and their parameters' gradients are turned off (RASG
+        differentiates only with respect to the latents). Raises UserError if the UNet does not have
+        this role, or if it needs conditions that these parts do not give.
         """
         role.check(unet, vae)
         text.check_fits(unet)
@@ -101,15 +101,16 @@ class Backbone:
         return digest(dict(self.weights))
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
-        """What the UNet is told of B prompts, for pictures of `size` (height, width) in pixels.
+        """The UNet's conditioning for B prompts and pictures of `size` (height, width) in pixels.
 
-        Like the two below it is remembered: many a batch comes again, with another seed or method.
+        It is cached, like the results of the next two methods, because many batches are painted
+        again with another seed or method.
         """
         key = ("condition", tuple(prompts), size, *self._place)
         return self._memo(key, lambda: self.text(prompts, size).to(self.unet.dtype))
 
     def unconditional(self, negative: str, size: tuple[int, int], batch: int) -> Conditioning:
-        """What the UNet is told in the unconditional branch; "" is no negative text."""
+        """The conditioning of the unconditional branch; "" is no negative text."""
         key = ("unconditional", negative, size, batch, *self._place)
         return self._memo(
             key, lambda: self.text.unconditional(negative, size, batch).to(self.unet.dtype)
@@ -126,12 +127,12 @@ class Backbone:
         return mean.float() * self.vae.config.scaling_factor
 
     def forget(self) -> None:
-        """Drop what is remembered: to free its memory, or to time an encoding again."""
+        """Clear the cache, to free its memory or to time an encoding again."""
         self._memo.clear()
 
     @property
     def _place(self) -> tuple[str, str]:
-        """Device and dtype, which a remembered result has for good."""
+        """Device and dtype of a cached result."""
         return str(self.device), str(self.unet.dtype)
 
     @torch.no_grad()
@@ -145,10 +146,10 @@ class Backbone:
 def both_texts(
     backbone: Backbone, sampling: Sampling, prompts: Sequence[str], size: tuple[int, int]
 ) -> tuple[Conditioning, Conditioning]:
-    """What the UNet is told in the conditional and in the unconditional branch, for B prompts.
+    """The conditionings of the conditional and the unconditional branch for B prompts.
 
-    `size` is the pictures' (height, width) in pixels. Raises UserError for a prompt that does not
-    fit.
+    `size` is the pictures' (height, width) in pixels. Raises UserError for a prompt that is too
+    long.
     """
     full = [with_suffix(prompt, sampling.positive_prompt) for prompt in prompts]
     conditional = backbone.condition(full, size)
@@ -157,7 +158,7 @@ def both_texts(
 
 @dataclass(frozen=True)
 class OnBackbone:
-    """The part of a `Row` (see `profi.inpainter`) that its backbone answers."""
+    """The properties of a `Row` (see `profi.inpainter`) that come from its backbone."""
 
     backbone: Backbone
 
@@ -178,7 +179,7 @@ def latent_factor(vae: AutoencoderKL) -> int:
 
 
 def pixel_multiple(unet: UNet2DConditionModel, vae: AutoencoderKL) -> int:
-    """What images' sides must be multiples of, so that every level of the UNet halves evenly."""
+    """The images' sides must be multiples of this, so that every UNet level halves evenly."""
     return int(latent_factor(vae) * 2 ** (len(unet.config.block_out_channels) - 1))
 
 
@@ -199,11 +200,12 @@ def load_backbone(
         dtype: of the UNet: float32, bfloat16 or float16.
         memory_format: of the UNet and the VAE; torch.channels_last is faster on most devices.
         vae_dtype: of the VAE: auto (see `auto_vae_dtype`), float32, bfloat16 or float16.
-        role: what the UNet must be for.
-        unet_from: another folder, whose `unet/` and `scheduler/` are taken instead: a fine-tuned
-            UNet beside the VAE and the text encoder of the model that it was made from.
+        role: the role that the UNet must have.
+        unet_from: another folder, whose `unet/` and `scheduler/` are used instead: a fine-tuned
+            UNet, with the VAE and the text encoder of its original model.
 
-    Only safetensors are loaded. Raises UserError, soon, for what cannot be loaded.
+    Only safetensors are loaded. Raises UserError, without a long wait, if the model cannot be
+    loaded.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; choose {', '.join(DTYPES)}")
@@ -238,19 +240,19 @@ def load_backbone(
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
-    """The memory format that a setting of this name stands for."""
+    """The memory format of the setting `channels_last`."""
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def auto_vae_dtype(
     device: torch.device, unet_dtype: torch.dtype, is_xl: bool, force_upcast: bool
 ) -> torch.dtype:
-    """The VAE's dtype where none is asked for.
+    """The VAE's dtype for `vae_dtype="auto"`.
 
-    float16 beside a float16 UNet on a GPU, which the VAEs of SD 1 and SD 2 stand; else float32.
-    SDXL's overflows in float16, unless its config says `force_upcast: false` (a mended one). That
-    key decides for SDXL alone: older configs lack it and diffusers then takes it as true. A
-    bfloat16 VAE is never a default: its 8 bits of precision are no more than a picture's.
+    float16 with a float16 UNet on a GPU, which works for the VAEs of SD 1 and SD 2; else float32.
+    SDXL's VAE overflows in float16, unless its config says `force_upcast: false` (a corrected VAE).
+    This key is used only for SDXL: older configs do not have it, and diffusers then sets it to
+    true. bfloat16 is never chosen: its 8 bits of precision are not more than a picture's.
     """
     if device.type == "cpu" or unet_dtype != torch.float16 or (is_xl and force_upcast):
         return torch.float32

@@ -1,9 +1,9 @@
-"""The UNet's heavy blocks through torch.compile, one by one.
+"""Regional compilation of the UNet's heavy blocks with torch.compile.
 
-Regional compilation: the residual blocks and the feed-forward layers, which know nothing of the
-method, are compiled; the attention between them, where controls written in Python rule and the
-graph is cut (`CrossAttentionCapture`), runs as it is. The results are eager's to the rounding of
-fused kernels.
+The residual blocks and the feed-forward layers are compiled; they do not depend on the method. The
+attention between them is not compiled: its controls are Python code, and the graph is cut there
+(`CrossAttentionCapture`). Results equal those without compilation up to the rounding of fused
+kernels.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ log = logging.getLogger(__name__)
 
 BLOCKS = (ResnetBlock2D, FeedForward)
 REMEDY = "install a C++ compiler (g++) and, for a GPU, Triton, or leave compile off"
-# PyTorch's refusal to compile a block once more, no TorchDynamoException; versions before 2.7 name
-# it otherwise.
+# PyTorch's error when a block was compiled too often; it is not a TorchDynamoException. Versions
+# before 2.7 have another name for it.
 RECOMPILED_TOO_OFTEN: type[Exception] = getattr(
     torch._dynamo.exc, "FailOnRecompileLimitHit", TorchDynamoException
 )
 
 
 class CompiledBlocks:
-    """A UNet's blocks with compiled forwards, put on by `install` and taken off by `remove`.
+    """Compiled forwards for a UNet's blocks; `install` sets them and `remove` takes them off.
 
         with CompiledBlocks(unet):
             eps = unet(x, t, context).sample
 
-    Modules, parameters and the state dict stay what they are. What was compiled is kept here and
-    is there again after the next `install`. It is compiled anew, when it is first run, for every
-    size of picture and batch, with gradients and without: of use where one size is painted often.
-    Blocks of equal structure and inputs share one compilation.
+    Modules, parameters and the state dict do not change. Compilations are kept here and used again
+    after the next `install`. Every picture size and batch size, with and without gradients, is
+    compiled at its first run, so this pays off only if one size is painted often. Blocks with equal
+    structure and inputs share one compilation.
 
-    Raises UserError, soon, where no compiler is found, and MachineError from a run where it fails.
+    Raises UserError at once if no compiler is found, and MachineError in a run if compiling fails.
     """
 
     def __init__(self, unet: UNet2DConditionModel, backend: str = "inductor") -> None:
@@ -56,20 +56,20 @@ class CompiledBlocks:
         self._compiled: dict[Hashable, Callable[..., Tensor]] = {}
 
     def __len__(self) -> int:
-        """How many compilations there are so far."""
+        """The number of compilations so far."""
         return len(self._compiled)
 
     def install(self) -> None:
-        """Let the blocks run compiled; UserError where they have another's forward."""
+        """Set the compiled forwards; UserError if the blocks' forwards were replaced already."""
         if any("forward" in vars(block) for block in self._blocks):
             raise UserError("the UNet's blocks have been changed already; compile them once")
         log.info("the UNet is compiled at the first run of each size: that takes minutes")
         for block in self._blocks:
-            # An attribute of the instance goes before the class's method, and is in no state dict.
+            # An instance attribute overrides the class's method and is not in the state dict.
             block.forward = partial(self._run, block, repr(block))
 
     def remove(self) -> None:
-        """Give the blocks their own forwards back."""
+        """Restore the blocks' own forwards."""
         for block in self._blocks:
             vars(block).pop("forward", None)
 
@@ -101,8 +101,8 @@ class CompiledBlocks:
             dynamic=False,
             fullgraph=True,
         )
-        # A float16 gradient may be taken twice (`AttentionObjective.gradient`), so a backward
-        # must not use the memory of what was saved for it.
+        # A float16 gradient may be computed twice (`AttentionObjective.gradient`), so a backward
+        # pass must not reuse the memory of its saved tensors.
         with torch._functorch.config.patch(donated_buffer=False):
             output = _told(compiled, block, *inputs)
         self._compiled[key] = compiled
@@ -110,7 +110,7 @@ class CompiledBlocks:
 
 
 def _told(compiled: Callable[..., Tensor], block: nn.Module, *inputs: Any) -> Tensor:
-    """Run it; MachineError, in one line, where PyTorch does not compile it (again)."""
+    """Run a compiled block; MachineError, in one line, if PyTorch cannot compile it."""
     try:
         return compiled(block, *inputs)
     except RECOMPILED_TOO_OFTEN as error:
@@ -124,10 +124,10 @@ def _told(compiled: Callable[..., Tensor], block: nn.Module, *inputs: Any) -> Te
 
 
 def _own_code(function: Callable[..., Any], number: int) -> Callable[..., Any]:
-    """The same function with a code object of its own.
+    """The same function with its own code object.
 
-    torch.compile counts its compilations per code object and gives up beyond a limit (8) that one
-    UNet's blocks exceed, since they share their class's forward.
+    torch.compile counts compilations per code object and stops at a limit (8). The blocks of one
+    UNet exceed it, because they share their class's forward.
     """
     code = function.__code__
     return FunctionType(
@@ -140,7 +140,7 @@ def _own_code(function: Callable[..., Any], number: int) -> Callable[..., Any]:
 
 
 def _signature(value: Any) -> Hashable:
-    """What a compilation is special to of an input."""
+    """The properties of an input for which a compilation is valid."""
     if not isinstance(value, Tensor):
         return value
     layout = (tuple(value.shape), value.stride(), value.dtype, value.device)
@@ -148,7 +148,7 @@ def _signature(value: Any) -> Hashable:
 
 
 def _check_compiler(device: torch.device) -> None:
-    """UserError where TorchInductor has nothing to compile with: looked for, not tried."""
+    """Raise UserError if TorchInductor has no compiler; nothing is compiled here."""
     if not hasattr(torch._functorch.config, "donated_buffer"):
         raise UserError(f"compile: PyTorch {torch.__version__} is too old for it; take a newer one")
     from torch._inductor.cpp_builder import get_cpp_compiler

@@ -1,4 +1,4 @@
-"""Which device a name means on this machine."""
+"""Resolution of a device's name on this machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from profi.settings import check_device
 from profi.types import UserError
 
-#: Values of CUDA_VISIBLE_DEVICES that mean none; the last is Slurm's.
+#: Values of CUDA_VISIBLE_DEVICES for no GPU; the last is Slurm's.
 NO_GPU = ("", "-1", "NoDevFiles")
 
 
 def resolve_device(key: str, name: str) -> str:
-    """`auto` becomes the best device there is.
+    """A device's name; `auto` becomes the best available device.
 
     Raises:
-        UserError: naming `key`, for a device that is not there; for `auto` on a machine that does
-            not have the GPU of CUDA_VISIBLE_DEVICES, which would mean days on its CPU.
+        UserError: the device is not available (the message names `key`); or the name is `auto` and
+            PyTorch does not see the GPU of CUDA_VISIBLE_DEVICES (on the CPU a run takes days).
     """
     check_device(key, name)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -27,7 +27,7 @@ def resolve_device(key: str, name: str) -> str:
         if not cuda and assigned not in NO_GPU:
             raise UserError(
                 f"CUDA_VISIBLE_DEVICES={assigned}: PyTorch sees no such GPU; "
-                f"name one that is there, or choose {key}=cpu"
+                f"set an available one, or choose {key}=cpu"
             )
         return "cuda" if cuda else "mps" if mps else "cpu"
     if name.startswith("cuda"):

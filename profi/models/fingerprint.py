@@ -1,4 +1,4 @@
-"""What of a model decides its pictures, in a few hashes."""
+"""Hashes of everything in a model that changes its pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from profi.types import digest
 
 
 def config_values(config: Mapping[str, Any]) -> dict[str, str]:
-    """What of a model's config says how it works."""
-    # Where the files lay and which version wrote them changes nothing.
+    """The values of a model's config that change its output."""
+    # The files' place and the version that wrote them change nothing.
     return {
         key: repr(value)
         for key, value in config.items()
@@ -20,7 +20,7 @@ def config_values(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def backbone_identity(backbone: Backbone) -> dict[str, Any]:
-    """Hashes of the weights and of what else decides a model's output; the VAE's dtype."""
+    """Hashes of the weights and of all else that changes a model's output, and the VAE's dtype."""
     parts = {
         "unet": dict(backbone.unet.config),
         "vae": dict(backbone.vae.config),
@@ -39,5 +39,5 @@ def backbone_identity(backbone: Backbone) -> dict[str, Any]:
             }
         ),
     }
-    # As it came out: what `auto` means depends on the device.
+    # The actual dtype: the meaning of `auto` depends on the device.
     return {"backbone": hashes, "vae_dtype": str(backbone.vae.dtype).removeprefix("torch.")}

@@ -19,11 +19,11 @@ from profi.types import UserError, digest
 # Text encoders and their tokenizers: one of each, or SDXL's two.
 TEXT_FOLDERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-# What a pipeline's own settings are written in; a folder may do without.
+# The file with a pipeline's own settings; it is optional.
 PIPELINE_CONFIG = "model_index.json"
 HUB_TIMEOUT_SECONDS = 10.0
-# The second is the base class of the HTTP library's own errors (which one depends on the version
-# of huggingface_hub): failures to connect are among them and not always OSErrors.
+# The second is the base class of the HTTP library's errors (the library depends on the version of
+# huggingface_hub). Connection errors belong to it and are not always OSErrors.
 HUB_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     cast(type[Exception], HfHubHTTPError.__bases__[0]),
@@ -36,8 +36,7 @@ T = TypeVar("T")
 def text_folders(folder: Path) -> tuple[tuple[str, str], ...]:
     """The subfolders of each text encoder and its tokenizer.
 
-    There is a second pair where the UNet's config says that the UNet reads it, whatever the
-    model is called and whatever else lies in the folder.
+    Only the UNet's config decides whether there is a second pair.
     """
     two = read_json(folder, "unet/config.json").get("addition_embed_type") == "text_time"
     return TEXT_FOLDERS if two else TEXT_FOLDERS[:1]
@@ -49,9 +48,9 @@ def weight_folders(folder: Path) -> tuple[str, ...]:
 
 
 def weight_hashes(folder: Path, parts: Sequence[str] | None = None) -> dict[str, str]:
-    """SHA-256 of every weight file that is loaded, by its path within the folder.
+    """SHA-256 of every weight file that is loaded, by its path in the folder.
 
-    Of all subfolders that are, or of some `parts` of them.
+    `parts` are the subfolders; None: all that are loaded.
     """
     hashes: dict[str, str] = {}
     for part in weight_folders(folder) if parts is None else parts:
@@ -60,10 +59,10 @@ def weight_hashes(folder: Path, parts: Sequence[str] | None = None) -> dict[str,
 
 
 def file_hashes(folder: Path, part: str) -> dict[str, str]:
-    """SHA-256 of the weight files in one folder, by their names after `part/`."""
+    """SHA-256 of the weight files in one folder, by `part/` and their names."""
     hashes = {}
     for path in sorted(folder.glob("*.safetensors")):
-        # Variants such as diffusion_pytorch_model.fp16.safetensors are not what is loaded.
+        # Variants such as diffusion_pytorch_model.fp16.safetensors are not loaded.
         if ".fp16." in path.name or ".non_ema." in path.name:
             continue
         hashes[f"{part}/{path.name}"] = sha256_of(path)
@@ -76,7 +75,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def missing_file(folder: Path) -> str | None:
-    """The first file or subfolder that the model lacks; None for one that looks complete."""
+    """The first missing file or subfolder; None if the folder looks complete."""
     if not (folder / "unet/config.json").is_file():
         return "unet/config.json"
     files = [*(f"{part}/config.json" for part in weight_folders(folder)), SCHEDULER_CONFIG]
@@ -96,7 +95,7 @@ def load_part(folder: Path, part: str, model_class: Any) -> Any:
 def load_weights(model_class: Any, folder: Path) -> Any:
     """A model of a diffusers or transformers class from its own folder, as `load_part`.
 
-    Raises what the libraries do, or a ValueError for a file that lacks some of the weights.
+    Raises the libraries' errors, or ValueError if the file lacks some of the weights.
     """
     model, info = model_class.from_pretrained(
         folder,
@@ -105,14 +104,14 @@ def load_weights(model_class: Any, folder: Path) -> Any:
         local_files_only=True,
         output_loading_info=True,
     )
-    # Both libraries fill what a file lacks with random numbers.
+    # Both libraries fill missing weights with random numbers.
     if info["missing_keys"]:
         raise ValueError(f"its file lacks {min(info['missing_keys'])}, among others")
     return model
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object; raises UserError for a file that is none."""
+    """A JSON object; raises UserError if the file has no JSON object."""
 
     def read(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
@@ -124,7 +123,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def loading(folder: Path, part: str, load: Callable[[Path], T], key: str = "model.path") -> T:
-    """`load` a part of the folder; what it says of missing or damaged files becomes one line."""
+    """`load` a part of the folder; errors of missing or damaged files become one UserError."""
     try:
         return load(folder / part)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -136,7 +135,7 @@ def loading(folder: Path, part: str, load: Callable[[Path], T], key: str = "mode
 
 
 def from_hub(repo_id: str) -> Path:
-    """The local snapshot of a Hub repository, downloaded where needed and possible."""
+    """The local snapshot of a Hub repository, downloaded if needed."""
     encoders, tokenizers = zip(*TEXT_FOLDERS, strict=True)
     patterns = [PIPELINE_CONFIG, "scheduler/*", *(f"{part}/*" for part in tokenizers)]
     for part in ("unet", "vae", *encoders):
@@ -153,7 +152,7 @@ def from_hub(repo_id: str) -> Path:
 def hub_snapshot(
     repo_id: str, patterns: Sequence[str], complete: Callable[[Path], bool], key: str
 ) -> Path:
-    """The local snapshot of a repository's files of these patterns, fetched unless `complete`."""
+    """The local snapshot of a repository's files of these patterns; downloaded if incomplete."""
     variants = ["*.fp16.*", "*.non_ema.*"]
     patterns = list(patterns)
     try:
@@ -161,9 +160,9 @@ def hub_snapshot(
         if complete(cached):
             return cached
     except (OSError, ValueError):
-        pass  # Not in the cache (or no id at all, which the Hub is about to say).
+        pass  # Not in the cache, or not a valid id; then the Hub reports it below.
     try:
-        # A short question first: a download from an unreachable Hub retries for minutes.
+        # A short request first: a download from an unreachable Hub retries for minutes.
         HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS)
         return Path(snapshot_download(repo_id, allow_patterns=patterns, ignore_patterns=variants))
     except HUB_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Encodings that need not be computed twice."""
+"""A cache of encodings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Memo:
-    """The last `capacity` results, by key; the least recently used one goes first.
+    """The last `capacity` results by key; the least recently used one is dropped first.
 
-    Results are of whole batches: one put together from single samples' results could differ from
-    it in rounding, and a picture would depend on what was painted before.
+    Results are those of whole batches. A batch put together from cached single samples could differ
+    by rounding, and a picture would then depend on what was painted before.
     """
 
     def __init__(self, capacity: int = 16) -> None:
@@ -25,7 +25,7 @@ class Memo:
         self._results: OrderedDict[Hashable, object] = OrderedDict()
 
     def __call__(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The result for `key`, computed where it is not held."""
+        """The result for `key`, computed if it is not cached."""
         if key not in self._results:
             self._results[key] = compute()
             if len(self._results) > self._capacity:
@@ -34,12 +34,12 @@ class Memo:
         return cast(T, self._results[key])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all results."""
         self._results.clear()
 
 
 def content(tensor: Tensor) -> Hashable:
-    """What stands for a tensor's values, shape, dtype and device in a key."""
+    """A key for a tensor's values, shape, dtype and device."""
     flat = tensor.detach().contiguous().cpu().view(-1).view(torch.uint8)
     digest = hashlib.blake2b(flat.numpy().tobytes(), digest_size=16).hexdigest()
     return digest, tuple(tensor.shape), str(tensor.dtype), str(tensor.device)

@@ -38,8 +38,7 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
         """Build from a diffusers scheduler's config (scheduler_config.json).
 
-        Raises UserError for a schedule or prediction type that this code does not know, rather
-        than sample with a wrong one.
+        Raises UserError for an unknown schedule or prediction type.
         """
         prediction_type = config.get("prediction_type", "epsilon")
         if prediction_type not in get_args(PredictionType):

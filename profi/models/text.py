@@ -1,8 +1,8 @@
-"""The text side of a model: from prompts to what the UNet is conditioned on.
+"""The text encoders: from prompts to the UNet's conditioning.
 
 Stable Diffusion 1 and 2 have one text encoder, and its last hidden states are the UNet's context.
-SDXL has two (Podell et al. 2023, sec. 2.1 and 2.2): its context joins their penultimate hidden
-states, and added conditions tell it the second one's pooled embedding and the picture's size.
+SDXL has two (Podell et al. 2023, sec. 2.1 and 2.2). Its context joins their penultimate hidden
+states; added conditions are the second encoder's pooled embedding and the picture's size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from profi.types import UserError, digest
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a run of the UNet is given of the text, for a batch.
+    """The UNet's text inputs for a batch.
 
     `context` is [B, L, D]. `added` is empty, or SDXL's: `text_embeds` [B, P], the pooled text
     embedding, and `time_ids` [B, 6], see `size_ids`.
@@ -40,19 +40,19 @@ class Conditioning:
         }
 
     def stacked(self, other: Conditioning) -> Conditioning:
-        """This batch followed by another one of the same model, for one run of both."""
+        """This batch followed by another one of the same model, for one UNet run of both."""
         return Conditioning(
             torch.cat([self.context, other.context]),
             {name: torch.cat([value, other.added[name]]) for name, value in self.added.items()},
         )
 
     def expanded(self, batch: int) -> Conditioning:
-        """The conditioning of one sample, given to `batch` of them."""
+        """The conditioning of one sample, repeated for `batch` samples."""
         added = {name: value.expand(batch, -1) for name, value in self.added.items()}
         return Conditioning(self.context.expand(batch, -1, -1), added)
 
     def to(self, dtype: torch.dtype) -> Conditioning:
-        """The context in the UNet's dtype; the UNet casts the added conditions once embedded."""
+        """The context in the UNet's dtype; the UNet casts the added conditions itself."""
         return replace(self, context=self.context.to(dtype))
 
 
@@ -60,8 +60,8 @@ class Conditioning:
 class TextTower:
     """A CLIP text encoder and its tokenizer.
 
-    `execution_device` is that of `Backbone`. Raises UserError for a tokenizer that is not the
-    encoder's.
+    `execution_device` is that of `Backbone`. Raises UserError if the tokenizer does not fit the
+    encoder.
     """
 
     encoder: CLIPTextModel | CLIPTextModelWithProjection
@@ -70,7 +70,7 @@ class TextTower:
 
     def __post_init__(self) -> None:
         words, vocabulary = len(self.tokenizer), self.encoder.config.vocab_size
-        # A tokenizer whose files are missing loads as one of two special tokens.
+        # A tokenizer whose files are missing loads with only two special tokens.
         if not 2 < words <= vocabulary:
             raise UserError(
                 f"the tokenizer knows {words} tokens and the text encoder {vocabulary}; "
@@ -79,24 +79,24 @@ class TextTower:
 
     @property
     def token_limit(self) -> int:
-        """How many tokens a prompt may have, its start and end among them."""
+        """The largest number of tokens of a prompt, start and end included."""
         return min(self.tokenizer.model_max_length, self.encoder.config.max_position_embeddings)
 
     @property
     def tokenizer_digest(self) -> str:
-        """One digest of what turns a text into tokens: vocabulary, merges and normalisation."""
+        """One digest of the tokenizer: vocabulary, merges and normalisation."""
         tokenizer: Any = self.tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            # transformers 4 tokenizes in Python, its normalisation is in its code.
+            # transformers 4 tokenizes in Python; its normalisation is code.
             merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
             return digest({"vocabulary": tokenizer.get_vocab(), "merges": merges})
         state: dict[str, Any] = json.loads(backend.to_str())
-        # These two are of the last call.
+        # These two keys belong to the last call.
         return digest({k: v for k, v in state.items() if k not in ("padding", "truncation")})
 
     def __call__(self, prompts: Sequence[str], hidden_states: bool = False) -> Any:
-        """The encoder's output for some prompts, on request with all its hidden states."""
+        """The encoder's output for prompts, optionally with all hidden states."""
         device = self.execution_device or self.encoder.device
         input_ids = encode(self.tokenizer, prompts).to(device)
         return self.encoder(input_ids, output_hidden_states=hidden_states)
@@ -106,10 +106,10 @@ class TextTower:
 class PromptEncoder:
     """One text encoder, or SDXL's two.
 
-    The tokenizers of two share their BPE but not their padding; both get the smaller token limit.
-    `zeros_for_empty`, of two: where no negative text is given, the unconditional one is zeros
-    (SDXL's `force_zeros_for_empty_prompt`, true by default) and not the encoded empty text, which
-    it is with one encoder.
+    SDXL's tokenizers share their BPE but not their padding; both get the smaller token limit.
+    `zeros_for_empty` is used only with two encoders: without a negative text the unconditional
+    embeddings are zeros (SDXL's `force_zeros_for_empty_prompt`, true by default). With one encoder
+    they are those of the empty text.
     """
 
     first: TextTower
@@ -123,12 +123,12 @@ class PromptEncoder:
 
     @property
     def towers(self) -> tuple[TextTower, ...]:
-        """The text encoders that there are, in the order of the context's channels."""
+        """The text encoders, in the order of the context's channels."""
         return (self.first,) if self.second is None else (self.first, self.second)
 
     @property
     def token_limit(self) -> int:
-        """L: how many tokens a prompt may have, its start and end among them."""
+        """L: the largest number of tokens of a prompt, start and end included."""
         return self.first.token_limit
 
     @property
@@ -139,7 +139,7 @@ class PromptEncoder:
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Per part, what beside weights and vocabulary decides the embeddings."""
+        """Per part, the settings that change the embeddings, without weights and vocabulary."""
         configs = {"text_encoder": self.first.encoder.config.to_dict()}
         if self.second is not None:
             configs["text_encoder_2"] = self.second.encoder.config.to_dict()
@@ -147,7 +147,7 @@ class PromptEncoder:
         return configs
 
     def check_fits(self, unet: UNet2DConditionModel) -> None:
-        """Raise UserError unless the UNet is conditioned on what these encoders make of a text."""
+        """Raise UserError unless these encoders give the conditions that the UNet needs."""
         addition = unet.config.addition_embed_type
         if addition not in (None, "text_time"):
             raise UserError(
@@ -182,7 +182,7 @@ class PromptEncoder:
     def __call__(self, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
         """The conditioning of B prompts for pictures of `size` (height, width) in pixels.
 
-        Raises UserError for a prompt that does not fit.
+        Raises UserError for a prompt that is too long.
         """
         if self.second is None:
             return Conditioning(self.first(prompts).last_hidden_state)
@@ -193,7 +193,7 @@ class PromptEncoder:
         return Conditioning(context, added)
 
     def unconditional(self, negative: str, size: tuple[int, int], batch: int) -> Conditioning:
-        """The other branch's conditioning, of one negative text (or "") for the whole batch."""
+        """The unconditional branch's conditioning: one negative text (or "") for all."""
         one = self([negative], size)
         if self.second is not None and self.zeros_for_empty and not negative:
             added = {**one.added, "text_embeds": torch.zeros_like(one.added["text_embeds"])}
@@ -203,8 +203,8 @@ class PromptEncoder:
     def words(self, prompts: Sequence[str], positive: str = "") -> Tensor:
         """ind(tau) [B, L] bool of the prompts, see `word_tokens`.
 
-        A position of the context is one token of each tokenizer, so they must agree on the
-        words' positions: raises UserError where they do not, and as `word_tokens` does.
+        With two tokenizers, a position of the context is a token of both, so both must have the
+        words at the same positions. Raises UserError if they do not, and as `word_tokens`.
         """
         words, *others = (word_tokens(t.tokenizer, prompts, positive) for t in self.towers)
         for other in others:
@@ -220,6 +220,6 @@ class PromptEncoder:
 def size_ids(height: int, width: int) -> tuple[int, int, int, int, int, int]:
     """SDXL's size conditions: original size, top left of the crop and target size.
 
-    For a picture that is not cropped: both sizes (height, width) in pixels are its own.
+    The picture is not cropped: both sizes are its own (height, width) in pixels.
     """
     return height, width, 0, 0, height, width

@@ -1,4 +1,4 @@
-"""Prompts as tokens, and ind(tau): which of them are the prompt's."""
+"""Tokens of prompts, and ind(tau), the positions of the prompt's words."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from profi.types import UserError
 def encode(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
     """Token ids [B, L], SOT ... EOT and padding, L the tokenizer's model_max_length.
 
-    An empty prompt is the unconditional one. Raises UserError for a prompt that does not fit:
-    nothing is ever cut off silently.
+    An empty prompt is the unconditional one. Raises UserError for a prompt that is too long;
+    prompts are never cut off.
     """
     limit = tokenizer.model_max_length
     for prompt in prompts:
@@ -31,20 +31,19 @@ def encode(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
 
 
 def word_tokens(tokenizer: CLIPTokenizer, prompts: Sequence[str], positive: str = "") -> Tensor:
-    """ind(tau) [B, L] bool of prompts that guide the painting: which of their tokens are theirs.
+    """ind(tau) [B, L] bool of prompts that guide the painting.
 
-    True at the prompt's words and the first EOT; False at the SOT and the padding (also where, as
-    in CLIP, the padding is made of EOTs). With a `positive` suffix the encoded text is "prompt,
-    positive", and ind(tau) the words of the bare prompt plus the first EOT of the full one.
-    Raises UserError for an empty prompt (there is nothing to be faithful to) and for one that
-    does not fit.
+    True at the prompt's words and the first EOT. False at the SOT and the padding (CLIP's padding
+    may be EOTs too). With a `positive` suffix the encoded text is "prompt, positive", and ind(tau)
+    has the words of the prompt alone and the first EOT of the full text. Raises UserError for an
+    empty prompt (there are no words to guide by) and for one that is too long.
     """
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
             raise UserError(f"prompt {i} is empty; say what to paint, or use the ablation base")
     input_ids = encode(tokenizer, [with_suffix(prompt, positive) for prompt in prompts])
     is_eot = input_ids == tokenizer.eos_token_id
-    # Not position 0: a tokenizer may use one token for start and end.
+    # Not position 0: a tokenizer may use the same token for start and end.
     is_eot[:, 0] = False
     first_eot = is_eot.int().argmax(dim=1)
     positions = torch.arange(input_ids.shape[1])[None]
@@ -59,5 +58,5 @@ def word_tokens(tokenizer: CLIPTokenizer, prompts: Sequence[str], positive: str 
 
 
 def with_suffix(prompt: str, positive: str) -> str:
-    """ "prompt, positive"; the prompt alone when there is no suffix."""
+    """ "prompt, positive"; without a suffix the prompt alone."""
     return f"{prompt}, {positive}" if positive else prompt

@@ -1,4 +1,4 @@
-"""What a latent diffusion UNet is for, told by its channels."""
+"""The role of a latent diffusion UNet, checked by its channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from profi.types import UserError
 
-# Conditions beside the text and SDXL's size that a UNet may want and nobody here would give it.
+# Conditions of other UNets that are not given here (only the text and SDXL's size are).
 FOREIGN_CONDITIONS = (
     "class_embed_type",
     "num_class_embeds",
@@ -17,18 +17,19 @@ FOREIGN_CONDITIONS = (
     "time_cond_proj_dim",
     "dual_cross_attention",
 )
-# Other normalisations of the latents than the scaling factor.
+# Normalisations of the latents other than the scaling factor.
 FOREIGN_LATENTS = ("shift_factor", "latents_mean", "latents_std")
 ONE_PREDICTION = "a UNet that predicts eps, v or x_0 alone"
 
 
 @dataclass(frozen=True)
 class UNetRole:
-    """What a UNet is given and gives, in channels; C are those of the VAE's latents.
+    """The input and output channels of a UNet; C is the number of the VAE's latent channels.
 
-    `latents` pictures of C channels and `masks` of one go in, C and `masks_out` come out; `told` is
-    what goes in and `wanted` what the user should give, in words. `conditions` are those of
-    FOREIGN_CONDITIONS that such a UNet wants and its inpainter gives.
+    Inputs are `latents` tensors of C channels and `masks` of one channel. Outputs are C channels
+    and `masks_out` masks. `told` describes the inputs, and `wanted` the model that the user should
+    give, for error messages. `conditions` are the FOREIGN_CONDITIONS that such a UNet needs and its
+    inpainter gives.
     """
 
     latents: int
@@ -39,7 +40,7 @@ class UNetRole:
     conditions: tuple[str, ...] = ()
 
     def check(self, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-        """UserError unless the UNet's latents are this VAE's, and it needs nothing else."""
+        """Raise UserError unless the UNet fits this VAE and needs no other inputs."""
         channels, C = unet.config.in_channels, vae.config.latent_channels
         wanted = self.latents * C + self.masks
         if channels != wanted:

@@ -1,8 +1,8 @@
-"""Every setting, stated once: frozen dataclasses that know neither Hydra nor torch.
+"""All settings as frozen dataclasses that import neither Hydra nor torch.
 
-A field has its type (choices are a `Literal`), its default, its bounds and its meaning. What a
-type cannot say (combinations) is checked on construction and raised as a `UserError` that names
-the key, the value and what is allowed. `profi.cli.schema` makes the command line's schema of them.
+A field has a type (choices are a `Literal`), a default, bounds and a meaning. Combinations are
+checked on construction; a `UserError` names the key, the value and the allowed values.
+`profi.cli.schema` makes the command line's schema from these classes.
 """
 
 from profi.settings.command import MAX_SEED, Config, LoggerConfig, ReportConfig, parse_shard

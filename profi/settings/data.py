@@ -1,4 +1,4 @@
-"""The data."""
+"""The settings of the data."""
 
 from __future__ import annotations
 
@@ -15,28 +15,34 @@ from profi.types import UserError
 class DataConfig:
     """The benchmark's triplets (image, mask, prompt), and which of them are painted.
 
-    `coco` are instances of any file of MSCOCO's format, hulled; `coco2017` are those of val2017,
-    fetched where `root` or `annotations` is empty; `folder` is one's own set (images/, masks/ and
-    prompts.csv in `root`).
+    `coco`: the hulls of the instances of any file in MSCOCO's format. `coco2017`: those of val2017;
+    files are downloaded if `root` or `annotations` is empty. `folder`: a user's own data set, with
+    images/, masks/ and prompts.csv in `root`.
     """
 
-    name: str = setting("mini", "labels the data")
-    source: str = setting("coco", "how they are given: a data set of the catalogue")
-    root: str = setting(f"{SHIPPED}cpu/data/images", "the images' folder, or one's own set's")
+    name: str = setting("mini", "label of the data")
+    source: str = setting(
+        "coco", "a data set of the catalogue: coco, coco2017, folder or a plugin's"
+    )
+    root: str = setting(
+        f"{SHIPPED}cpu/data/images", "folder of the images, or of your own data set"
+    )
     annotations: str = setting(f"{SHIPPED}cpu/data/instances_val.json", "an instances JSON")
-    cache: str | None = setting(None, "where downloads lie; null: the user's cache folder")
+    cache: str | None = setting(None, "folder of downloads; null: the user's cache folder")
     sample: Literal["seeded", "released"] = setting(
         "seeded", "all instances above min_area, or the published list (coco2017)"
     )
-    sample_path: str | None = setting(None, "a copy of the published list; null: fetched")
+    sample_path: str | None = setting(None, "a copy of the published list; null: download it")
     limit: int | None = setting(
         None,
-        "so many are drawn by sample_seed; with evaluation.order=list the published list's first; "
-        "null: all",
+        "number of triplets, drawn by sample_seed; with evaluation.order=list the first of the "
+        "published list; null: all",
         at_least=1,
     )
-    sample_seed: int = setting(0, "of the draw", at_least=0)
-    min_area: float = setting(1.0, "of hulls, in square pixels (sample=seeded)", at_least=0)
+    sample_seed: int = setting(0, "seed of the draw", at_least=0)
+    min_area: float = setting(
+        1.0, "smallest area of a hull, in square pixels (sample=seeded)", at_least=0
+    )
 
     def __post_init__(self) -> None:
         check_fields("data", self)
@@ -47,15 +53,15 @@ class DataConfig:
         if self.source == "folder":
             self._require("root", "a folder with images/, masks/ and prompts.csv")
             if self.annotations:
-                raise UserError("data.annotations: data.source=folder has none; leave it empty")
+                raise UserError("data.annotations: data.source=folder uses none; leave it empty")
         if self.sample == "released" and self.source != "coco2017":
             raise UserError(
-                "data.sample=released: that list is of val2017 alone; use data=coco2017 or "
+                "data.sample=released: this list exists only for val2017; use data=coco2017 or "
                 "data.sample=seeded"
             )
         if self.sample_path is not None and self.sample != "released":
             raise UserError(
-                f"data.sample_path={self.sample_path}: it is a copy of the published list; "
+                f"data.sample_path={self.sample_path}: this is for the published list; "
                 "use it with data=coco2017 data.sample=released"
             )
         if self.cache == "":
@@ -63,4 +69,4 @@ class DataConfig:
 
     def _require(self, key: str, what: str) -> None:
         if not getattr(self, key):
-            raise UserError(f"data.{key} is not set: name {what} by data.{key}=...")
+            raise UserError(f"data.{key} is not set: give {what} with data.{key}=...")

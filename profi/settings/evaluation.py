@@ -1,7 +1,7 @@
-"""The evaluation: every choice of the protocol, apart from the method, as one settings object.
+"""The evaluation: all choices of the protocol, without the method, as one settings object.
 
-`released` is the protocol of the authors' released code, pixel for pixel; `ours` is what this
-project holds to be better. docs/evaluation.md gives the reasons and the effects.
+`released` is the protocol of the authors' released code, pixel for pixel. `ours` has the choices
+that this project considers better. docs/evaluation.md gives the reasons and the effects.
 """
 
 from __future__ import annotations
@@ -29,56 +29,51 @@ ClipClamp = Literal["none", "at_zero"]
 Channels = Literal["bgr", "rgb_as_bgr"]
 AestheticCrop = Literal["floored", "rounded"]
 
-#: The choices that change scores of the same pictures; all others change pixels.
+#: The choices that change only scores; all others change pixels.
 OF_SCORES = ("box", "clip_resizing", "clip_clamp", "channels", "aesthetic_crop")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One value per choice, by default `ours`; `dataclasses.replace` changes any by itself."""
+    """One value per choice, by default `ours`; change any of them with `dataclasses.replace`."""
 
     name: Literal["ours", "released"] = setting(
-        "ours", "the bundle that the values started from; a label"
+        "ours", "label: the set of values that the changes start from"
     )
     hull: Hull = setting(
         "exact",
-        "how an instance's polygons become a mask. exact: every pixel that the convex hull of "
-        "their points touches. opencv: points truncated to integers, hull and filling as OpenCV's "
-        "convexHull and drawContours do it",
+        "how polygons become a mask. exact: every pixel that the convex hull of their points "
+        "touches. opencv: points truncated to integers, then OpenCV's convexHull and drawContours",
     )
-    crowds: Crowds = setting(
-        "left_out", "whether polygons that are marked as crowd become triplets"
-    )
+    crowds: Crowds = setting("left_out", "whether polygons marked as crowd become triplets")
     order: Order = setting(
         "hash",
-        "hash: by the hash of seed and annotation id. list: as the released list (or the file) has "
-        "them, named <image id>_<segment>",
+        "hash: by the hash of seed and annotation id. list: the order of the released list (or of "
+        "the file), with the names <image id>_<segment>",
     )
-    size: Size = setting(
-        "rounded", "how the shorter side of the working size becomes a whole number"
-    )
+    size: Size = setting("rounded", "how the shorter side of the working size is rounded")
     picture: PictureFit = setting(
         "antialiased",
-        "how pictures are resized: bicubic with antialiasing on floats, or PIL's bicubic on bytes",
+        "how images are resized: bicubic with antialiasing on floats, or PIL's bicubic on bytes",
     )
     mask: MaskFit = setting(
         "covering",
-        "how masks are resized. covering: every new pixel that a masked one reaches into. "
-        "pil_bicubic: what is above 0 after PIL's bicubic on bytes",
+        "how masks are resized. covering: every new pixel that overlaps a masked one. "
+        "pil_bicubic: every pixel above 0 after PIL's bicubic on bytes",
     )
     dilation: Dilation = setting(
-        "before_padding", "whether a reading's dilation of the mask may reach into the padding"
+        "before_padding", "whether the dilated mask of a reading may grow into the padding"
     )
-    bytes: Bytes = setting("rounded", "how a painted picture becomes bytes")
+    bytes: Bytes = setting("rounded", "how painted pixels become bytes")
     noise: Noise = setting(
         "picture",
-        "picture: a start noise of each picture's own, float32. run: all pictures of one size "
-        "start from the noise of the run's seed, rounded to half precision",
+        "picture: each picture has its own start noise, float32. run: all pictures of one size "
+        "have the same start noise, from the run's seed, rounded to half precision",
     )
     box: BoxOf = setting(
         "painted_mask",
-        "the mask whose bounding box is cropped for the CLIP score and the accuracy: as it was "
-        "painted, or PIL's bicubic one",
+        "the mask whose bounding box is cropped for CLIP score and accuracy: the painted one or "
+        "PIL's bicubic one",
     )
     clip_resizing: ClipResizing = setting(
         "antialiased",
@@ -87,10 +82,10 @@ class Evaluation:
     clip_clamp: ClipClamp = setting("none", "whether negative CLIP scores count as 0")
     channels: Channels = setting(
         "bgr",
-        "of the pictures that RTMDet gets, which was trained on BGR: rgb_as_bgr is the wrong order",
+        "the order of RTMDet's input channels; it was trained on BGR, so rgb_as_bgr is wrong",
     )
     aesthetic_crop: AestheticCrop = setting(
-        "floored", "how the offset of the aesthetic score's centre crop becomes whole"
+        "floored", "how the offset of the aesthetic score's centre crop is rounded"
     )
 
     def __post_init__(self) -> None:
@@ -98,12 +93,12 @@ class Evaluation:
 
     @property
     def of_pixels(self) -> dict[str, str]:
-        """The choices that change pixels and differ from `ours`: a part of what a run is."""
+        """The choices that change pixels and differ from `ours`; they are part of a run's id."""
         return {k: v for k, v in changed(self).items() if k not in ("name", *OF_SCORES)}
 
     @property
     def label(self) -> str:
-        """The bundle's name, followed by what was changed in it: `released, hull=exact`."""
+        """The name and the changed choices, such as `released, hull=exact`."""
         usual = EVALUATIONS[self.name]
         changed = [
             f"{field.name}={getattr(self, field.name)}"
@@ -135,7 +130,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType({e.name: e for e in (OU
 
 
 def evaluation_of(chosen: str | Evaluation) -> Evaluation:
-    """A bundle by its name, or the settings as they are; UserError for an unknown name."""
+    """The evaluation of a name; settings are returned as they are; UserError for a wrong name."""
     found = EVALUATIONS.get(chosen) if isinstance(chosen, str) else chosen
     if found is None:
         raise UserError(f"evaluation={chosen} is unknown; choose {' or '.join(EVALUATIONS)}")

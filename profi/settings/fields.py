@@ -1,7 +1,7 @@
-"""A setting: a dataclass field with its type, its bounds and its meaning.
+"""A setting: a dataclass field with a type, bounds and a meaning.
 
-The choices of a text are its `Literal` type. The schema of the command line, the checks, `--help`
-and docs/settings.md are made of these fields.
+A `Literal` type lists the choices. The schema of the command line, the checks, `--help` and
+docs/settings.md are made from these fields.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """A field with a default (a callable gives it: a section's class), a meaning and bounds."""
+    """A field with a default, a meaning and bounds; a callable default is called (a section)."""
     metadata = {"meaning": meaning, "at_least": at_least, "at_most": at_most}
     if callable(default) or isinstance(default, list | dict):
         factory = default if callable(default) else default.copy
@@ -37,7 +37,7 @@ def types_of(section: type) -> Mapping[str, Any]:
 
 
 def choices_of(section: type, name: str) -> tuple[str, ...]:
-    """What a field of a `Literal` type takes; empty for others."""
+    """The choices of a `Literal` field; empty for other types."""
     hint = types_of(section)[name]
     return get_args(hint) if get_origin(hint) is Literal else ()
 
@@ -51,7 +51,7 @@ def default_of(spec: Field[Any]) -> Any:
 
 
 def check_fields(section: str, values: Any) -> None:
-    """UserError naming the first field of a section's instance whose value is not allowed."""
+    """Raise UserError for the first field of a section whose value is not allowed."""
     section_type: type = type(values)
     for spec in fields(values):
         key = f"{section}.{spec.name}" if section else spec.name
@@ -68,7 +68,7 @@ def _check_bounds(key: str, spec: Field[Any], value: Any, hint: Any) -> None:
     least, most = spec.metadata.get("at_least"), spec.metadata.get("at_most")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise UserError(f"{key}={value}: must be a number")
-    # Written so that a NaN is refused too.
+    # `not (...)` also catches NaN.
     if not (abs(value) < float("inf")) or (least is not None and not value >= least):
         limit = f" of at least {least:g}" if least is not None else ""
         raise UserError(f"{key}={value}: must be a finite number{limit}")
@@ -85,9 +85,9 @@ def _bare(hint: Any) -> Any:
 
 
 def build(section: type, values: Mapping[str, Any]) -> Any:
-    """A section's instance of plain values (dicts, lists, texts, numbers), with its sections.
+    """An instance of a section and its subsections from plain values (dicts, lists, numbers, ...).
 
-    What is absent keeps its default; unknown names raise UserError.
+    Missing values keep their defaults. Unknown names raise UserError.
     """
     known = types_of(section)
     unknown = set(values) - {spec.name for spec in fields(section)}
@@ -107,9 +107,9 @@ def _built(hint: Any, value: Any) -> Any:
 
 
 def changed(values: Any) -> dict[str, Any]:
-    """What of a section differs from its defaults, nested: so a new setting changes no old digest.
+    """The values of a section that differ from their defaults, nested.
 
-    Sections that are all default are left out.
+    Unchanged sections are left out, so a new setting changes no old digest.
     """
     found: dict[str, Any] = {}
     for spec in fields(values):
@@ -124,7 +124,7 @@ def changed(values: Any) -> dict[str, Any]:
 
 
 def settings_in(section: type, prefix: str = "") -> Iterator[tuple[str, type, Field[Any]]]:
-    """(key, section, field) of every setting, sections in place."""
+    """(key, section, field) of every setting, in order, subsections included."""
     for spec in fields(section):
         key, hint = f"{prefix}{spec.name}", types_of(section)[spec.name]
         if is_dataclass(hint):
@@ -134,7 +134,7 @@ def settings_in(section: type, prefix: str = "") -> Iterator[tuple[str, type, Fi
 
 
 def check_device(key: str, name: str) -> None:
-    """UserError naming `key` for what is no device's name; whether it is there shows later."""
+    """UserError with `key` for a wrong device name; whether the device exists is checked later."""
     kind, _, index = name.partition(":")
     indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
     if not indexed and name not in ("auto", "cpu", "mps"):

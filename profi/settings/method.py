@@ -1,4 +1,4 @@
-"""Which method paints, what may be chosen of it beside its reading, and how it samples."""
+"""The settings of the methods and of the sampling, without the reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Output = Literal["unblended", "blended"]
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """Which method paints: a row of Table 2."""
+    """The method, a row of Table 2."""
 
     name: str = setting("profi", "base, painta_only, rasg_only, profi, or another of the catalogue")
 
@@ -24,11 +24,15 @@ class AblationConfig:
 
 @dataclass(frozen=True)
 class RASGSettings:
-    """What may be chosen of RASG beside its reading (beyond the paper, which names it in 4.1)."""
+    """Settings of RASG that are not part of the reading (the paper mentions them in sec. 4.1)."""
 
-    every: int = setting(1, "RASG works in every n-th step, the others go by eq. 4", at_least=1)
-    until: float = setting(1.0, "of this first share of the steps", at_least=0, at_most=1)
-    objective: Objective = setting("bce", "S: eq. 10 (bce) or eq. 13; for vanilla_only too")
+    every: int = setting(1, "RASG works in every n-th step; the others use eq. 4", at_least=1)
+    until: float = setting(
+        1.0, "RASG works only in this first share of the steps", at_least=0, at_most=1
+    )
+    objective: Objective = setting(
+        "bce", "S: eq. 10 (bce) or eq. 13 (max_attention); also for vanilla_only"
+    )
 
     def __post_init__(self) -> None:
         check_fields("rasg", self)
@@ -36,7 +40,7 @@ class RASGSettings:
 
 @dataclass(frozen=True)
 class VanillaSettings:
-    """The vanilla guidance that fig. 8 compares RASG with."""
+    """Settings of vanilla guidance (fig. 8 compares RASG with it)."""
 
     scale: float = setting(1000.0, "s of eq. 6 (0, 100, 1000, 10000 in fig. 8)", at_least=0)
 
@@ -49,9 +53,10 @@ class Sampling:
     """How the diffusion is sampled; the defaults are the paper's evaluation."""
 
     num_inference_steps: int = setting(50, "DDIM steps", at_least=1)
-    guidance_scale: float = setting(7.5, "of classifier-free guidance", at_least=0)
+    guidance_scale: float = setting(7.5, "scale of classifier-free guidance", at_least=0)
     output: Output = setting(
-        "unblended", "the picture as decoded, or with the given pixels back outside the mask"
+        "unblended",
+        "unblended: the decoded picture. blended: with the given pixels outside the mask",
     )
     positive_prompt: str = setting("", "appended to every prompt")
     negative_prompt: str = setting("", "replaces the empty unconditional text")

@@ -1,4 +1,4 @@
-"""The model: which inpainter paints, with which weights and how they are run."""
+"""The settings of the model: the inpainter, its weights and how it runs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from profi.settings.fields import check_device, check_fields, setting
 from profi.settings.paths import SHIPPED
 from profi.types import UserError
 
-#: Those that are pipelines of diffusers, which have one dtype.
+#: The inpainters with one dtype for all parts (pipelines of diffusers, and GLIDE).
 OF_DIFFUSERS = ("sdxl_inpainting", "controlnet", "glide")
 DType = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class BlendedLatentDiffusionConfig:
-    """Of Blended Latent Diffusion (`profi.baselines.blended_latent_diffusion`)."""
+    """Settings of Blended Latent Diffusion (`profi.baselines.blended_latent_diffusion`)."""
 
-    skip: float = setting(
-        0.25, "the share of the first steps that are left out", at_least=0, at_most=0.99
-    )
+    skip: float = setting(0.25, "share of the first steps to skip", at_least=0, at_most=0.99)
     start: Literal["noise", "known"] = setting(
-        "noise", "from noise alone, or from the known latents, noised"
+        "noise", "start from pure noise, or from the noised latents of the given image"
     )
     background_steps: int = setting(
-        0, "steps by which the decoder is fitted to each picture's background", at_least=0
+        0, "steps of fitting the decoder to each picture's background", at_least=0
     )
     background_weight: float = setting(
-        100.0, "of the background beside the painted part in it", at_least=0
+        100.0, "weight of the background in this fit; the painted part has 1", at_least=0
     )
-    background_lr: float = setting(1e-4, "its learning rate", at_least=0)
+    background_lr: float = setting(1e-4, "learning rate of this fit", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.blended_latent_diffusion", self)
@@ -40,15 +38,15 @@ class BlendedLatentDiffusionConfig:
 
 @dataclass(frozen=True)
 class SmartBrushConfig:
-    """Of SmartBrush (`profi.baselines.smartbrush`)."""
+    """Settings of SmartBrush (`profi.baselines.smartbrush`)."""
 
     level: int = setting(
         2,
-        "the precision that the masks are said to have: 0 an object's outline, the last its box",
+        "the masks' precision as the model's input: 0 is an object's outline, the last its box",
         at_least=0,
     )
     composition: Literal["given_mask", "predicted_mask"] = setting(
-        "given_mask", "what is painted in the end: the given mask, or its predicted object"
+        "given_mask", "the region that is replaced: the given mask, or the predicted object in it"
     )
 
     def __post_init__(self) -> None:
@@ -57,10 +55,10 @@ class SmartBrushConfig:
 
 @dataclass(frozen=True)
 class SDXLInpaintingConfig:
-    """Of SDXL Inpainting (`profi.baselines.sdxl_inpainting`)."""
+    """Settings of SDXL Inpainting (`profi.baselines.sdxl_inpainting`)."""
 
     strength: float = setting(
-        0.9999, "the share of the noise that is painted from", at_least=0, at_most=1
+        0.9999, "diffusers' strength: the share of the steps that are run", at_least=0, at_most=1
     )
 
     def __post_init__(self) -> None:
@@ -69,10 +67,10 @@ class SDXLInpaintingConfig:
 
 @dataclass(frozen=True)
 class ControlNetConfig:
-    """The ControlNet for inpainting."""
+    """Settings of the ControlNet for inpainting."""
 
     path: str | None = setting(None, "a local folder or a Hugging Face repository")
-    scale: float = setting(1.0, "of what it adds to the UNet", at_least=0)
+    scale: float = setting(1.0, "factor of the ControlNet's output", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.controlnet", self)
@@ -83,21 +81,22 @@ class WeightsConfig:
     """A file of weights."""
 
     path: str | None = setting(None, "a local file or its URL")
-    sha256: str | None = setting(None, "its SHA-256; a URL is fetched by it alone")
+    sha256: str | None = setting(None, "its SHA-256; a URL needs one")
 
 
 @dataclass(frozen=True)
 class GLIDEConfig:
-    """GLIDE's two models and how they are sampled (`profi.baselines.glide`)."""
+    """Settings of GLIDE's two models and their sampling (`profi.baselines.glide`)."""
 
     base: WeightsConfig = setting(WeightsConfig, "the model that paints at 64 pixels")
-    upsampler: WeightsConfig = setting(WeightsConfig, "the model that makes 256 of them")
+    upsampler: WeightsConfig = setting(WeightsConfig, "the upsampler from 64 to 256 pixels")
     base_steps: str = setting(
-        "100", "its spacing: a number of steps, numbers for equal shares (10,10,3), or fast27"
+        "100",
+        "steps of the 64-pixel model: a number, numbers for equal sections (10,10,3), or fast27",
     )
-    upsampler_steps: str = setting("fast27", "likewise")
-    guidance_scale: float = setting(5.0, "of the model at 64 pixels", at_least=0)
-    temperature: float = setting(0.997, "scales the upsampler's start noise", at_least=0)
+    upsampler_steps: str = setting("fast27", "steps of the upsampler, in the same form")
+    guidance_scale: float = setting(5.0, "guidance scale of the 64-pixel model", at_least=0)
+    temperature: float = setting(0.997, "factor of the upsampler's start noise", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("model.glide", self)
@@ -112,47 +111,50 @@ class GLIDEConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model that inpaints, and how it is run: a row of Table 1.
+    """An inpainting model and how it runs: a row of Table 1.
 
-    The section of its inpainter's name holds what may be chosen of that one alone. All inpainters
-    but stable_inpainting have one ablation, base. `channels_last` and `compile` change results by
-    float rounding.
+    The section with the inpainter's name has the settings of that inpainter. Only
+    stable_inpainting has ablations other than base. `channels_last` and `compile` change results
+    by float rounding.
     """
 
     id: str = setting(
-        "profi-mini", "the row's label and, where path is null, the Hugging Face repository"
+        "profi-mini", "label of the row and, if path is null, its Hugging Face repository"
     )
     path: str | None = setting(
-        f"{SHIPPED}cpu/inpaint",
-        "a local folder in the diffusers layout, or the repository of a row with its own label",
+        f"{SHIPPED}cpu/inpaint", "a local folder in the diffusers layout, or a repository"
     )
     unet: str | None = setting(
-        None, "another folder, whose unet/ and scheduler/ take the place of the model's"
+        None, "another folder; its unet/ and scheduler/ replace those of the model"
     )
-    inpainter: str = setting("stable_inpainting", "what paints: an inpainter of the catalogue")
+    inpainter: str = setting("stable_inpainting", "an inpainter of the catalogue")
     blended_latent_diffusion: BlendedLatentDiffusionConfig = setting(
-        BlendedLatentDiffusionConfig, "of this inpainter alone"
+        BlendedLatentDiffusionConfig, "settings of this inpainter"
     )
-    sdxl_inpainting: SDXLInpaintingConfig = setting(SDXLInpaintingConfig, "likewise")
-    controlnet: ControlNetConfig = setting(ControlNetConfig, "likewise")
-    glide: GLIDEConfig = setting(GLIDEConfig, "likewise")
-    smartbrush: SmartBrushConfig = setting(SmartBrushConfig, "likewise")
-    dtype: DType = setting("float32", "of the UNet")
+    sdxl_inpainting: SDXLInpaintingConfig = setting(
+        SDXLInpaintingConfig, "settings of this inpainter"
+    )
+    controlnet: ControlNetConfig = setting(ControlNetConfig, "settings of this inpainter")
+    glide: GLIDEConfig = setting(GLIDEConfig, "settings of this inpainter")
+    smartbrush: SmartBrushConfig = setting(SmartBrushConfig, "settings of this inpainter")
+    dtype: DType = setting("float32", "dtype of the UNet")
     vae_dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
-        "of the VAE; auto is float16 with a float16 UNet on a GPU (but for SDXL's VAE, which "
-        "overflows in it), else float32; a pipeline of diffusers has one dtype",
+        "dtype of the VAE. auto: float16 with a float16 UNet on a GPU (except SDXL's VAE, which "
+        "overflows), else float32. A pipeline of diffusers has one dtype for all parts",
     )
-    channels_last: bool = setting(False, "the memory format of UNet and VAE")
+    channels_last: bool = setting(False, "channels-last memory format for UNet and VAE")
     compile: bool = setting(
         False,
-        "compile the UNet's blocks for each size of batch and picture; needs a C++ compiler and "
-        "pays off after many pictures of one size",
+        "compile the UNet's blocks for each batch size and picture size; needs a C++ compiler and "
+        "pays off only for many pictures of one size",
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
-    long_side: int = setting(512, "in pixels: pictures are fitted to it", at_least=8)
+    long_side: int = setting(512, "long side of the working size, in pixels", at_least=8)
     pad_multiple: int = setting(
-        64, "both sides are padded to a multiple, right and below", at_least=1
+        64,
+        "both sides are padded to a multiple of this, on the right and at the bottom",
+        at_least=1,
     )
     batch_size: int = setting(4, "pictures painted at once", at_least=1)
 
@@ -162,7 +164,7 @@ class ModelConfig:
         catalogue.inpainters.get(self.inpainter)
         if self.inpainter == "controlnet" and not self.controlnet.path:
             raise UserError(
-                "model.controlnet.path is not set: name the ControlNet's folder or repository"
+                "model.controlnet.path is not set: give the ControlNet's folder or repository"
             )
         if self.inpainter == "glide":
             self._check_glide()
@@ -176,13 +178,13 @@ class ModelConfig:
         for name in ("base", "upsampler"):
             if not getattr(self.glide, name).path:
                 raise UserError(
-                    f"model.glide.{name}.path is not set: name the file of the released model"
+                    f"model.glide.{name}.path is not set: give the file of the released model"
                 )
         if self.dtype == "bfloat16":
-            raise UserError("model.dtype=bfloat16: GLIDE runs in float32 or float16")
+            raise UserError("model.dtype=bfloat16: GLIDE runs only in float32 or float16")
         if self.compile or self.channels_last:
             raise UserError(
-                "model.compile and model.channels_last are not for GLIDE: leave them false"
+                "model.compile and model.channels_last do not work with GLIDE: leave them false"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Paths of the settings."""
+"""Paths of the package's configuration and shipped files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ SHIPPED = "shipped:"
 
 
 def conf_folder() -> Path:
-    """The YAML files of what can be chosen: in a wheel `profi/conf`, else the checkout's `conf`."""
+    """The folder of the YAML files: `profi/conf` in a wheel, else `conf` in the checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
 def shipped_path(text: str) -> Path:
-    """A path of the config; `shipped:cpu/inpaint` is among the files that ship with the package."""
+    """A path from the config; `shipped:cpu/inpaint` refers to files that ship with the package."""
     if text.startswith(SHIPPED):
         return PACKAGE / "mini" / "shipped" / text.removeprefix(SHIPPED)
     return Path(text).expanduser()

@@ -1,6 +1,6 @@
-"""Names for what can be chosen: the known models, and the texts of the released demo.
+"""The known models by name, and the texts of the released demo.
 
-Light: imports no torch, so that a mistyped name costs nothing.
+This module does not import torch, so a mistyped name fails at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from profi.settings.model import ModelConfig
 from profi.settings.paths import conf_folder, shipped_path
 from profi.types import UserError
 
-# What the released demo adds to every prompt, and what it puts in place of the empty text.
+# The released demo's suffix of every prompt, and its negative prompt.
 DEMO_POSITIVE = "Full HD, 4K, high quality, high resolution"
 DEMO_NEGATIVE = (
     "text, bad anatomy, bad proportions, blurry, cropped, deformed, disfigured, duplicate, error, "
@@ -30,9 +30,9 @@ DEMO_NEGATIVE = (
 
 @cache
 def models() -> Mapping[str, ModelConfig]:
-    """The models that `profi.load` knows by name: those of conf/model/ that paint with a method."""
+    """The models that `profi.load` knows by name: those in conf/model/ that have ablations."""
     found = {}
-    # The one that ships comes first.
+    # The shipped model comes first.
     paths = sorted(
         (conf_folder() / "model").glob("*.yaml"), key=lambda path: (path.stem != "mini", path.stem)
     )
@@ -47,14 +47,14 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def hub_id(text: str) -> str | None:
-    """The text, if it is the id of a Hub repository and no local folder; else None."""
+    """The text, if it is the id of a Hub repository and not a local folder; else None."""
     return text if _REPOSITORY.fullmatch(text) and not Path(text).is_dir() else None
 
 
 def model_source(name: str | Path) -> str:
-    """Where a model is: of a key of `models()`, a local folder or the id of a Hub repository.
+    """The folder or Hub id of a model, from a key of `models()`, a local folder or a Hub id.
 
-    Nothing is asked of the network. Raises UserError for a name that is none of them.
+    The network is not used. Raises UserError for any other name.
     """
     text = str(name)
     if text in models():
@@ -63,7 +63,7 @@ def model_source(name: str | Path) -> str:
     try:
         folder = Path(text).expanduser()
     except RuntimeError:
-        folder = Path(text)  # ~someone whom this machine does not know.
+        folder = Path(text)  # A path ~NAME with an unknown user name.
     if text and folder.is_dir():
         return str(folder)
     if hub_id(text) is None:

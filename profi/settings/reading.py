@@ -20,7 +20,7 @@ Reduction = Literal["sum", "mean"]
 VanishedMask = Literal["unguided", "literal"]
 SigmaFormula = Literal["cumulative", "per_step"]
 
-#: Where no reading is named.
+#: The reading when none is given.
 DEFAULT_READING = "released"
 
 
@@ -28,49 +28,49 @@ DEFAULT_READING = "released"
 class Reading:
     """One value per choice, by default what the paper prints.
 
-    Any can be changed by itself with `dataclasses.replace`, or on the command line:
+    Change any of them with `dataclasses.replace`, or on the command line:
     `reading=released reading.eta=0.1`.
     """
 
     name: Literal["paper", "released"] = setting(
-        "paper", "the bundle that the values started from; a label"
+        "paper", "label: the set of values that the changes start from"
     )
     mask_resizing: MaskResizing = setting(
-        "nearest", "how masks get to the sizes of the latents and the attention (method/masks.py)"
+        "nearest", "how masks are resized for the latents and the attention (method/masks.py)"
     )
     masked_image: MaskedImage = setting(
-        "given", "which mask blanks the picture out for the VAE: as given, or as it was resized"
+        "given", "the mask that blanks the image for the VAE: the given one or the resized one"
     )
     query: Query = setting(
         "block_input",
-        "what PAIntA's query for c is made of: the block's input X, or X plus the output of the "
-        "plain self-attention",
+        "input of PAIntA's query for c: the block's input X, or X plus the output of the plain "
+        "self-attention",
     )
     smoothing: Smoothing = setting(
-        "none", "of PAIntA's c before it is normalised: none, or the released 3x3 filter"
+        "none", "smoothing of PAIntA's c before it is normalised: none, or the released 3x3 filter"
     )
     active: Active = setting(
-        "first_half", "the steps in which PAIntA works: the first half, or while t > 500"
+        "first_half", "the steps in which PAIntA works: the first half, or those with t > 500"
     )
     c_gradient: CGradient = setting("flows", "whether RASG's gradient flows through PAIntA's c")
-    offset: float = setting(0.0, "subtracted from the logits in eq. 10")
-    reduction: Reduction = setting("sum", "over the pixels in eq. 10")
+    offset: float = setting(0.0, "offset subtracted from the logits in eq. 10")
+    reduction: Reduction = setting("sum", "reduction over the pixels in eq. 10")
     vanished_mask: VanishedMask = setting(
         "unguided",
-        "what happens where no masked cell is left at the objective's level: no gradient, or eq. "
-        "10 taken literally, which lowers attention to the prompt everywhere",
+        "when no masked cell is left at the objective's level. unguided: no gradient. literal: "
+        "eq. 10 as printed, which lowers attention to the prompt everywhere",
     )
     sigma: SigmaFormula = setting(
-        "cumulative", "the alphas in eq. 11: cumulative, or those of a training step"
+        "cumulative", "the alphas in eq. 11: cumulative, or per training step"
     )
-    eta: float = setting(0.15, "of eq. 11", at_least=0)
+    eta: float = setting(0.15, "eta of eq. 11", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields("reading", self)
 
     @property
     def changes(self) -> dict[str, object]:
-        """What differs from the bundle of its name."""
+        """The values that differ from those of the named reading."""
         usual = asdict(READINGS[self.name])
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
@@ -93,7 +93,7 @@ READINGS: Mapping[str, Reading] = MappingProxyType({r.name: r for r in (PAPER, R
 
 
 def reading_of(chosen: str | Reading) -> Reading:
-    """A bundle by its name, or a reading as it is; UserError for an unknown name."""
+    """The reading of a name; a reading is returned as it is; UserError for an unknown name."""
     found = READINGS.get(chosen) if isinstance(chosen, str) else chosen
     if found is None:
         raise UserError(f"reading={chosen} is unknown; choose {' or '.join(READINGS)}")

@@ -71,11 +71,11 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("{", "no instances JSON"),
-        ("[1]", "no instances JSON"),
+        ("{", "not an instances JSON"),
+        ("[1]", "not an instances JSON"),
         ("{}", "no usable instance"),
-        (json.dumps({**instances(2), "images": []}), "no instances JSON"),
-        (json.dumps({**instances(2), "categories": []}), "no instances JSON"),
+        (json.dumps({**instances(2), "images": []}), "not an instances JSON"),
+        (json.dumps({**instances(2), "categories": []}), "not an instances JSON"),
     ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path: Path, content: str, named: str) -> None:

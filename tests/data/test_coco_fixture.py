@@ -87,10 +87,10 @@ def test_the_list_counts_polygon_annotations_of_sorted_images() -> None:
 @pytest.mark.parametrize(
     ("rows", "n_images", "named"),
     [
-        ([(0, 0)], 5000, "holds 4 images and not 5000"),
-        ([(0, 0), (4, 0)], 4, "row 2 asks for image 4 of the 4"),
-        ([(-1, 0)], 4, "row 1 asks for image -1"),
-        ([(0, 2)], 4, "row 1 asks for polygon annotation 2 and image 139 has 2"),
+        ([(0, 0)], 5000, "has 4 images, not 5000"),
+        ([(0, 0), (4, 0)], 4, "row 2 names image 4, but .* has 4 images"),
+        ([(-1, 0)], 4, "row 1 names image -1"),
+        ([(0, 2)], 4, "row 1 names polygon annotation 2, but image 139 has 2"),
         ([(3, 0)], 4, "image 785 has 0"),
     ],
 )

@@ -90,7 +90,10 @@ def test_an_image_that_cannot_be_read_is_left_to_its_turn(tmp_path: Path) -> Non
     (tmp_path / "images" / "deep" / "b.jpg").write_bytes(b"no image")
     first, second, third, _ = read_folder(tmp_path).triplets
     assert load_image(tmp_path / "images", third).shape == (64, 64, 3)
-    for triplet, named in ((first, r"a\.png does not exist"), (second, r"b\.jpg is not an image")):
+    for triplet, named in (
+        (first, r"a\.png does not exist"),
+        (second, r"b\.jpg is not a readable image"),
+    ):
         with pytest.raises(UserError, match=named):
             load_image(tmp_path / "images", triplet)
 
@@ -122,7 +125,7 @@ def test_a_photo_is_turned_as_a_viewer_turns_it(tmp_path: Path) -> None:
         (["a.png", "x/../../secret.png", "x"], r"leads out of .*masks"),
         (["a.png", "/etc/passwd", "x"], r"leads out of .*masks"),
         (["a.png", "none.png", "x"], r"none\.png does not exist"),
-        (["a.png", "text.png", "x"], r"text\.png is not an image"),
+        (["a.png", "text.png", "x"], r"text\.png is not a readable image"),
         (["a.png", "black.png", "x"], r"black\.png is black"),
         (["a.png", "c c.png", "x"], r"c c\.png is 64x64 and image .*a\.png is 40x30"),
         (["a.png", "a.png", " "], "no prompt"),
@@ -143,9 +146,9 @@ def test_a_bad_row_is_named_by_its_line(tmp_path: Path, row: list[str], named: s
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "a|b", "x" * 101])
-def test_an_id_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_id_that_is_not_allowed_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, [[*ROWS[0], name]], [*HEADER, "id"])
-    with pytest.raises(UserError, match=r"line 2: (id .* is none|no id)"):
+    with pytest.raises(UserError, match=r"line 2: (id .* is not allowed|no id)"):
         read_folder(tmp_path)
 
 

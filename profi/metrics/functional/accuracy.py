@@ -1,4 +1,4 @@
-"""Is the label among the detections?"""
+"""Functional metrics: label accuracy, PSNR of the known region, and cosines of embeddings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 class Detection(NamedTuple):
     """One found object.
 
-    `score` is in [0, 1]; `box` is (x0, y0, x1, y1) in pixels of the picture that was given.
+    `score` is in [0, 1]; `box` is (x0, y0, x1, y1) in pixels of the given image.
     """
 
     category_id: int
@@ -24,7 +24,7 @@ class Detection(NamedTuple):
 def label_found(detections: Iterable[Detection], category_id: int, threshold: float = 0.3) -> float:
     """100.0 if `category_id` is among the detections with score > `threshold`, else 0.0.
 
-    The paper's generation accuracy (sec. 4.2) is the mean of it, in per cent.
+    Its mean is the paper's generation accuracy in per cent (sec. 4.2).
     """
     found = any(
         detection.category_id == category_id and detection.score > threshold
@@ -33,8 +33,8 @@ def label_found(detections: Iterable[Detection], category_id: int, threshold: fl
     return 100.0 if found else 0.0
 
 
-# An unchanged region has no error at all, hence an infinite PSNR, and one infinity makes a mean
-# infinite. One level in one channel of a 4096 x 4096 image is 125 dB; nothing real comes near.
+# An unchanged region has an infinite PSNR, and one infinity makes a mean infinite. The cap is above
+# every real value: a change of one level in one channel of one pixel of 4096 x 4096 is 125 dB.
 CAP_DB = 130.0
 
 
@@ -44,10 +44,10 @@ def known_region_psnr(image: np.ndarray, original: np.ndarray, mask: np.ndarray)
     Args:
         image: uint8 [H, W, 3].
         original: uint8 [H, W, 3].
-        mask: bool [H, W]; True is painted, hence left out.
+        mask: bool [H, W]; True is painted and not compared.
 
     Returns:
-        10 log10(255^2 / MSE), or NaN where the mask leaves nothing to compare.
+        10 log10(255^2 / MSE), or NaN if the whole image is masked.
     """
     known = ~mask
     if not known.any():
@@ -70,6 +70,6 @@ def cosine(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
 def clip_score(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
     """100 cos(image, text), row by row: [N, D] and [N, D] give [N], in [-100, 100].
 
-    Negative cosines are kept; torchmetrics, and so the released code, cuts them at 0.
+    Negative scores are kept; torchmetrics, and so the released code, sets them to 0.
     """
     return 100.0 * cosine(image_embeds, text_embeds)

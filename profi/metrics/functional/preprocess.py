@@ -1,7 +1,7 @@
-"""From uint8 pictures to a model's input, as its `preprocessor_config.json` says.
+"""Preprocessing of uint8 images to a model's input, as its `preprocessor_config.json` says.
 
-Written with PIL and torch alone, so that scoring needs no torchvision. Like the processors of
-transformers it resizes 8-bit pictures (PIL filters, antialiased) and only then rescales.
+It uses only PIL and torch, so scoring needs no torchvision. Like the processors of transformers, it
+resizes 8-bit images (PIL's filters, antialiased) before it rescales them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its pictures.
+    """A model's preprocessing.
 
     Exactly one of `size` and `shorter_side` is set, or neither (no resizing).
 
     Attributes:
-        size: (height, width) to resize to whatever the proportions, pixels.
-        shorter_side: length that the shorter side is resized to, pixels.
-        longest_side: cap on the longer side when `shorter_side` is set, pixels.
+        size: (height, width) in pixels after resizing; proportions may change.
+        shorter_side: length of the shorter side after resizing, in pixels.
+        longest_side: largest length of the longer side if `shorter_side` is set, in pixels.
         crop_size: (height, width) cut from the centre after resizing, or None.
         resample: PIL filter (2 bilinear, 3 bicubic).
         rescale_factor: multiplies the 8-bit values (1/255, or 1 for none).
@@ -48,10 +48,10 @@ class Preprocessing:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """Read a `preprocessor_config.json`, in the older and the newer spelling of sizes.
+        """Read a `preprocessor_config.json` with sizes in the older or the newer form.
 
         Raises:
-            ValueError: a size that is written in none of the known ways.
+            ValueError: a size has an unknown form.
         """
         size: Size | None = None
         shorter: int | None = None
