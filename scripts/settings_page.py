@@ -26,7 +26,7 @@ def allowed(section: type, spec: Field[Any]) -> str:
         return ", ".join(choices)
     least, most = spec.metadata.get("at_least"), spec.metadata.get("at_most")
     bounds = [f"≥ {least:g}"] if least is not None else []
-    bounds += [f"≤ {most:g}"] if most is not None else []
+    bounds += [f"≤ {most}"] if most is not None else []
     return ", ".join(bounds)
 
 
