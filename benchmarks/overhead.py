@@ -35,6 +35,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone, load_backbone
 from profi.settings import DataConfig, shipped_path
+from profi.settings.evaluation import OURS
 from profi.settings.method import Sampling
 from profi.settings.reading import READINGS
 from profi.types import UserError
@@ -132,6 +133,7 @@ def main() -> None:
         pad_multiple=backbone.pixel_multiple,
         batch_size=args.batch,
         part_size=args.part_size,
+        evaluation=OURS,
     )
     print(header(args, f"{args.steps} steps, {args.count} pictures"), flush=True)
     for row in args.rows:
