@@ -192,7 +192,7 @@ def test_several_models_make_one_table(
 
 
 def test_models_of_one_id_are_refused(settings: Callable[..., Config]) -> None:
-    with pytest.raises(UserError, match=r"models=.*one id"):
+    with pytest.raises(UserError, match=r"models=.*same id"):
         settings(models={"a": ModelConfig(), "b": ModelConfig()})
 
 

@@ -12,9 +12,12 @@ log = logging.getLogger("profi.test")
 
 
 @pytest.fixture(autouse=True)
-def _heard() -> None:
-    logging.getLogger("profi").propagate = True
-    logging.getLogger("profi").setLevel("INFO")
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other tests of this process made of the logger."""
+    logger = logging.getLogger("profi")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.INFO)
 
 
 def test_log_lines_are_appended(tmp_path: Path) -> None:
