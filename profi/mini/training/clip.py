@@ -80,7 +80,14 @@ def zero_shot(
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train both towers; saves clip, tokenizer and text_encoder (which the UNets will read)."""
-    tokenizer = build_tokenizer(work / "models" / "tokenizer", world.token_limit)
+    folder = work / "models" / "tokenizer"
+    # Its trainer breaks ties differently each time: a resumed stage must keep what it began with.
+    known = folder.exists() and (work / "clip").exists()
+    tokenizer = (
+        CLIPTokenizer.from_pretrained(folder)
+        if known
+        else build_tokenizer(folder, world.token_limit)
+    )
     torch.manual_seed(seed)
     sot, eot = tokenizer.bos_token_id, tokenizer.eos_token_id
     model = models.clip(world, len(tokenizer), sot, eot).to(device)
