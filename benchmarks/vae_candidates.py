@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from profi.mini import models
-from profi.mini.training.loop import Plan
 from profi.mini.training.vae import LossWeights, fit, validation_psnr
 from profi.mini.world import world
+from profi.training.loop import Plan
 
 PIECE = 5.0  # minutes between two measurements
 
@@ -66,7 +66,6 @@ def main() -> None:
         warmup=50,
         decay=0.0,
         weight_decay=0.0,
-        minutes=PIECE,
     )
     log = csv.writer(sys.stdout)
     for _ in range(round(chosen.minutes / PIECE)):
@@ -80,6 +79,7 @@ def main() -> None:
             plan,
             candidate.weights,
             quarters=1.0,
+            minutes=PIECE,
         )
         decibel = validation_psnr(model, size, 0)
         minutes = figures["seconds"] / 60

@@ -11,57 +11,60 @@ goes on where it was, and tries again what it could not read; give `min_share` a
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
+from profi.cli.arguments import help_text, parsed
 from profi.harness.progress import byte_meter
 from profi.models.devices import resolve_device
 from profi.settings import shipped_path
-from profi.training.captions import Blip, begun, caption_instances
+from profi.settings.fields import check_fields, setting
 from profi.training.coco_files import coco_files
+from profi.training.crop_captions import Blip, begun, caption_instances
 from profi.training.instance_list import read_instances
 from profi.types import UserError
 
-OPTIONS = {
-    "cache": "",
-    "root": "",
-    "annotations": "",
-    "image_captions": "",
-    "out": "",
-    "blip": "Salesforce/blip-image-captioning-base",
-    "device": "auto",
-    "batch": "64",
-    "min_share": "0.02",
-}
+
+@dataclass(frozen=True)
+class Options:
+    """What is captioned, by what, and where the captions go."""
+
+    out: str = setting("", "the file of captions")
+    cache: str = setting("", "where train2017 is fetched to; empty: the user's cache")
+    root: str = setting("", "a train2017 of your own")
+    annotations: str = setting("", "its instances file")
+    image_captions: str = setting("", "its captions file")
+    blip: str = setting("Salesforce/blip-image-captioning-base", "a folder or a Hub id")
+    device: str = setting("auto", "the device that captions")
+    batch: int = setting(64, "crops at once", at_least=1)
+    min_share: float = setting(
+        0.02, "share of a picture that an object's box must cover", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        check_fields("", self)
 
 
 def main(arguments: list[str]) -> None:
     """Write the captions."""
-    chosen = dict(OPTIONS)
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name not in OPTIONS:
-            raise UserError(f"{argument}: options are {' '.join(f'{k}=...' for k in OPTIONS)}")
-        chosen[name] = value
-    if not chosen["out"]:
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__ or "", all=[Options()]))
+        return
+    (options,) = parsed(arguments, Options())
+    if not options.out:
         raise UserError("out=... is missing: name the file of captions")
-    try:
-        batch, min_share = int(chosen["batch"]), float(chosen["min_share"])
-    except ValueError as error:
-        raise UserError("batch and min_share must be numbers") from error
-    if batch < 1:
-        raise UserError(f"batch={batch}: at least 1")
     console = Console(soft_wrap=True)
     # What can be refused at once comes before what takes minutes or more.
-    target, device = shipped_path(chosen["out"]), resolve_device("device", chosen["device"])
+    target, device = shipped_path(options.out), resolve_device("device", options.device)
     begun(target)
-    blip = Blip.load(chosen["blip"], device)
-    files = coco_files(chosen, lambda name: byte_meter(name, console))
+    blip = Blip.load(options.blip, device)
+    files = coco_files(asdict(options), lambda name: byte_meter(name, console))
     caption_instances(
-        read_instances(*files, min_share),
+        read_instances(*files, options.min_share),
         blip,
         target,
-        batch,
+        options.batch,
         told=lambda done, total: console.print(f"{done:,} of {total:,}"),
         unreadable=lambda line: console.print(line, markup=False),
     )

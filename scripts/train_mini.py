@@ -1,14 +1,12 @@
 """Train the embedded world's models.
 
-    python scripts/train_mini.py
-        stage=scenes|vae|clip|detector|latents|t2i|inpaint|inpaint_random|controlnet|smartbrush|
-              aesthetic|ship|all
-        [size=cpu|gpu] [work=outputs/mini] [seed=0] [minutes=30] [device=auto] [threads=2]
+    python scripts/train_mini.py stage=all [size=cpu] [work=outputs/mini] [SETTING=VALUE ...]
 
-`all` runs them in the order of STAGES. A stage that was stopped goes on from its checkpoint in
-`work`, which belongs to one size, seed and set of sprites. `stage=scenes` writes the COCO-format
-validation data; `stage=ship` copies what was trained, in half precision, into the package;
-`stage=clip_vision`, not part of `all`, trains CLIP's vision tower anew after a change of scenes.
+`--help` lists the settings. `stage=all` runs the stages in their order. A stage that was stopped
+goes on from its checkpoint in `work`, which belongs to one size, seed and set of sprites.
+`stage=scenes` writes the COCO-format validation data; `stage=ship` copies what was trained, in half
+precision, into the package; `stage=clip_vision`, not part of `all`, trains CLIP's vision tower anew
+after a change of scenes.
 """
 
 from __future__ import annotations
@@ -17,70 +15,66 @@ import hashlib
 import importlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from profi.cli.arguments import help_text, parsed
 from profi.mini.world import SPRITES, World, world
 from profi.models.devices import resolve_device
+from profi.settings.fields import check_fields, setting
 from profi.types import UserError, digest
 
-STAGES = (
-    "scenes",
-    "vae",
-    "clip",
-    "detector",
-    "latents",
-    "t2i",
-    "inpaint",
-    "inpaint_random",
-    "controlnet",
-    "smartbrush",
-    "aesthetic",
-    "ship",
-)
-ONCE = ("clip_vision",)  # not part of `all`
+#: A stage's module in profi.mini.training, and its function.
+STAGES = {
+    "scenes": "scene_files:run",
+    "vae": "vae:run",
+    "clip": "clip:run",
+    "detector": "detector:run",
+    "latents": "latents:run",
+    "t2i": "diffusion:run_t2i",
+    "inpaint": "diffusion:run_inpaint",
+    "inpaint_random": "diffusion:run_random",
+    "controlnet": "controlnet:run",
+    "smartbrush": "smartbrush_stage:run",
+    "aesthetic": "aesthetic:run",
+    "ship": "ship:run",
+}
+ONCE = {"clip_vision": "clip:run_vision"}  # not part of `all`
 # What a stage finds in `work`, by the stage that makes it.
 _UNET = {"latents": "latents", "models/text_encoder": "clip"}
+_MODELS = {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"}
 NEEDS = {
     "detector": {"data": "scenes"},
     "latents": {"models/vae": "vae"},
     "t2i": _UNET,
     "inpaint": {**_UNET, "models/t2i": "t2i"},
     "inpaint_random": {**_UNET, "models/inpaint": "inpaint"},
-    "controlnet": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
-    "smartbrush": {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"},
+    "controlnet": _MODELS,
+    "smartbrush": _MODELS,
     "aesthetic": {"models/clip": "clip"},
     "clip_vision": {"models/clip": "clip"},
 }
-DEFAULTS = {
-    "stage": "all",
-    "size": "cpu",
-    "work": "outputs/mini",
-    "seed": "0",
-    "minutes": "inf",
-    "device": "auto",
-    "threads": "0",
-}
 
 
-def options(arguments: list[str]) -> dict[str, str]:
-    """`key=value` arguments over the defaults."""
-    chosen = dict(DEFAULTS)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in DEFAULTS or not value:
-            raise UserError(f"{argument}: options are {' '.join(f'{k}=...' for k in DEFAULTS)}")
-        chosen[key] = value
-    if chosen["stage"] not in (*STAGES, *ONCE, "all"):
-        raise UserError(f"stage={chosen['stage']}: stages are {' '.join((*STAGES, *ONCE))} all")
-    for key, kind in (("seed", int), ("threads", int), ("minutes", float)):
-        try:
-            kind(chosen[key])
-        except ValueError as error:
-            raise UserError(f"{key}={chosen[key]}: must be a number") from error
-    return chosen
+@dataclass(frozen=True)
+class Options:
+    """What is trained, and where."""
+
+    stage: str = setting("all", f"{' '.join((*STAGES, *ONCE))} all")
+    size: Literal["cpu", "gpu"] = setting("cpu", "of the world and its models")
+    work: str = setting("outputs/mini", "the folder of checkpoints, losses and models")
+    seed: int = setting(0, "of everything random", at_least=0)
+    minutes: float | None = setting(None, "after which a stage stops", at_least=0)
+    device: str = setting("auto", "a device's name; auto: a GPU if there is one")
+    threads: int = setting(0, "of the CPU; 0: as torch chooses", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("", self)
+        if self.stage not in (*STAGES, *ONCE, "all"):
+            raise UserError(f"stage={self.stage}: stages are {' '.join((*STAGES, *ONCE))} all")
 
 
 def claim(work: Path, size: World, seed: int) -> None:
@@ -107,27 +101,31 @@ def claim(work: Path, size: World, seed: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the chosen stages and record their figures in `work/<size>/figures.json`."""
-    chosen = options(arguments)
-    size = world(chosen["size"])
-    name = chosen["device"]
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__ or "", all=[Options()]))
+        return
+    (options,) = parsed(arguments, Options())
+    size, name = world(options.size), options.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(resolve_device("device", name))
-    if int(chosen["threads"]):
-        torch.set_num_threads(int(chosen["threads"]))
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    work = Path(chosen["work"]) / size.size
-    claim(work, size, int(chosen["seed"]))
+    work = Path(options.work) / size.size
+    claim(work, size, options.seed)
+    minutes = float("inf") if options.minutes is None else options.minutes
     book = work / "figures.json"
-    for stage in STAGES if chosen["stage"] == "all" else (chosen["stage"],):
+    for stage in STAGES if options.stage == "all" else (options.stage,):
         missing = [
             maker for path, maker in NEEDS.get(stage, {}).items() if not (work / path).exists()
         ]
         if missing:
             raise UserError(f"stage={stage} builds on stage={missing[0]}: run that first")
-        module = importlib.import_module(f"profi.mini.training.{stage}")
-        figures = module.run(size, device, work, int(chosen["seed"]), float(chosen["minutes"]))
+        module, _, function = (STAGES | ONCE)[stage].partition(":")
+        run = getattr(importlib.import_module(f"profi.mini.training.{module}"), function)
+        figures = run(size, device, work, options.seed, minutes)
         everything = json.loads(book.read_text()) if book.exists() else {}
         where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         everything[stage] = {**figures, "device": where, "torch": torch.__version__}

@@ -11,12 +11,14 @@ result is `work`/model.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -24,25 +26,25 @@ from accelerate.utils import InitProcessGroupKwargs
 from diffusers import UNet2DConditionModel
 from rich.console import Console
 
+from profi.cli.arguments import help_text, parsed
 from profi.data.coco import read_coco
 from profi.data.manifest import sample_triplets
 from profi.harness.progress import byte_meter
+from profi.mini.training.smartbrush_stage import MINI, SceneSource
 from profi.mini.world import world
 from profi.models.folder import from_hub
 from profi.settings import shipped_path
+from profi.settings.fields import check_fields, setting
 from profi.settings.presets import hub_id
-from profi.training import loop
-from profi.training.coco_files import coco_files
-from profi.training.examples import Source, TextToImage
-from profi.training.identity import coco_identity, start_identity
+from profi.training.coco_files import coco_files, coco_fingerprint
+from profi.training.examples import Source, TextToImage, start_fingerprint
 from profi.training.instance_list import read_instances
 from profi.training.instances import CocoSource, Instances, read_captions
-from profi.training.options import Options, help_text
-from profi.training.pictures import Pictures
+from profi.training.metrics_log import loss_line
 from profi.training.recipe import Recipe
-from profi.training.result import save_model, told
-from profi.training.scenes import Scenes
-from profi.training.smartbrush import from_text_to_image
+from profi.training.smartbrush_loss import from_text_to_image
+from profi.training.smartbrush_training import save_model, train_smartbrush
+from profi.training.validation_sheets import ValidationSheets
 from profi.training.wandb_run import open_run
 from profi.types import Triplet, UserError
 
@@ -50,12 +52,73 @@ from profi.types import Triplet, UserError
 LONGEST_WAIT = timedelta(hours=6)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The settings of a training besides its recipe."""
+
+    data: Literal["scenes", "coco"] = setting("scenes", "where samples come from")
+    work: str = setting("outputs/smartbrush", "the folder of checkpoints, losses, pictures, model")
+    model: str = setting("", "to start from: a folder in the diffusers layout or a Hub id")
+    parts: str = setting("", "the folder of VAE and text encoder, if they are not in `model`")
+    precision: Literal["", "no", "bf16", "fp16"] = setting("", "empty: accelerate's own setting")
+    cpu: bool = setting(False, "yes: no GPU, even if there is one")
+    save_every: int = setting(1000, "updates between two checkpoints", at_least=1)
+    show_every: int = setting(1000, "updates between two sheets of pictures", at_least=1)
+    pictures: int = setting(8, "validation triplets on a sheet; 0: no sheets", at_least=0)
+    val_root: str = setting("", "the validation pictures' folder; empty: no sheets")
+    val_annotations: str = setting("", "their instances file")
+    wandb: str = setting("", "a W&B project")
+    side: int = setting(512, "of the training's and the sheets' pictures, in pixels", at_least=1)
+    pool: int = setting(8192, "data=scenes: scenes that are composed at once", at_least=1)
+    cache: str = setting("", "data=coco: where train2017 is fetched to; empty: the user's cache")
+    root: str = setting("", "data=coco: a train2017 of your own")
+    annotations: str = setting("", "data=coco: its instances file")
+    image_captions: str = setting("", "data=coco: its captions file")
+    crop_captions: str = setting("", "data=coco: what scripts/caption_crops.py wrote")
+    min_share: float = setting(
+        0.02, "data=coco: share of a picture that an object's box must cover", at_least=0
+    )
+    workers: int = setting(4, "data=coco: processes that read pictures", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("", self)
+        if not self.work:
+            raise UserError("work=: name a folder")
+        if self.pictures and bool(self.val_root) != bool(self.val_annotations):
+            raise UserError("val_root=... and val_annotations=... go together: give both or none")
+        if self.wandb and importlib.util.find_spec("wandb") is None:
+            raise UserError("wandb is not installed: pip install 'profi[wandb]'")
+
+
+DEFAULTS: dict[str, tuple[Options, Recipe]] = {
+    "scenes": (
+        Options(
+            model="shipped:cpu/t2i",
+            parts="shipped:cpu/inpaint",
+            val_root="shipped:cpu/data/images",
+            val_annotations="shipped:cpu/data/instances_val.json",
+            side=64,
+        ),
+        MINI,
+    ),
+    "coco": (Options(data="coco", model="Lykon/dreamshaper-8"), Recipe()),
+}
+
+
+def read(arguments: list[str]) -> tuple[Options, Recipe]:
+    """The options and the recipe; `data=` decides their defaults."""
+    named = [a.removeprefix("data=") for a in arguments if a.startswith("data=")]
+    defaults = DEFAULTS.get(named[-1] if named else "scenes", DEFAULTS["scenes"])
+    options, recipe = parsed(arguments, *defaults)
+    return options, recipe
+
+
 def main(arguments: list[str]) -> None:
     """Train, and write the model and `figures.json`; or print the help."""
     if {"-h", "--help"} & set(arguments):
-        print(help_text(__doc__ or ""))
+        print(help_text(__doc__ or "", **DEFAULTS))
         return
-    options, recipe = Options.read(arguments)
+    options, recipe = read(arguments)
     work, console = Path(options.work), Console(soft_wrap=True)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -67,7 +130,7 @@ def main(arguments: list[str]) -> None:
     accelerator = Accelerator(
         mixed_precision=options.precision or None,
         gradient_accumulation_steps=recipe.accumulate,
-        cpu=options.cpu == "yes",
+        cpu=options.cpu,
         log_with="wandb" if options.wandb else None,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
@@ -80,35 +143,36 @@ def main(arguments: list[str]) -> None:
     model = TextToImage.load(start, parts).to(accelerator.device)
     model.check_side(options.side)
     source, of_data = source_of(options, model, recipe, crops, console)
-    pictures = pictures_of(options, model, recipe, triplets)
+    sheets = sheets_of(options, model, recipe, triplets)
     samples = recipe.batch * recipe.accumulate * accelerator.num_processes
     console.print(
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
         f"precision={accelerator.mixed_precision}, {samples} samples an update"
     )
 
-    def tell(step: int, seconds: float, losses: dict[str, float]) -> None:
-        console.print(f"{told(step, recipe.steps, losses)}  {seconds:.0f} s")
+    def log(step: int, seconds: float, losses: dict[str, float]) -> None:
+        console.print(f"{loss_line(step, recipe.steps, losses)}  {seconds:.0f} s")
         accelerator.log(losses, step=step)
 
-    def show(pictures: Pictures, unet: UNet2DConditionModel, step: int) -> None:
-        sheet = pictures(unet, step)
+    def show(unet: UNet2DConditionModel, step: int) -> None:
+        assert sheets is not None
+        sheet = sheets(unet, step)
         if options.wandb:
             import wandb
 
             accelerator.log({"validation": wandb.Image(str(sheet))}, step=step)
 
-    unet, figures = loop.train(
+    unet, figures = train_smartbrush(
         from_text_to_image(model.unet, recipe.coarsest),
         model,
         source,
         recipe,
         work,
         accelerator,
-        identity={**start_identity(start, parts), "data": options.data, **of_data},
+        fingerprint={**start_fingerprint(start, parts), "data": options.data, **of_data},
         save_every=options.save_every,
-        tell=tell,
-        show=None if pictures is None else lambda unet, step: show(pictures, unet, step),
+        on_log=log,
+        show=None if sheets is None else show,
         show_every=options.show_every,
     )
     if accelerator.is_main_process:
@@ -162,24 +226,24 @@ def source_of(
 ) -> tuple[Source, dict[str, object]]:
     """The samples, and what they are of."""
     if options.data == "scenes":
-        scenes = Scenes(world("cpu"), model, recipe, options.pool)
-        return scenes, scenes.identity
+        scenes = SceneSource(world("cpu"), model, recipe, options.pool)
+        return scenes, scenes.fingerprint
     named = {name: str(value) for name, value in asdict(options).items()}
     files = coco_files(named, lambda name: byte_meter(name, console))
     instances = read_instances(*files, options.min_share)
     data = Instances(instances, crops, options.side, recipe)
     captions = shipped_path(options.crop_captions) if options.crop_captions else None
-    of = coco_identity(files, captions, len(instances), options.side, options.min_share)
+    of = coco_fingerprint(files, captions, len(instances), options.side, options.min_share)
     return CocoSource(data, model, options.workers), of
 
 
-def pictures_of(
+def sheets_of(
     options: Options, model: TextToImage, recipe: Recipe, triplets: list[Triplet]
-) -> Pictures | None:
+) -> ValidationSheets | None:
     """What paints the validation triplets, if there are any."""
     if not triplets:
         return None
-    return Pictures(
+    return ValidationSheets(
         model,
         shipped_path(options.val_root),
         triplets,

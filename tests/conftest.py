@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 # Before any library of the Hub is imported: tests never wait for a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -187,6 +188,7 @@ def load_script() -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where a dataclass looks up its fields' types
         spec.loader.exec_module(module)
         return module
 

@@ -119,12 +119,7 @@ class Backbone:
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [B, 4, h, w], float32: the VAE's mean (no sample) of images in [-1, 1]."""
         images = images.to(self.device, self.vae.dtype)
-        return self._memo(("images", content(images)), lambda: self._encoded(images))
-
-    @torch.no_grad()
-    def _encoded(self, images: Tensor) -> Tensor:
-        mean: Tensor = self.vae.encode(images).latent_dist.mean
-        return mean.float() * self.vae.config.scaling_factor
+        return self._memo(("images", content(images)), lambda: mean_latents(self.vae, images))
 
     def forget(self) -> None:
         """Clear the cache, to free its memory or to time an encoding again."""
@@ -171,6 +166,13 @@ class OnBackbone:
     def pixel_multiple(self) -> int:
         """The images' sides must be multiples of this."""
         return self.backbone.pixel_multiple
+
+
+@torch.no_grad()
+def mean_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Scaled latents [B, 4, h, w], float32: the VAE's mean (no sample) of images in [-1, 1]."""
+    mean: Tensor = vae.encode(images).latent_dist.mean
+    return mean.float() * vae.config.scaling_factor
 
 
 def latent_factor(vae: AutoencoderKL) -> int:

@@ -1,6 +1,4 @@
-"""Checkpoints of a training: each whole or not there, the last two kept, gone on with only by a
-training of the same recipe, model and data.
-"""
+"""Checkpoints of a training: each whole or not there, the last two kept."""
 
 from __future__ import annotations
 
@@ -10,27 +8,66 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import UNet2DConditionModel
-from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from profi.types import UserError
 
-EMA_FILE, STATE_FILE = "ema.safetensors", "state.json"
+if TYPE_CHECKING:
+    from profi.training.loop import OneProcess
+
+MODEL, AVERAGE, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.pt"
+SCALER, STATE = "scaler.pt", "state.json"
 #: So that there is one to go back to when the last turns out to be no good.
 KEPT = 2
 PREFIX = "checkpoint-"
 
 
+class MovingAverage:
+    """The moving average of a model's weights and buffers, in float32, as a `state_dict`.
+
+    It is the mean of few weights at first and of the last ones later: the n-th that is counted
+    gets the share 1 - min(longest, n / (n + 9)), and the first all. `counted` is 1 where the
+    starting weights are the first, else 0.
+    """
+
+    def __init__(self, model: nn.Module, longest: float, counted: int) -> None:
+        self.longest, self.counted = longest, counted
+        self.weights = {
+            name: value.detach().clone().float() if value.is_floating_point() else value.clone()
+            for name, value in model.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Count the model's weights."""
+        self.counted += 1
+        n = self.counted
+        decay = min(self.longest, n / (n + 9)) if n > 1 else 0.0
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.weights[name].lerp_(value.float(), 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+    def load(self, weights: Mapping[str, Tensor], counted: int) -> None:
+        """Go on from an average of the same model."""
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
+        self.counted = counted
+
+
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is: updates, of them averaged ones, seconds, and updates whose gradient
-    was not finite, in a row up to now.
+    """How far a training is.
+
+    `step` updates; weights in the average; seconds; and how many updates in a row, up to now, had
+    a gradient that was not finite.
     """
 
     step: int = 0
@@ -43,19 +80,19 @@ class Progress:
 class Checkpoints:
     """The checkpoints in `folder`, `checkpoint-<update>` each.
 
-    `belongs` names everything that a checkpoint is of; JSON values. `optimizer` is the prepared
-    one, and `unet` what it updates.
+    `belongs` names everything that a checkpoint depends on, as JSON values; only a training with
+    the same resumes it. `model` is the plain one, `optimizer` the prepared one.
     """
 
     folder: Path
-    accelerator: Accelerator
-    unet: UNet2DConditionModel
-    optimizer: torch.optim.Optimizer
-    average: EMAModel
+    accelerator: Accelerator | OneProcess
+    model: nn.Module
+    optimizer: Any
+    average: MovingAverage
     belongs: Mapping[str, object]
 
     def found(self) -> list[Path]:
-        """The whole ones, the oldest first; whatever else has such a name is none."""
+        """The whole ones, the oldest first; other files and folders of such a name do not count."""
         numbers = {
             int(path.name.removeprefix(PREFIX)): path
             for path in self.folder.glob(f"{PREFIX}*")
@@ -74,17 +111,14 @@ class Checkpoints:
             return Progress()
         last = self.found()[-1]
         try:
-            state = json.loads((last / STATE_FILE).read_text())
-            theirs = dict(state["belongs"])
-            at = Progress(**state["progress"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            state = json.loads((last / STATE).read_text())
+            theirs = dict(state.get("belongs", {}))
+            at = self._progress(state)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(last, error) from error
         self._check_belongs(theirs)
         try:
-            self.accelerator.load_state(str(last))
-            weights = load_file(last / EMA_FILE)
-            for i, shadow in enumerate(self.average.shadow_params):
-                shadow.copy_(weights[str(i)])
+            self._load(last, at)
         except (
             OSError,
             ValueError,
@@ -95,11 +129,36 @@ class Checkpoints:
             pickle.UnpicklingError,
         ) as error:
             raise self._damaged(last, error) from error
-        self.average.optimization_step = at.averaged
         return at
 
+    def _progress(self, state: Mapping[str, Any]) -> Progress:
+        """Of `state.json`; in an older layout of {step, seconds} all updates were averaged."""
+        if "progress" in state:
+            return Progress(**state["progress"])
+        step = state["step"]
+        return Progress(step, step + self.average.counted, state["seconds"])
+
+    def _load(self, path: Path, at: Progress) -> None:
+        """Set model, average, optimizer and scaler.
+
+        In an older layout, that of `Accelerator.save_state`, the optimizer is in optimizer.bin and
+        the average's weights have numbers for names.
+        """
+        device = self.accelerator.device
+        self.model.load_state_dict(load_file(path / MODEL))
+        weights = load_file(path / AVERAGE)
+        if "0" in weights and "0" not in self.average.weights:
+            names = [name for name, _ in self.model.named_parameters()]
+            weights = {name: weights[str(i)] for i, name in enumerate(names)}
+        self.average.load(weights, at.averaged)
+        older = path / "optimizer.bin"
+        file = older if older.exists() else path / OPTIMIZER
+        self.optimizer.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(torch.load(path / SCALER, weights_only=True))
+
     def save(self, at: Progress) -> None:
-        """Write one beside and rename it; called by all processes.
+        """Write one under another name and rename it; called by all processes.
 
         Raises:
             UserError: in all processes, where a weight, an average or the optimizer's state is
@@ -107,21 +166,22 @@ class Checkpoints:
         """
         if not all(bool(tensor.isfinite().all()) for tensor in self._tensors()):
             raise self.no_good(f"update {at.step}: a weight is not finite")
-        target = self.folder / f"{PREFIX}{at.step}"
-        temporary = target.with_suffix(".tmp")
-        main = self.accelerator.is_main_process
-        if main:
+        if self.accelerator.is_main_process:
+            target = self.folder / f"{PREFIX}{at.step}"
+            temporary = target.with_suffix(".tmp")
             shutil.rmtree(temporary, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary))
-        self.accelerator.wait_for_everyone()
-        if main:
-            shadows = self.average.shadow_params
-            save_file(
-                {str(i): p.contiguous().cpu() for i, p in enumerate(shadows)}, temporary / EMA_FILE
-            )
-            state = {"progress": asdict(at), "belongs": self.belongs}
-            (temporary / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
+            temporary.mkdir(parents=True)
+            for name, weights in (
+                (MODEL, self.model.state_dict()),
+                (AVERAGE, self.average.weights),
+            ):
+                held = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
+                save_file(held, temporary / name)
+            torch.save(self.optimizer.state_dict(), temporary / OPTIMIZER)
+            if self.accelerator.scaler is not None:
+                torch.save(self.accelerator.scaler.state_dict(), temporary / SCALER)
+            state = {"progress": asdict(at), "belongs": dict(self.belongs)}
+            (temporary / STATE).write_text(json.dumps(state, indent=1) + "\n")
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
             for older in self.found()[:-KEPT]:
@@ -137,20 +197,20 @@ class Checkpoints:
 
     def _tensors(self) -> Iterator[Tensor]:
         """All numbers that a checkpoint holds."""
-        yield from self.unet.parameters()
-        yield from self.average.shadow_params
+        yield from self.model.parameters()
+        yield from self.average.weights.values()
         for moments in self.optimizer.state.values():
             yield from (value for value in moments.values() if isinstance(value, Tensor))
 
     def _check_belongs(self, theirs: Mapping[str, object]) -> None:
-        mine = json.loads(json.dumps(self.belongs))
+        mine = json.loads(json.dumps(dict(self.belongs)))
         names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
         if names:
-            told = "; ".join(
+            differs = "; ".join(
                 f"{name}={_text(theirs.get(name))}, not {_text(mine.get(name))}" for name in names
             )
             raise UserError(
-                f"{self.folder} was trained with {told}: give the same again, or another work="
+                f"{self.folder} was trained with {differs}: give the same again, or another work="
             )
 
     def _damaged(self, path: Path, error: Exception) -> UserError:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from profi.data.coco2017 import SOURCE, Coco2017, Meter, Source, default_cache, silent
+from profi.download import sha256_of
 from profi.settings import shipped_path
+
+SHOWN = 16  # hex digits of a hash, enough to tell files apart
 
 
 class CocoFiles(NamedTuple):
@@ -38,3 +41,19 @@ def coco_files(
     annotations = own("annotations") or data.fetched_annotations(meter)
     captions = own("image_captions") or data.fetched_annotations(meter, "captions")
     return CocoFiles(own("root") or data.fetched_images(meter), annotations, captions)
+
+
+def coco_fingerprint(
+    files: CocoFiles, crop_captions: Path | None, instances: int, side: int, min_share: float
+) -> dict[str, object]:
+    """What MSCOCO's samples depend on: its files (except the pictures), the number of instances
+    that they gave, and the squares. `crop_captions` is None for a training without.
+    """
+    return {
+        "annotations": sha256_of(files.annotations)[:SHOWN],
+        "image_captions": sha256_of(files.image_captions)[:SHOWN],
+        "crop_captions": sha256_of(crop_captions)[:SHOWN] if crop_captions else "none",
+        "instances": instances,
+        "side": side,
+        "min_share": min_share,
+    }

@@ -14,15 +14,15 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.baselines.smartbrush import to_latents
-from profi.models.backbone import latent_factor, pixel_multiple
-from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json
+from profi.models.backbone import latent_factor, mean_latents, pixel_multiple
+from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json, weight_hashes
 from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.models.unet_role import TEXT_TO_IMAGE
-from profi.training.precision import at_precision
+from profi.training.mask_levels import at_precision
 from profi.training.recipe import Recipe
-from profi.training.smartbrush import Batch
-from profi.types import UserError
+from profi.training.smartbrush_loss import Batch
+from profi.types import UserError, digest
 
 ENCODED_AT_ONCE = 64  # pictures: larger batches only cost memory
 
@@ -156,11 +156,18 @@ class TextToImage:
     def _encoded(self, pixels: Tensor) -> Tensor:
         """Scaled latent means of images in [-1, 1]."""
         parts = pixels.to(self.vae.dtype).split(ENCODED_AT_ONCE)
-        means = [self.vae.encode(part).latent_dist.mean.float() for part in parts]
-        return torch.cat(means) * self.vae.config.scaling_factor
+        return torch.cat([mean_latents(self.vae, part) for part in parts])
 
     @torch.no_grad()
     def context(self, ids: Tensor) -> Tensor:
         """The encoded texts [B, L, D]."""
         hidden: Tensor = self.text(ids).last_hidden_state
         return hidden
+
+
+def start_fingerprint(folder: Path, parts: Path) -> dict[str, object]:
+    """A digest of the weights and the noise schedule of what `TextToImage.load` loads."""
+    hashes = weight_hashes(folder, ("unet",)) | weight_hashes(parts, ("vae", "text_encoder"))
+    config = read_json(folder, SCHEDULER_CONFIG)
+    schedule = {name: value for name, value in config.items() if not name.startswith("_")}
+    return {"model": digest([hashes, schedule])}

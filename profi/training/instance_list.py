@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from pycocotools import mask as rle
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from profi.data.coco import has_polygons, is_crowd, open_coco
 from profi.data.images import path_within, read_stored
-from profi.training.packed import Groups, Texts
 from profi.types import UserError
 
 
@@ -39,12 +38,15 @@ class Instance:
 
 @dataclass(frozen=True)
 class InstanceList:
-    """Instances in their file's order, held as arrays: an `Instance` is made when it is asked for.
+    """Instances in their file's order, held as arrays: an `Instance` is made when it is read.
 
-    Of I instances: `numbers` [I]; `boxes` [I, 4]; `pictures` [I] and `labels` [I] point into what
-    follows; `polygons` has the polygons of each and `points` the coordinates of each polygon,
-    which are `coordinates` (float64, as in the JSON: in half the bytes the masks would differ).
-    Of P pictures: `names` below `root`, `sizes` [P, 2] (height, width), and which `captions`.
+    Python's objects would take kilobytes each, and forked processes would copy them by reading
+    (which writes the count of references); arrays are small and stay shared.
+
+    Of I instances: `numbers` [I]; `boxes` [I, 4]; `polygons`, I lists of lists of float64 (as in
+    the JSON: in half the bytes the masks would differ); `pictures` [I] and `labels` [I] point into
+    what follows. Of P pictures: `names` below `root`, `sizes` [P, 2] (height, width), `captions`,
+    a list of each.
     """
 
     root: Path
@@ -52,13 +54,10 @@ class InstanceList:
     boxes: np.ndarray
     pictures: np.ndarray
     labels: np.ndarray
-    polygons: Groups
-    points: Groups
-    coordinates: np.ndarray
-    names: Texts
+    polygons: pa.Array
+    names: pa.Array
     sizes: np.ndarray
-    captions_of: Groups
-    captions: Texts
+    captions: pa.Array
     categories: Sequence[str]
 
     def __len__(self) -> int:
@@ -71,16 +70,15 @@ class InstanceList:
         picture = int(self.pictures[i])
         x, y, w, h = self.boxes[i].tolist()
         height, width = self.sizes[picture].tolist()
-        outlines = [self.points[k] for k in self.polygons[i]]
         return Instance(
             int(self.numbers[i]),
-            self.root / self.names[picture],
+            self.root / self.names[picture].as_py(),
             height,
             width,
-            [self.coordinates[part.start : part.stop].tolist() for part in outlines],
+            self.polygons[i].as_py(),
             (x, y, w, h),
             self.categories[self.labels[i]],
-            [self.captions[k] for k in self.captions_of[picture]],
+            self.captions[picture].as_py(),
         )
 
 
@@ -97,43 +95,33 @@ def read_instances(root: Path, annotations: Path, captions: Path, min_share: flo
         UserError: a file is missing or another; a picture's name leads out of `root`, or it is
             not there; no instance is left.
     """
-    coco, told = open_coco(annotations), open_coco(captions)
-    numbers, labels, pictures = array("q"), array("q"), array("q")
-    boxes, coordinates = array("d"), array("d")
-    n_polygons, n_points = array("q"), array("q")
+    coco, texts = open_coco(annotations), open_coco(captions)
+    kept: list[dict[str, Any]] = []
     order: dict[Any, int] = {}  # a picture's id to its place
     places = {number: place for place, number in enumerate(coco.cats)}
     try:
         for a in coco.anns.values():
             image = coco.imgs[a["image_id"]]
-            x, y, w, h = (float(v) for v in a["bbox"])
+            _, _, w, h = (float(v) for v in a["bbox"])
             if is_crowd(a) or not has_polygons(a):
                 continue
             if w * h < min_share * int(image["height"]) * int(image["width"]):
                 continue
-            numbers.append(int(a["id"]))
-            boxes.extend((x, y, w, h))
-            labels.append(places[a["category_id"]])
-            pictures.append(order.setdefault(a["image_id"], len(order)))
-            n_polygons.append(len(a["segmentation"]))
-            for polygon in a["segmentation"]:
-                n_points.append(len(polygon))
-                coordinates.extend(polygon)
+            order.setdefault(a["image_id"], len(order))
+            kept.append(a)
         images = [coco.imgs[number] for number in order]
         found = InstanceList(
             root=root,
-            numbers=np.array(numbers),
-            boxes=np.array(boxes).reshape(-1, 4),
-            pictures=np.array(pictures),
-            labels=np.array(labels),
-            polygons=Groups.of(n_polygons),
-            points=Groups.of(n_points),
-            coordinates=np.array(coordinates),
-            names=Texts.of(str(image["file_name"]) for image in images),
+            numbers=np.array([int(a["id"]) for a in kept]),
+            boxes=np.array([[float(v) for v in a["bbox"]] for a in kept]).reshape(-1, 4),
+            pictures=np.array([order[a["image_id"]] for a in kept]),
+            labels=np.array([places[a["category_id"]] for a in kept]),
+            polygons=pa.array([a["segmentation"] for a in kept], pa.list_(pa.list_(pa.float64()))),
+            names=pa.array([str(image["file_name"]) for image in images], pa.string()),
             sizes=np.array([(int(i["height"]), int(i["width"])) for i in images], np.int64),
-            captions_of=Groups.of(len(told.imgToAnns[number]) for number in order),
-            captions=Texts.of(
-                str(c["caption"]).strip() for number in order for c in told.imgToAnns[number]
+            captions=pa.array(
+                [[str(c["caption"]).strip() for c in texts.imgToAnns[number]] for number in order],
+                pa.list_(pa.string()),
             ),
             categories=[str(category["name"]) for category in coco.cats.values()],
         )
@@ -142,15 +130,15 @@ def read_instances(root: Path, annotations: Path, captions: Path, min_share: flo
         raise UserError(f"{annotations} or {captions} is not MSCOCO's ({reason})") from error
     if not len(found):
         raise UserError(f"{annotations}: no instance covers {min_share:.2%} of its picture")
-    _check_there(root, annotations, found.names)
+    _check_there(root, annotations, found.names.to_pylist())
     return found
 
 
-def _check_there(root: Path, annotations: Path, names: Texts) -> None:
+def _check_there(root: Path, annotations: Path, names: Sequence[str]) -> None:
     """UserError unless every picture has a place in `root` and a file there (read or not)."""
     there: dict[Path, frozenset[str]] = {}
     missing = []
-    for name in (names[i] for i in range(len(names))):
+    for name in names:
         path = path_within(root, name)
         if path is None:
             raise UserError(f"{annotations}: {name!r} leads out of {root}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,15 +20,35 @@ from profi.fitting import fit_mask, fit_picture
 from profi.settings.evaluation import OURS
 from profi.training.examples import Draw, Examples, TextToImage
 from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of
-from profi.training.packed import NumberedTexts
 from profi.training.recipe import Recipe
-from profi.training.smartbrush import Batch
+from profi.training.smartbrush_loss import Batch
 from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
 #: So many pictures that cannot be read are taken for damage of their own, more for a wrong folder.
 MAX_UNREADABLE = 100
+
+
+class NumberedTexts(Mapping[int, str]):
+    """Texts by numbers of any kind, in two arrays (`InstanceList` says why)."""
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        self._numbers = np.array(sorted(texts), np.int64)
+        self._texts = pa.array([texts[number] for number in self._numbers.tolist()], pa.string())
+
+    def __getitem__(self, number: int) -> str:
+        i = int(np.searchsorted(self._numbers, number))
+        if i == len(self._numbers) or self._numbers[i] != number:
+            raise KeyError(number)
+        text: str = self._texts[i].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers.tolist())
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 def parsed_captions(text: str) -> dict[int, str | None]:

@@ -1,15 +1,16 @@
-"""The training loop on accelerate: any number of processes, mixed precision, exact resume.
+"""The one training loop: exact resume, moving average, mixed precision, any number of processes.
 
-Nothing is drawn from a stream that a stop could break: a sample depends on its index, noise and
-timesteps on the index of the forward pass's first sample. So a resumed run is the undisturbed one
-(bit-equal on one CPU thread), and a run of N processes sees the samples of a run of one.
+A forward pass has a number, counted over all processes, and everything random in it depends on
+that number alone. So a resumed run equals the undisturbed one (bit for bit on one CPU thread), and
+N processes see the samples of one process that accumulates N times as many passes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,148 +18,191 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
-from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 
-from profi.training.checkpoints import Checkpoints, Progress
-from profi.training.examples import Source, TextToImage
-from profi.training.losses_told import Means, cut_log, log_losses
-from profi.training.recipe import BETAS, Recipe
-from profi.training.smartbrush import Batch, losses
-from profi.types import digest
+from profi.settings.fields import check_fields, setting
+from profi.training.checkpoints import Checkpoints, MovingAverage, Progress
+from profi.training.metrics_log import Means, append_to_log, cut_log
+from profi.training.muon import BETAS, Muon
+from profi.types import UserError
 
-#: Updates in a row without a finite gradient after which a training is given up.
+#: Updates in a row without a finite gradient after which the training ends with an error.
 PATIENCE = 5
-#: Between two times that the losses are told.
-TOLD_SECONDS = 10.0
-#: Whether to end, with a checkpoint to go on from, after (updates, seconds of this call).
-Stop = Callable[[int, float], bool]
-#: Told (update, seconds so far, named losses) every so often.
-Tell = Callable[[int, float, dict[str, float]], None]
-#: Handed the averaged UNet and the update, to paint and show validation pictures.
-Show = Callable[[UNet2DConditionModel, int], None]
+#: Between two lines of the log.
+LOG_SECONDS = 10.0
+#: Of a setting: beyond, the optimizer's own arithmetic leaves float32.
+LARGEST = 1e30
 
 
-def batches_of(recipe: Recipe, step: int, rank: int, ranks: int) -> Iterator[range]:
-    """The sample indices of every forward pass of one process, from update `step` on.
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast a model learns."""
 
-    An update's samples are batch x accumulate x processes indices in a row.
+    steps: int = setting(1000, "updates of the weights, in all", at_least=1)
+    batch: int = setting(64, "samples per process and forward pass", at_least=1)
+    accumulate: int = setting(1, "forward passes per update", at_least=1)
+    rate: float = setting(1e-3, "AdamW's learning rate", at_least=0, at_most=LARGEST)
+    matrix_rate: float | None = setting(
+        None, "with it matrices learn by Muon at this rate, and only vectors by AdamW", at_least=0
+    )
+    warmup: int = setting(100, "updates in which the rate rises linearly", at_least=0)
+    decay: float = setting(
+        0.3, "last share of the updates, in which the rate falls to zero", at_least=0, at_most=1
+    )
+    weight_decay: float = setting(0.01, "of the optimizer", at_least=0, at_most=LARGEST)
+    clip: float = setting(1.0, "largest norm of the gradient", at_least=0, at_most=LARGEST)
+    ema: float = setting(0.999, "longest decay of the weights' moving average", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("", self)
+        if self.ema >= 1.0:
+            raise UserError(f"ema={self.ema}: from 0 (no average) to less than 1")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of an update (from 0); of the matrices where they have their own."""
+        fall = (self.steps - step) / max(1.0, self.decay * self.steps)
+        rise = (step + 1) / max(1, self.warmup)
+        return (self.matrix_rate or self.rate) * min(1.0, rise, max(fall, 0.0))
+
+    def optimizer(self, model: nn.Module, fused: bool) -> torch.optim.Optimizer:
+        """AdamW or Muon for the parameters that are not frozen."""
+        trained = [p for p in model.parameters() if p.requires_grad]
+        if self.matrix_rate is not None:
+            return Muon(trained, self.matrix_rate, self.rate, self.weight_decay)
+        return torch.optim.AdamW(
+            trained, lr=self.rate, betas=BETAS, weight_decay=self.weight_decay, fused=fused
+        )
+
+
+def stratified_timesteps(n: int, g: torch.Generator, count: int = 1000) -> Tensor:
+    """n timesteps in [0, count), one in every n-th of the range; each is uniform by itself.
+
+    The loss varies strongly with t; an even spread steadies it.
     """
-    passes = recipe.accumulate * ranks
-    for k in range(step, recipe.steps):
-        for j in range(recipe.accumulate):
-            first = ((k * passes) + j * ranks + rank) * recipe.batch
-            yield range(first, first + recipe.batch)
+    spread = torch.arange(n, device=g.device) + torch.rand(n, generator=g, device=g.device)
+    return (spread / n * count).long().clamp(max=count - 1)
 
 
-def noise_and_times(
-    batch: Batch, first: int, seed: int, timesteps: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """noise [B, 4, h, w] and timesteps [B] of the pass whose first sample is `first`.
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is slower than float32 here: a CPU that only emulates it."""
+    return device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported()
 
-    Drawn on the CPU, so that a GPU starts from the same. The timesteps are stratified: one in each
-    of B equal parts of all, which steadies the loss; every one is uniform by itself.
-    """
-    g = torch.Generator().manual_seed(int(digest([seed, first]), 16) >> 1)
-    noise = torch.randn(batch.latents.shape, generator=g)
-    spread = (torch.arange(len(batch)) + torch.rand(len(batch), generator=g)) / len(batch)
-    t = (spread * timesteps).long().clamp(max=timesteps - 1)
-    return noise.to(device), t.to(device)
+
+@dataclass(frozen=True)
+class OneProcess:
+    """What the loop uses of an `Accelerator`, for one process in the model's own precision."""
+
+    device: torch.device
+    is_main_process = True
+    num_processes, process_index = 1, 0
+    mixed_precision = "no"
+    scaler = None
+    optimizer_step_was_skipped = False
+
+    def prepare(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimizer as it is."""
+        return optimizer
+
+    def unwrap_model(self, model: nn.Module) -> nn.Module:
+        """The model as it is."""
+        return model
+
+    def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Nothing to do: gradients of one process add up by themselves."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients."""
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters: Any, clip: float) -> Tensor:
+        """Limit the gradients' norm to `clip`; returns what it was."""
+        return nn.utils.clip_grad_norm_(parameters, clip)
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """The mean over one process."""
+        return tensor
+
+    def wait_for_everyone(self) -> None:
+        """Nobody to wait for."""
 
 
 def train(
-    unet: UNet2DConditionModel,
-    model: TextToImage,
-    source: Source,
-    recipe: Recipe,
+    model: nn.Module,
+    loss_at: Callable[[int], Mapping[str, Tensor]],
+    plan: Plan,
     folder: Path,
-    accelerator: Accelerator,
-    identity: Mapping[str, object] = MappingProxyType({}),
-    save_every: int = 1000,
-    stop: Stop = lambda *_: False,
-    tell: Tell = lambda *_: None,
-    show: Show | None = None,
-    show_every: int = 1000,
-) -> tuple[UNet2DConditionModel, dict[str, float]]:
-    """Train `unet` from the last checkpoint in `folder`, or from the beginning.
+    accelerator: Accelerator | OneProcess,
+    *,
+    start_counts: bool = False,
+    belongs: Mapping[str, object] = MappingProxyType({}),
+    save_every: int | None = None,
+    save_seconds: float = float("inf"),
+    stop: Callable[[int, float], bool] = lambda *_: False,
+    on_log: Callable[[int, float, dict[str, float]], None] = lambda *_: None,
+    validate: Callable[[Mapping[str, Tensor], int], None] | None = None,
+    validate_every: int = 1000,
+) -> dict[str, float]:
+    """Train `model` from the last checkpoint in `folder`, or from the beginning.
+
+    The model ends in `eval` mode with its moving average as its weights.
 
     Args:
-        unet: as `from_text_to_image` gives it.
-        model: what the samples are encoded by, on the accelerator's device.
-        source: of the samples.
-        recipe: the settings.
+        model: on the accelerator's device, and prepared by it.
+        loss_at: named losses, whose sum is minimised, of a forward pass by its number: with one
+            process and no accumulation the number of the update, from 0. What it draws must depend
+            on the number; torch's own stream, which dropout uses, is seeded with it.
+        plan: the settings.
         folder: gets `checkpoint-<update>` (the last two) and `loss.csv`.
-        accelerator: made with the recipe's `accumulate`.
-        identity: what decides the result beside recipe, precision and number of processes: the
-            start model and the data, as JSON values. An earlier run in `folder` must be of the
-            same.
+        accelerator: made with the plan's `accumulate`.
+        start_counts: whether the weights before the first update are part of the average.
+        belongs: what decides the result besides `loss_at`'s code, as JSON values. A checkpoint in
+            `folder` must have the same.
         save_every: updates between two checkpoints.
-        stop: asked after every update, in the first process, whether to end early.
-        tell: told the losses of all processes, about every ten seconds, in the first one.
-        show: handed the average every `show_every` updates, in the first process; the others
-            wait. Given in all processes or in none.
-        show_every: see `show`.
+        save_seconds: seconds between two checkpoints.
+        stop: called after every update, in the first process, with the update and the seconds of
+            this call; True saves a checkpoint and ends.
+        on_log: called about every ten seconds, in the first process, with the update, all seconds
+            so far and the mean losses of all processes.
+        validate: called every `validate_every` updates, in the first process, with the average's
+            `state_dict` and the update; the others wait. Given in all processes or in none.
+        validate_every: see `validate`.
 
     Returns:
-        The UNet holding its moving average, and the figures steps, seconds and samples.
+        The figures steps, seconds and samples.
 
     Raises:
         UserError: `folder` belongs to something else or is damaged; the gradient was not finite
             in PATIENCE updates in a row, or a weight is not (no checkpoint is then written).
     """
-    device, main = accelerator.device, accelerator.is_main_process
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=recipe.weight_decay
-    )
-    unet.to(device).train()
-    if device.type == "cpu":
-        # There the backward pass of fused attention takes several times as long as the plain one.
-        unet.set_attn_processor(AttnProcessor())
-    prepared, optimizer = accelerator.prepare(unet, optimizer)
-    average = EMAModel(unet.parameters(), decay=recipe.ema)
-    average.to(device)
-    processes = accelerator.num_processes
-    belongs = {
-        **asdict(recipe),
-        "betas": BETAS,
-        "processes": processes,
-        "precision": accelerator.mixed_precision,
-        **identity,
-    }
-    checkpoints = Checkpoints(folder, accelerator, unet, optimizer, average, belongs)
+    main, ranks = accelerator.is_main_process, accelerator.num_processes
+    plain = accelerator.unwrap_model(model).train()
+    fused = accelerator.device.type == "cuda" and accelerator.scaler is None
+    optimizer: Any = accelerator.prepare(plan.optimizer(plain, fused))
+    average = MovingAverage(plain, plan.ema, int(start_counts))
+    checkpoints = Checkpoints(folder, accelerator, plain, optimizer, average, belongs)
     begun = checkpoints.resume()
-    step, not_finite = begun.step, begun.not_finite
+    step, not_finite, log = begun.step, begun.not_finite, folder / "loss.csv"
     if main:
         folder.mkdir(parents=True, exist_ok=True)
-        cut_log(folder / "loss.csv", step)
-    plan = batches_of(recipe, step, accelerator.process_index, processes)
-    firsts = batches_of(recipe, step, accelerator.process_index, processes)
-    started = told = time.monotonic()
-    means = Means()
-    timesteps = model.scheduler.config.num_train_timesteps
-    # (the source may read ahead, so the indices of the pass at hand are counted a second time)
-    for batch, indices in zip(source.batches(plan), firsts, strict=False):
-        batch = batch.to(device)
-        noise, t = noise_and_times(batch, indices[0], recipe.seed, timesteps, device)
+        cut_log(log, step)
+    started = logged = saved = time.monotonic()
+    means, ends = Means(), step >= plan.steps
+    while not ends:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate_at(step)
-        # What layers draw (dropout) starts anew too.
-        torch.manual_seed(int(digest(["layers", recipe.seed, indices[0]]), 16) >> 1)
-        with accelerator.accumulate(prepared):
-            with accelerator.autocast():
-                context = model.context(batch.ids)
-            terms = losses(prepared, batch, context, model.scheduler, noise, t, recipe.dice_weight)
-            accelerator.backward(torch.stack(list(terms.values())).sum())
+            group["lr"] = plan.rate_at(step) * group.get("share", 1.0)
+        for part in range(plan.accumulate):
+            number = (step * plan.accumulate + part) * ranks + accelerator.process_index
+            torch.manual_seed(number)
+            with accelerator.accumulate(model):
+                terms = loss_at(number)
+                accelerator.backward(torch.stack(list(terms.values())).sum())
             means.add(terms)
-            if not accelerator.sync_gradients:
-                continue
-            stepped = _update(accelerator, optimizer, unet, recipe.clip)
+        stepped = _update(accelerator, optimizer, plain, plan.clip)
         step += 1
         means.end_update(stepped)
         if stepped:
-            average.step(unet.parameters())
+            average.update(plain)
             not_finite = 0
         elif not _seeks_scale(accelerator):
             not_finite += 1
@@ -166,44 +210,55 @@ def train(
                 raise checkpoints.no_good(
                     f"update {step}: the gradient was not finite in {PATIENCE} updates in a row"
                 )
-        # Clocks differ between processes: the first one's counts.
         now = time.monotonic()
-        ends, tells = _first_process_says(
+        ends, logs, saves = _decided_by_the_first(
             accelerator,
-            step == recipe.steps or stop(step, now - started) if main else False,
-            now - told > TOLD_SECONDS,
+            step == plan.steps or (main and stop(step, now - started)),
+            now - logged > LOG_SECONDS,
+            (save_every is not None and step % save_every == 0) or now - saved > save_seconds,
         )
         seconds = begun.seconds + now - started
-        if ends or tells:
+        if ends or logs:
             values = means.over_processes(accelerator)
-            means, told = Means(), now
+            means, logged = Means(), now
             if main:
-                log_losses(folder / "loss.csv", step, seconds, values)
-                tell(step, seconds, values)
+                append_to_log(log, step, seconds, values)
+                on_log(step, seconds, values)
         # (not among bad updates, where the kept ones could be the last good ones)
-        if ends or (step % save_every == 0 and not not_finite):
-            checkpoints.save(Progress(step, average.optimization_step, seconds, not_finite))
-        if show is not None and step % show_every == 0:
+        if ends or (saves and not not_finite):
+            checkpoints.save(Progress(step, average.counted, seconds, not_finite))
+            saved = now
+        if validate is not None and step % validate_every == 0:
             if main:
-                # A second UNet: to show one takes its gradients off.
-                shown = UNet2DConditionModel.from_config(unet.config).to(device)
-                average.copy_to(shown.parameters())
-                show(shown, step)
+                validate(average.weights, step)
             accelerator.wait_for_everyone()
-        if ends:
-            break
-    average.copy_to(unet.parameters())
+    plain.load_state_dict(average.weights)
+    for parameter in plain.parameters():
+        parameter.data = parameter.data.contiguous()  # safetensors takes no other layout
+    plain.eval()
     seconds = begun.seconds + time.monotonic() - started
-    samples = step * recipe.batch * recipe.accumulate * processes
-    return unet.eval(), {"steps": step, "seconds": seconds, "samples": samples}
+    samples = step * plan.batch * plan.accumulate * ranks
+    return {"steps": step, "seconds": seconds, "samples": samples}
 
 
-def _update(accelerator: Accelerator, optimizer: Any, unet: torch.nn.Module, clip: float) -> bool:
+def settings_of(plan: Plan, accelerator: Accelerator) -> dict[str, object]:
+    """What a checkpoint belongs to by the plan and how it is run."""
+    return {
+        **asdict(plan),
+        "betas": BETAS,
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+    }
+
+
+def _update(
+    accelerator: Accelerator | OneProcess, optimizer: Any, model: nn.Module, clip: float
+) -> bool:
     """Step the optimizer unless the gradient is not finite; returns whether it did.
 
-    It does so in all processes alike: the gradient is their mean.
+    All processes do the same: the gradient is their mean.
     """
-    norm = accelerator.clip_grad_norm_(unet.parameters(), clip)
+    norm: Any = accelerator.clip_grad_norm_(model.parameters(), clip)
     finite = bool(torch.isfinite(norm))
     if finite:
         optimizer.step()
@@ -213,15 +268,17 @@ def _update(accelerator: Accelerator, optimizer: Any, unet: torch.nn.Module, cli
     return finite and not accelerator.optimizer_step_was_skipped
 
 
-def _seeks_scale(accelerator: Accelerator) -> bool:
+def _seeks_scale(accelerator: Accelerator | OneProcess) -> bool:
     """Whether float16's losses are still scaled up, so that an overflow is no bad sign.
 
-    The scale begins high and is halved by every overflow.
+    The scale begins high, and every overflow halves it.
     """
     return accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1.0
 
 
-def _first_process_says(accelerator: Accelerator, *decisions: bool) -> list[bool]:
-    """The first process's decisions, in all processes."""
-    told = torch.tensor(decisions, dtype=torch.int32, device=accelerator.device)
-    return [bool(one) for one in broadcast(told).tolist()]
+def _decided_by_the_first(accelerator: Accelerator | OneProcess, *decisions: bool) -> list[bool]:
+    """The first process's decisions, in all processes: their clocks differ."""
+    if accelerator.num_processes == 1:
+        return list(decisions)
+    shared = torch.tensor(decisions, dtype=torch.int32, device=accelerator.device)
+    return [bool(one) for one in broadcast(shared).tolist()]

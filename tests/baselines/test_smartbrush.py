@@ -12,7 +12,7 @@ from profi.baselines.baseline import Inputs, untold
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush, to_latents
 from profi.models.backbone import Backbone
 from profi.settings.method import Sampling
-from profi.training.smartbrush import from_text_to_image
+from profi.training.smartbrush_loss import from_text_to_image
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)

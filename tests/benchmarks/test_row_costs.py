@@ -20,7 +20,7 @@ from profi.inpainter import Row
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.settings.reading import RELEASED
-from profi.training.smartbrush import from_text_to_image
+from profi.training.smartbrush_loss import from_text_to_image
 
 PIXELS = 128  # at 64 the mask would vanish at the smallest level of attention
 SMALL = {"block_out_channels": (16, 32, 32), "norm_num_groups": 8, "layers_per_block": 1}

@@ -15,9 +15,9 @@ from accelerate.state import AcceleratorState
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from profi.mini import models
-from profi.mini.training import controlnet, smartbrush
-from profi.mini.training.loop import Plan
+from profi.mini.training import controlnet, smartbrush_stage
 from profi.mini.world import World, world
+from profi.training.loop import Plan
 from profi.types import UserError
 
 CPU = torch.device("cpu")
@@ -82,15 +82,15 @@ def test_smartbrush_s_stage_leaves_a_model_and_its_figures(
     size: World, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
-    recipe = replace(smartbrush.MINI, steps=2, batch=4)
-    monkeypatch.setattr(smartbrush, "RECIPES", {"cpu": recipe})
-    monkeypatch.setattr(smartbrush, "POOLS", {"cpu": 8})
+    recipe = replace(smartbrush_stage.MINI, steps=2, batch=4)
+    monkeypatch.setattr(smartbrush_stage, "RECIPES", {"cpu": recipe})
+    monkeypatch.setattr(smartbrush_stage, "POOLS", {"cpu": 8})
     folder = work / "models" / "smartbrush"
     # Stopped early, it leaves nothing that could be taken for the model.
-    assert smartbrush.run(size, CPU, work, 0, 0.0)["steps"] == 1
+    assert smartbrush_stage.run(size, CPU, work, 0, 0.0)["steps"] == 1
     assert not folder.exists()
     AcceleratorState._reset_state(reset_partial_state=True)
-    figures = smartbrush.run(size, CPU, work, 0, float("inf"))
+    figures = smartbrush_stage.run(size, CPU, work, 0, float("inf"))
     assert (figures["steps"], figures["samples"]) == (2, 8)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     assert figures["parameters"] == unet.num_parameters()

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from profi.metrics.coco_categories import COCO_CATEGORIES
 from profi.mini.captions import CaptionNoise, build_tokenizer, caption, noisy_caption
 from profi.mini.scenes import MIN_VISIBLE, SceneSampler, SpriteSheet
-from profi.mini.training.scenes import polygons
+from profi.mini.training.scene_files import polygons
 from profi.mini.world import SPRITES, WORLDS, world
 from profi.types import UserError
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training.controlnet import condition
+from profi.mini.training.smartbrush_stage import MINI
 from profi.mini.world import WORLDS
 from profi.training.examples import Examples, TextToImage
-from profi.training.scenes import MINI
-from profi.training.smartbrush import Batch, losses
+from profi.training.smartbrush_loss import Batch, losses
 
 N = 64
 SIZE = WORLDS["cpu"]

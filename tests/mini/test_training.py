@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training import inpaint
 from profi.mini.training.crops import (
     boxes_of,
     crop_resize,
@@ -18,14 +17,16 @@ from profi.mini.training.crops import (
     recolour,
     view_resize,
 )
-from profi.mini.training.diffusion import Holes, Order, draw_holes, timesteps
+from profi.mini.training.diffusion import Holes, Order, draw_holes, widen
 from profi.mini.training.latents import Latents, down
-from profi.mini.training.loop import Plan, make_generator, train
 from profi.mini.training.masks import object_masks, random_masks
-from profi.mini.training.muon import Muon, orthogonalised
+from profi.mini.training.stage import make_generator, train_stage
 from profi.mini.world import world
+from profi.training.loop import Plan, stratified_timesteps
+from profi.training.muon import Muon, orthogonalised
 
 CPU = torch.device("cpu")
+FOREVER = float("inf")
 
 
 def regression(tmp_path, minutes_of_steps):
@@ -42,14 +43,15 @@ def regression(tmp_path, minutes_of_steps):
             return {"mse": (model(x) - x.sum(1, keepdim=True)).square().mean()}
 
         try:
-            train(model, loss_at, Plan(steps=40, batch=16, rate=0.05, warmup=5), tmp_path)
+            plan = Plan(steps=40, batch=16, rate=0.05, warmup=5)
+            train_stage(model, loss_at, plan, tmp_path, FOREVER)
         except KeyboardInterrupt:
             continue
     return model
 
 
 def test_training_learns_and_goes_on_from_its_checkpoint_as_if_undisturbed(tmp_path, monkeypatch):
-    monkeypatch.setattr("profi.mini.training.loop.SAVE_SECONDS", 0.0)  # save after every step
+    monkeypatch.setattr("profi.mini.training.stage.SAVE_SECONDS", 0.0)  # save after every step
     whole = regression(tmp_path / "a", [None])
     parts = regression(tmp_path / "b", [7, 23, None])
     assert torch.equal(whole.weight, parts.weight)
@@ -66,7 +68,8 @@ def test_the_average_is_of_all_steps_at_first_and_of_the_last_ones_later(tmp_pat
         x = torch.randn(8, 3, generator=make_generator(CPU, 1, step))
         return {"mse": (model(x) - 1).square().mean()}
 
-    train(model, loss_at, Plan(steps=60, batch=8, rate=0.1, warmup=1, ema=0.75), tmp_path)
+    plan = Plan(steps=60, batch=8, rate=0.1, warmup=1, ema=0.75)
+    train_stage(model, loss_at, plan, tmp_path, FOREVER)
     final = load_file(tmp_path / "checkpoint-60" / "model.safetensors")["weight"]
     expected = seen[0].clone()
     for step, weight in enumerate([*seen[1:], final], start=1):
@@ -103,7 +106,7 @@ def test_a_step_of_muon_in_closed_form():
 
 
 def test_a_training_by_muon_goes_on_as_if_undisturbed(tmp_path, monkeypatch):
-    monkeypatch.setattr("profi.mini.training.loop.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("profi.mini.training.stage.SAVE_SECONDS", 0.0)
 
     def run(folder, stops):
         for last in stops:
@@ -118,13 +121,74 @@ def test_a_training_by_muon_goes_on_as_if_undisturbed(tmp_path, monkeypatch):
 
             plan = Plan(steps=20, batch=16, rate=0.01, matrix_rate=0.05, warmup=5)
             try:
-                train(model, loss_at, plan, folder)
+                train_stage(model, loss_at, plan, folder, FOREVER)
             except KeyboardInterrupt:
                 continue
         return model
 
     whole, parts = run(tmp_path / "a", [None]), run(tmp_path / "b", [6, None])
     assert all(map(torch.equal, whole.parameters(), parts.parameters()))
+
+
+@pytest.mark.parametrize("matrix_rate", [None, 0.05])
+def test_a_checkpoint_in_the_older_layout_goes_on_as_if_undisturbed(tmp_path, matrix_rate):
+    """model, ema, optimizer.pt, and a state.json of {step, seconds}; a log with DOS line ends."""
+    plan = Plan(steps=6, batch=16, rate=0.01, matrix_rate=matrix_rate, warmup=2, ema=0.9)
+
+    def new():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+    def loss_of(model, step):
+        x = torch.randn(16, 4, generator=make_generator(CPU, 5, step))
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    # Three updates by hand, as that version made them.
+    model = new().train()
+    trained = list(model.parameters())
+    if matrix_rate is None:
+        optimizer = torch.optim.AdamW(trained, lr=0.01, betas=(0.9, 0.99), weight_decay=0.01)
+    else:
+        optimizer = Muon(trained, matrix_rate, 0.01, 0.01)
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    for step in range(3):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate_at(step) * group.get("share", 1.0)
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        decay = min(0.9, (step + 2) / (step + 11))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                average[name].lerp_(value, 1 - decay)
+            else:
+                average[name].copy_(value)
+    folder = tmp_path / "old" / "checkpoint-3"
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    save_file(average, folder / "ema.safetensors")
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    (folder / "state.json").write_text('{"step": 3, "seconds": 7.5}')
+    (tmp_path / "old" / "loss.csv").write_text("3,7.5,mse=1.00000\r\n4,9.9,mse=0.90000\r\n")
+
+    asked, ends = [], []
+    for name in ("old", "whole"):
+        model = new()
+
+        def loss_at(step, model=model):
+            asked.append(step)
+            return {"mse": loss_of(model, step)}
+
+        figures = train_stage(model, loss_at, plan, tmp_path / name, FOREVER)
+        assert figures["steps"] == 6
+        ends.append(model.state_dict())
+    assert asked == [3, 4, 5, 0, 1, 2, 3, 4, 5]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
+    rows = (tmp_path / "old" / "loss.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["3", "6"]
+    assert float(rows[1].split(",")[1]) >= 7.5
 
 
 def test_an_order_shows_every_scene_once_before_any_again():
@@ -136,7 +200,7 @@ def test_an_order_shows_every_scene_once_before_any_again():
 
 
 def test_timesteps_are_spread_evenly():
-    t = timesteps(50, torch.Generator().manual_seed(0))
+    t = stratified_timesteps(50, torch.Generator().manual_seed(0))
     assert ((t >= torch.arange(50) * 20) & (t < torch.arange(1, 51) * 20)).all()
 
 
@@ -180,7 +244,7 @@ def test_the_widened_unet_computes_what_its_source_does():
     torch.manual_seed(0)
     C = size.latent_channels
     source = models.unet(size, C).eval()
-    wide = inpaint.widen(source, size).eval()
+    wide = widen(source, size).eval()
     x, extra = torch.randn(2, C, 16, 16), torch.randn(2, C + 1, 16, 16)
     t, context = torch.tensor([10, 700]), torch.randn(2, 8, size.text_width)
     with torch.no_grad():

@@ -12,8 +12,8 @@ from tiny_model import RECIPE, batch_of
 from tiny_training import equal, trained
 
 from profi.training.examples import TextToImage
-from profi.training.loop import batches_of, noise_and_times
-from profi.training.smartbrush import from_text_to_image, losses
+from profi.training.smartbrush_loss import from_text_to_image, losses
+from profi.training.smartbrush_training import noise_and_times, sample_indices
 
 
 @pytest.mark.parametrize(("accumulate", "precision"), [(1, "no"), (2, "bf16")])
@@ -44,7 +44,7 @@ def test_a_finished_training_stays_finished(model: TextToImage, tmp_path: Path) 
 
 
 def test_the_average_in_closed_form(model: TextToImage, tmp_path: Path) -> None:
-    """After w_1 and w_2: d w_1 + (1 - d) w_2, d = min(ema, 2 / 11) as diffusers warms up."""
+    """After w_1 and w_2: d w_1 + (1 - d) w_2, d = min(ema, 2 / 11), the first steps' mean."""
     recipe = replace(RECIPE, steps=2)
     plain = replace(recipe, ema=0.0)
     first, _, _ = trained(model, tmp_path / "one", plain, stop_after=1)
@@ -77,9 +77,10 @@ def test_training_lowers_the_loss(model: TextToImage, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ranks", "accumulate"), [(1, 1), (2, 1), (4, 2)])
 def test_all_processes_together_see_every_sample_once(ranks: int, accumulate: int) -> None:
     recipe = replace(RECIPE, steps=3, batch=2, accumulate=accumulate)
-    seen = [i for r in range(ranks) for b in batches_of(recipe, 0, r, ranks) for i in b]
+    seen = [i for r in range(ranks) for b in sample_indices(recipe, r, ranks) for i in b]
     assert sorted(seen) == list(range(3 * 2 * accumulate * ranks))
-    later = [i for r in range(ranks) for b in batches_of(recipe, 2, r, ranks) for i in b]
+    resumed = 2 * accumulate * ranks
+    later = [i for r in range(ranks) for b in sample_indices(recipe, resumed + r, ranks) for i in b]
     assert sorted(later) == list(range(2 * 2 * accumulate * ranks, len(seen)))
 
 

@@ -14,7 +14,7 @@ from tiny_training import equal, new_accelerator, run
 
 from profi.training.examples import TextToImage
 from profi.training.loop import PATIENCE
-from profi.training.smartbrush import from_text_to_image
+from profi.training.smartbrush_loss import from_text_to_image
 from profi.types import UserError
 
 LONG = replace(RECIPE, steps=PATIENCE + 4)
@@ -82,7 +82,7 @@ def test_float16_s_search_for_a_scale_is_no_failure_and_moves_no_average(
     It is, up to float16's rounding, a float32 training where these updates had no gradient.
     (accelerate offers float16 on GPUs alone, so it is told of it after the fact.)
     """
-    monkeypatch.setattr("profi.training.loop.TOLD_SECONDS", -1.0)  # after every update
+    monkeypatch.setattr("profi.training.loop.LOG_SECONDS", -1.0)  # after every update
     recipe = replace(RECIPE, steps=20)
     accelerator = new_accelerator(recipe)
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30, growth_interval=1000)

@@ -74,7 +74,7 @@ def test_n_processes_are_one_that_accumulates_n_times(  # type: ignore[no-untype
     script = load_script("train_smartbrush")
     script.main([f"work={tmp_path}", "pictures=0", "accumulate=2", *TRAINING])
     moments = [
-        torch.load(folder / f"checkpoint-{STEPS}" / "optimizer.bin", weights_only=True)["state"]
+        torch.load(folder / f"checkpoint-{STEPS}" / "optimizer.pt", weights_only=True)["state"]
         for folder in (whole, tmp_path)
     ]
     two, one = (torch.cat([state["exp_avg"].flatten() for state in of.values()]) for of in moments)
@@ -110,7 +110,7 @@ def test_the_losses_told_are_those_of_all_processes(
         tmp_path,
         replace(RECIPE, accumulate=2),
         stop=lambda step, _: step == 2,
-        tell=lambda *args: told.append(args[2]),
+        on_log=lambda *args: told.append(args[2]),
     )
     _, (theirs,) = json.loads((differing / "told-0.json").read_text())
     assert theirs == pytest.approx(told[0], rel=1e-3)

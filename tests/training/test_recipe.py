@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from profi.cli.arguments import parsed
 from profi.training.examples import Draw
 from profi.training.recipe import Recipe
 from profi.types import UserError
@@ -53,7 +54,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
 
 
 def test_settings_are_read_by_name() -> None:
-    recipe = Recipe().changed(["steps=7", "rate=1e-4", "blurs=0.1,0.3", "seed=3"])
+    (recipe,) = parsed(["steps=7", "rate=1e-4", "blurs=0.1,0.3", "seed=3"], Recipe())
     assert (recipe.steps, recipe.rate, recipe.blurs, recipe.seed) == (7, 1e-4, (0.1, 0.3), 3)
     assert recipe.coarsest == 3
 
@@ -65,4 +66,4 @@ def test_settings_are_read_by_name() -> None:
 )  # fmt: skip
 def test_a_bad_setting_is_refused_by_its_name(setting: str) -> None:
     with pytest.raises(UserError, match=setting.partition("=")[0]):
-        Recipe().changed([setting])
+        parsed([setting], Recipe())

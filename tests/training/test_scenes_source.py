@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw
 from scipy.spatial import ConvexHull
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
+from profi.mini.training.smartbrush_stage import MINI, SceneSource
 from profi.mini.world import WORLDS, world
 from profi.training.examples import Draw, TextToImage
-from profi.training.precision import at_precision
+from profi.training.mask_levels import at_precision
 from profi.training.recipe import Recipe
-from profi.training.scenes import MINI, Scenes
-from profi.training.smartbrush import Batch
+from profi.training.smartbrush_loss import Batch
 
 SIZE = WORLDS["cpu"]
 
@@ -26,12 +26,12 @@ def shipped() -> TextToImage:
     return TextToImage.load(SIZE.folder / "t2i", SIZE.folder / "inpaint")
 
 
-def one(source: Scenes, wanted: list[range]) -> Batch:
+def one(source: SceneSource, wanted: list[range]) -> Batch:
     return Batch.joined(list(source.batches(wanted)))
 
 
 def test_a_sample_is_the_same_in_any_batch_and_after_any_resume(shipped: TextToImage) -> None:
-    source = Scenes(world("cpu"), shipped, MINI, size=16, uses=2)
+    source = SceneSource(world("cpu"), shipped, MINI, size=16, uses=2)
     # 0 to 47: two passes over the first pool, half a pass over the second.
     whole = one(source, [range(0, 48)])
     parts = one(source, [range(0, 5), range(5, 20), range(20, 48)])
@@ -48,8 +48,8 @@ def test_a_sample_is_the_same_in_any_batch_and_after_any_resume(shipped: TextToI
 
 def test_the_words_and_the_levels_are_those_drawn(shipped: TextToImage) -> None:
     recipe = Recipe(drop_text=0.0, captions=0.0, inpainting=1.0)
-    batch = one(Scenes(world("cpu"), shipped, recipe, size=32), [range(32)])
-    order = Scenes(world("cpu"), shipped, recipe, size=32)._order(0)
+    batch = one(SceneSource(world("cpu"), shipped, recipe, size=32), [range(32)])
+    order = SceneSource(world("cpu"), shipped, recipe, size=32)._order(0)
     for i, place in enumerate(order.tolist()):
         text = shipped.tokenizer.decode(batch.ids[i], skip_special_tokens=True).strip()
         if batch.inpainting[i]:
@@ -60,7 +60,7 @@ def test_the_words_and_the_levels_are_those_drawn(shipped: TextToImage) -> None:
 
 def test_masks_cover_what_is_behind_the_grey(shipped: TextToImage) -> None:
     """Outside the mask the masked image's latents are nearly the image's own, inside not."""
-    batch = one(Scenes(world("cpu"), shipped, MINI, size=32), [range(32)])
+    batch = one(SceneSource(world("cpu"), shipped, MINI, size=32), [range(32)])
     painted = batch.rows(batch.inpainting.nonzero()[:, 0])
     error = (painted.latents - painted.known).abs().mean(1, keepdim=True)
     assert error[painted.mask].mean() > 3 * error[~painted.mask].mean()

@@ -28,7 +28,8 @@ def script(load_script):  # type: ignore[no-untyped-def]
 def test_it_trains_a_model_that_paints_and_shows_pictures(
     script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, batch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(script, "Pictures", partial(script.Pictures, sampling=Sampling(2)))
+    quick = partial(script.ValidationSheets, sampling=Sampling(2))
+    monkeypatch.setattr(script, "ValidationSheets", quick)
     work = tmp_path / "work"
     script.main(
         [f"work={work}", "cpu=yes", "steps=2", "batch=4", "pool=8", "pictures=2", "show_every=1"],

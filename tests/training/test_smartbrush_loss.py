@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from tiny_model import RECIPE, Recorder, batch_of, examples
 
 from profi.baselines.smartbrush import to_latents
-from profi.training.smartbrush import Batch, dice, from_text_to_image, losses
+from profi.training.smartbrush_loss import Batch, dice, from_text_to_image, losses
 from profi.types import UserError
 
 

@@ -12,8 +12,7 @@ import pytest
 from diffusers import UNet2DConditionModel
 
 from profi.mini.world import WORLDS
-from profi.training.examples import TextToImage
-from profi.training.identity import start_identity
+from profi.training.examples import TextToImage, start_fingerprint
 from profi.types import UserError
 
 SHIPPED = WORLDS["cpu"].folder
@@ -99,17 +98,17 @@ def test_sides_are_multiples_that_every_level_halves(
 
 
 def test_other_weights_or_another_schedule_are_another_start(start: Path, tmp_path: Path) -> None:
-    first = start_identity(start, PARTS)
-    assert first == start_identity(SHIPPED / "t2i", PARTS)
+    first = start_fingerprint(start, PARTS)
+    assert first == start_fingerprint(SHIPPED / "t2i", PARTS)
     edit(start / CONFIG, _diffusers_version="9.9.9")
-    assert start_identity(start, PARTS) == first
+    assert start_fingerprint(start, PARTS) == first
     edit(start / CONFIG, beta_end=0.02)
-    second = start_identity(start, PARTS)
+    second = start_fingerprint(start, PARTS)
     shutil.rmtree(start / "unet")
     unet().save_pretrained(start / "unet")
-    third = start_identity(start, PARTS)
+    third = start_fingerprint(start, PARTS)
     parts = shutil.copytree(PARTS, tmp_path / "parts")
     weights = parts / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    fourth = start_identity(start, parts)
+    fourth = start_fingerprint(start, parts)
     assert len({one["model"] for one in (first, second, third, fourth)}) == 4

@@ -22,7 +22,8 @@ TRAINING = ["cpu=yes", "steps=2", "batch=2", "pool=2", "save_every=1", "wandb=te
 def script(load_script, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     AcceleratorState._reset_state(reset_partial_state=True)
     module = load_script("train_smartbrush")
-    monkeypatch.setattr(module, "Pictures", partial(module.Pictures, sampling=Sampling(2)))
+    quick = partial(module.ValidationSheets, sampling=Sampling(2))
+    monkeypatch.setattr(module, "ValidationSheets", quick)
     return module
 
 

@@ -14,9 +14,9 @@ from diffusers import UNet2DConditionModel
 from tiny_model import RECIPE, batch_of
 
 from profi.training.examples import TextToImage
-from profi.training.loop import train
 from profi.training.recipe import Recipe
-from profi.training.smartbrush import Batch, from_text_to_image
+from profi.training.smartbrush_loss import Batch, from_text_to_image
+from profi.training.smartbrush_training import train_smartbrush
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ def run(
     accelerator: Accelerator | None = None,
     poisoned: Collection[int] = (),
     stop: Callable[[int, float], bool] = lambda *_: False,
-    identity: Mapping[str, object] | None = None,
+    fingerprint: Mapping[str, object] | None = None,
     save_every: int = 1000,
     **options: Any,
 ) -> tuple[UNet2DConditionModel, dict[str, float], list[list[int]]]:
     """The averaged UNet, the figures and the samples that were asked for."""
     source = Cycle(model, poisoned=poisoned)
-    unet, figures = train(
+    unet, figures = train_smartbrush(
         from_text_to_image(model.unet, recipe.coarsest),
         model,
         source,
         recipe,
         folder,
         accelerator or new_accelerator(recipe),
-        identity=identity or {},
+        fingerprint=fingerprint or {},
         save_every=save_every,
         stop=stop,
         **options,

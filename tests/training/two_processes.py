@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         folder / "stop",
         accelerator=accelerator,
         stop=lambda step, _: rank == 0 and step == 2,
-        tell=lambda *args: told.append(args[2]),
+        on_log=lambda *args: told.append(args[2]),
     )
     figures["stopped"] = of["steps"]
     keep("stopped", stopped)

@@ -6,7 +6,6 @@ of human taste, and its scale is not LAION's.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from profi.mini import models
 from profi.mini.scenes import SceneSampler, Split, SpriteSheet
 from profi.mini.training.clip import features, normalise
 from profi.mini.training.crops import graded
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.training.loop import Plan
 
 PLANS = {
     "cpu": Plan(steps=1500, batch=128, rate=1e-3, warmup=100, decay=0.7),
@@ -33,7 +33,7 @@ POOL = 4096
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train on the trained CLIP's features, measure rank correlation, save the head."""
-    plan = replace(PLANS[world.size], minutes=minutes)
+    plan = PLANS[world.size]
     clip = CLIPModel.from_pretrained(work / "models" / "clip", torch_dtype=torch.float32)
     clip = clip.to(device).eval().requires_grad_(False)
     torch.manual_seed(seed)
@@ -56,7 +56,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         x, rating = (t[i : i + plan.batch] for t in draw("train", chunk))
         return {"mse": F.mse_loss(head(x), rating)}
 
-    figures: dict = train(head, loss_at, plan, work / "aesthetic")
+    figures: dict = train_stage(head, loss_at, plan, work / "aesthetic", minutes)
     with torch.no_grad():
         x, rating = draw("val", 0)
         ranks = spearmanr(head(x).cpu(), rating.cpu())

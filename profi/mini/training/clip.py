@@ -1,4 +1,4 @@
-"""Stage `clip`: the tokenizer and a dual encoder, trained contrastively on crops and scenes.
+"""Stages `clip` and `clip_vision`: the tokenizer and a dual encoder, trained contrastively.
 
 Many samples of a batch show the same things, so a sample's positives are all the texts that
 name the same set of categories; the rest are negatives. Part of the whole scenes are corrupted by
@@ -9,7 +9,6 @@ forget how clean a render is, and the aesthetic head has to read it from them.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from profi.mini import models
 from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
 from profi.mini.training.crops import corrupt, graded, object_crops, recolour
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.training.loop import Plan
 
 PLANS = {
     "cpu": Plan(
@@ -80,14 +80,39 @@ def zero_shot(
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train both towers; saves clip, tokenizer and text_encoder (which the UNets will read)."""
-    tokenizer = build_tokenizer(work / "models" / "tokenizer", world.token_limit)
+    folder = work / "models" / "tokenizer"
+    # Its trainer breaks ties differently each time: a resumed stage must keep what it began with.
+    known = folder.exists() and (work / "clip").exists()
+    tokenizer = (
+        CLIPTokenizer.from_pretrained(folder)
+        if known
+        else build_tokenizer(folder, world.token_limit)
+    )
     torch.manual_seed(seed)
     sot, eot = tokenizer.bos_token_id, tokenizer.eos_token_id
     model = models.clip(world, len(tokenizer), sot, eot).to(device)
-    plan = replace(PLANS[world.size], minutes=minutes)
-    figures = contrast(model, tokenizer, world, device, work, "clip", plan, seed)
+    figures = contrast(model, tokenizer, world, device, work / "clip", seed, minutes)
     model.text_model.save_pretrained(work / "models" / "text_encoder")
     return figures
+
+
+def run_vision(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train a new vision tower against the text tower, which stays as it is.
+
+    For when the scenes changed after `clip`: the UNets were trained on the text tower, and no
+    weight that ever saw the old scenes takes part in the scores. Replaces `work/models/clip`.
+    """
+    folder = work / "models" / "clip"
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    trained = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32)
+    torch.manual_seed(seed + 2)
+    sot, eot = tokenizer.bos_token_id, tokenizer.eos_token_id
+    model = models.clip(world, len(tokenizer), sot, eot)
+    for name in ("text_model", "text_projection"):
+        part = getattr(model, name)
+        part.load_state_dict(getattr(trained, name).state_dict())
+        part.requires_grad_(False)
+    return contrast(model.to(device), tokenizer, world, device, work / "clip_vision", seed, minutes)
 
 
 def contrast(
@@ -95,13 +120,14 @@ def contrast(
     tokenizer: CLIPTokenizer,
     world: World,
     device: torch.device,
-    work: Path,
-    stage: str,
-    plan: Plan,
+    folder: Path,
     seed: int,
+    minutes: float,
 ) -> dict:
-    """Train what of `model` is not frozen, measure zero-shot accuracy on validation crops and
-    save to `work/models/clip`."""
+    """Train what is not frozen in `folder`, measure zero-shot accuracy on validation crops and
+    save to `models/clip` next to it.
+    """
+    plan = PLANS[world.size]
     both = RatedCLIP(model).to(device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
 
@@ -154,17 +180,17 @@ def contrast(
         error = F.mse_loss(both.rating(image[rated])[:, 0], rating[rated])
         return {"contrastive": loss / 2, "rating": RATING_WEIGHT * error}
 
-    figures: dict = train(both, loss_at, plan, work / stage)
+    figures: dict = train_stage(both, loss_at, plan, folder, minutes)
     g = make_generator(device, seed, 12)
     scenes = SceneSampler(world, SpriteSheet.load(world, "val", device)).sample(512, g)
     crops, kind = object_crops(scenes, world.image_size, g, jitter=0.0)
     with torch.no_grad():
         figures["zero_shot_top1"] = zero_shot(model, tokenizer, world, crops, kind)
     figures["parameters"] = models.parameters(model)
-    folder = work / "models" / "clip"
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    target = folder.parent / "models" / "clip"
+    model.half().save_pretrained(target)
+    tokenizer.save_pretrained(target)
     side = world.clip_image_size
     crop = {"height": side, "width": side}
-    CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop).save_pretrained(target)
     return figures

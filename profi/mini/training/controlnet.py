@@ -8,31 +8,24 @@ Masks are those of the stage `inpaint`.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel
 from torch import Tensor
 
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training import vae as vae_stage
-from profi.mini.training.diffusion import (
-    TRUE,
-    Order,
-    Prompts,
-    plain_attention_on_cpu,
-    timesteps,
-    v_prediction,
-)
-from profi.mini.training.inpaint import HOLES
+from profi.mini.training.diffusion import HOLES, TRUE, Order, Prompts, trained_unet, v_prediction
 from profi.mini.training.latents import DRAWN, encode
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.training.masks import object_masks, random_masks
+from profi.mini.training.stage import load_vae, make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.training.loop import Plan, stratified_timesteps
+from profi.training.smartbrush_training import plain_attention_on_cpu
 
 PLANS = {
     "cpu": Plan(steps=2000, batch=64, rate=1e-3, warmup=50, decay=0.4),
@@ -54,7 +47,7 @@ class Pool:
 
 
 def condition(images: Tensor, holes: Tensor) -> Tensor:
-    """What the ControlNet is told: images [N, 3, H, W] in [0, 1], -1 in the holes [N, H, W]."""
+    """The ControlNet's condition: images [N, 3, H, W] in [0, 1], -1 in the holes [N, H, W]."""
     return torch.where(holes[:, None], -1.0, images)
 
 
@@ -75,16 +68,14 @@ def make_pool(vae: AutoencoderKL, sampler: SceneSampler, g: torch.Generator, siz
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from the text-to-image UNet's encoder and save to `work/models/controlnet`."""
-    plan = replace(PLANS[world.size], minutes=minutes)
-    folder = work / "models" / "t2i" / "unet"
-    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-    unet = unet.to(device).eval().requires_grad_(False)
+    plan = PLANS[world.size]
+    unet = trained_unet(work, "t2i").to(device).eval().requires_grad_(False)
     torch.manual_seed(seed + 3)
     widths = WIDTHS[: len(world.vae_channels)]
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).to(device)
     for model in (unet, control):
         plain_attention_on_cpu(model)
-    prompts, vae = Prompts(world, device, work), vae_stage.load(work, device)
+    prompts, vae = Prompts(world, device, work), load_vae(work, device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
     order, scheduler = Order(POOL, plan.batch, seed + 3000), v_prediction()
 
@@ -97,12 +88,12 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         rows, g = order(step).to(device), make_generator(device, seed, 83, step)
         x0 = pool.latents[rows]
         noise = torch.randn(x0.shape, generator=g, device=device)
-        t = timesteps(len(x0), g)
+        t = stratified_timesteps(len(x0), g)
         x_t = scheduler.add_noise(x0, noise, t)
         context = prompts(pool.kinds[rows], TRUE, random.Random(f"{seed}:controlnet:{step}"))
-        told = condition(pool.images[rows].float() / 255, pool.holes[rows])
+        seen = condition(pool.images[rows].float() / 255, pool.holes[rows])
         with mixed_precision(device):
-            down, mid = control(x_t, t, context, controlnet_cond=told, return_dict=False)
+            down, mid = control(x_t, t, context, controlnet_cond=seen, return_dict=False)
             prediction = unet(
                 x_t,
                 t,
@@ -113,7 +104,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         target = scheduler.get_velocity(x0, noise, t)
         return {"v": F.mse_loss(prediction.float(), target)}
 
-    figures: dict = train(control, loss_at, plan, work / "controlnet")
+    figures: dict = train_stage(control, loss_at, plan, work / "controlnet", minutes)
     figures["parameters"] = models.parameters(control)
     control.half().save_pretrained(work / "models" / "controlnet")
     return figures

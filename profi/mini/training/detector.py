@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.mini import models
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
 from profi.mini.training.crops import boxes_of, corrupt, recolour, view_resize
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.training.loop import Plan
 from profi.types import sample_seed
 
 PLANS = {
@@ -81,7 +81,7 @@ def labels_of(boxes: Tensor, kinds: Tensor) -> list[dict[str, Tensor]]:
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train, measure ceiling and floor on validation crops, save to `work/models/detector`."""
-    plan = replace(PLANS[world.size], minutes=minutes)
+    plan = PLANS[world.size]
     torch.manual_seed(seed)
     model = models.detector(world).to(device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
@@ -98,7 +98,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         with mixed_precision(device):
             return {"set": model(pixel_values=images, labels=labels_of(boxes, kinds)).loss}
 
-    figures: dict = train(model, loss_at, plan, work / "detector")
+    figures: dict = train_stage(model, loss_at, plan, work / "detector", minutes)
     g = make_generator(device, seed, 42)
     views = [zoom(sampler.sample(512, g), g, world) for _ in range(4)]
     figures["logit_shift"] = calibrate(model, views)

@@ -1,4 +1,14 @@
-"""What the UNets' stages share: encoded scenes with captions, the noise and the loss."""
+"""Stages `t2i`, `inpaint` and `inpaint_random`: the UNets, on encoded scenes with captions.
+
+`inpaint` goes on from the text-to-image UNet as Stable Inpainting was made (paper, sec. 3.1): new
+input channels start at zero, captions are of the whole scene. Half of the masks lie over an object
+in this short stage, so that the model learns what a caption has to do with a hole.
+
+`inpaint_random` goes on from it, long, with random masks alone, as Stable Inpainting was trained
+on captions from the web: such a mask seldom covers what the caption names, and the caption is not
+always the picture's. So the model learns to trust what it sees around the hole more than the text:
+the neglect of prompts that the paper addresses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +22,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -20,11 +29,75 @@ from profi.mini import models
 from profi.mini.captions import CaptionNoise, noisy_caption
 from profi.mini.training.clip import tokens
 from profi.mini.training.latents import Latents
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
+from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.training.loop import Plan, stratified_timesteps
+from profi.training.smartbrush_training import plain_attention_on_cpu
 
 DROP_CAPTION = 0.1  # classifier-free guidance needs the unconditional branch
 TRUE = CaptionNoise()
+T2I_PLANS = {
+    "cpu": Plan(steps=8000, batch=64, rate=1e-3, warmup=200, decay=0.25, ema=0.9995),
+    "gpu": Plan(steps=60000, batch=256, rate=6e-4, warmup=500, decay=0.25, ema=0.9995),
+}
+INPAINT_PLANS = {
+    "cpu": Plan(steps=4000, batch=64, rate=8e-4, warmup=200, decay=0.2, ema=0.9995),
+    "gpu": Plan(steps=40000, batch=256, rate=4e-4, warmup=500, decay=0.3, ema=0.9995),
+}
+RANDOM_PLANS = {
+    "cpu": Plan(steps=16000, batch=64, rate=8e-4, warmup=100, decay=0.5, ema=0.9995),
+    "gpu": Plan(steps=40000, batch=256, rate=2e-4, warmup=500, decay=0.5, ema=0.9995),
+}
+
+
+@dataclass(frozen=True)
+class Holes:
+    """Where an inpainting UNet's masks lie: over an object with this probability, else anywhere."""
+
+    over_objects: float = 0.0
+
+
+HOLES = Holes(over_objects=0.5)
+RANDOM_CAPTIONS = CaptionNoise(left_out=0.2, foreign=0.2)
+
+
+def run_t2i(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from scratch (or the checkpoint) and save to `work/models/t2i`."""
+    torch.manual_seed(seed + 1)
+    unet = models.unet(world, in_channels=world.latent_channels)
+    return fit(unet, world, device, work, "t2i", T2I_PLANS[world.size], seed, minutes)
+
+
+def run_inpaint(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from the text-to-image UNet (or the checkpoint) and save to `work/models/inpaint`."""
+    unet, plan = widen(trained_unet(work, "t2i"), world), INPAINT_PLANS[world.size]
+    return fit(unet, world, device, work, "inpaint", plan, seed + 1000, minutes, holes=HOLES)
+
+
+def run_random(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from `work/models/inpaint` (or the checkpoint) and replace it."""
+    unet, plan, stage = trained_unet(work, "inpaint"), RANDOM_PLANS[world.size], "inpaint_random"
+    noise, holes = RANDOM_CAPTIONS, Holes()
+    return fit(unet, world, device, work, stage, plan, seed + 2000, minutes, noise, holes)
+
+
+def trained_unet(work: Path, name: str) -> UNet2DConditionModel:
+    """The UNet of an earlier stage, in float32."""
+    folder = work / "models" / name / "unet"
+    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+
+
+def widen(source: UNet2DConditionModel, world: World) -> UNet2DConditionModel:
+    """A UNet that computes what `source` does, whatever its new channels (mask, masked) hold."""
+    more = 1 + world.latent_channels
+    unet = models.unet(world, in_channels=world.latent_channels + more)
+    state = source.state_dict()
+    first = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat(
+        [first, first.new_zeros(first.shape[0], more, *first.shape[2:])], 1
+    )
+    unet.load_state_dict(state)
+    return unet
 
 
 def v_prediction() -> DDPMScheduler:
@@ -62,15 +135,6 @@ class Prompts:
         return embedded
 
 
-def timesteps(n: int, g: torch.Generator) -> Tensor:
-    """N times in [0, 1000), one in every n-th of the range.
-
-    The loss varies strongly with t; an even spread steadies it.
-    """
-    spread = torch.arange(n, device=g.device) + torch.rand(n, generator=g, device=g.device)
-    return (spread / n * 1000).long().clamp(max=999)
-
-
 class Order:
     """Which scenes a step sees: all of them in a random order, then all in another."""
 
@@ -88,22 +152,6 @@ class Order:
         return self._permutation(number)[i * self._batch : (i + 1) * self._batch]
 
 
-def plain_attention_on_cpu(model: UNet2DConditionModel) -> None:
-    """On a CPU the backward pass of fused attention takes several times as long as the plain one.
-
-    (With it a training step of these UNets takes 1.4 times as long.)
-    """
-    if model.device.type == "cpu":
-        model.set_attn_processor(AttnProcessor())
-
-
-@dataclass(frozen=True)
-class Holes:
-    """Where an inpainting UNet's masks lie: over an object with this probability, else anywhere."""
-
-    over_objects: float = 0.0
-
-
 def fit(
     unet: UNet2DConditionModel,
     world: World,
@@ -112,6 +160,7 @@ def fit(
     stage: str,
     plan: Plan,
     seed: int,
+    minutes: float,
     noise: CaptionNoise = TRUE,
     holes: Holes | None = None,
 ) -> dict:
@@ -129,7 +178,7 @@ def fit(
         g = make_generator(device, seed, 33, step)
         x0 = scenes.x0[rows].to(device).float()
         gaussian = torch.randn(x0.shape, generator=g, device=device)
-        t = timesteps(len(x0), g)
+        t = stratified_timesteps(len(x0), g)
         x_t = scheduler.add_noise(x0, gaussian, t)
         inputs = x_t
         if holes is not None:
@@ -140,7 +189,7 @@ def fit(
             prediction = unet(inputs, t, context).sample
         return {"v": F.mse_loss(prediction.float(), scheduler.get_velocity(x0, gaussian, t))}
 
-    figures: dict = train(unet, loss_at, plan, work / stage)
+    figures: dict = train_stage(unet, loss_at, plan, work / stage, minutes)
     figures["parameters"] = models.parameters(unet)
     folder = work / "models" / ("t2i" if holes is None else "inpaint")
     unet.half().save_pretrained(folder / "unet")

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training import vae as vae_stage
-from profi.mini.training.loop import console, make_generator
 from profi.mini.training.masks import object_masks, random_masks
+from profi.mini.training.stage import console, load_vae, make_generator
 from profi.mini.world import World
+from profi.models.backbone import mean_latents
 
 SHARD = 2048
 SHARDS = {"cpu": 32, "gpu": 128}
@@ -57,10 +57,7 @@ def _file(work: Path, number: int) -> Path:
 
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Scaled latent means of images in [0, 1]."""
-    x = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        latents = vae.encode(x).latent_dist.mean
-    return latents.float() * vae.config.scaling_factor
+    return mean_latents(vae, (images * 2 - 1).contiguous(memory_format=torch.channels_last))
 
 
 def down(masks: Tensor, size: int) -> Tensor:
@@ -71,7 +68,7 @@ def down(masks: Tensor, size: int) -> Tensor:
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Write the shards that are not there yet to `work/latents`."""
-    vae = vae_stage.load(work, device).to(memory_format=torch.channels_last)
+    vae = load_vae(work, device).to(memory_format=torch.channels_last)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
     (work / "latents").mkdir(exist_ok=True)
     for number in range(SHARDS[world.size]):

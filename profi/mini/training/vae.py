@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.loop import Plan, make_generator, mixed_precision, train
 from profi.mini.training.masks import random_masks
+from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
+from profi.models.backbone import mean_latents
+from profi.training.loop import Plan
 
 PLANS = {
     "cpu": Plan(
@@ -98,19 +100,17 @@ def validation_psnr(model: AutoencoderKL, world: World, seed: int) -> float:
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train, measure on validation scenes, save to `work/models/vae`; returns the figures."""
-    plan = replace(PLANS[world.size], minutes=minutes)
+    plan = PLANS[world.size]
     torch.manual_seed(seed)
     quarters = QUARTERS[world.size]
     figures, model = fit(
-        models.vae(world), world, device, work / "vae", seed, plan, LossWeights(), quarters
+        models.vae(world), world, device, work / "vae", seed, plan, LossWeights(), quarters, minutes
     )
     figures["psnr_db"] = validation_psnr(model, world, seed)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
     g = make_generator(device, seed, 4)
-    with torch.no_grad():
-        latents = [
-            model.encode(sampler.sample(32, g).image * 2 - 1).latent_dist.mean for _ in range(32)
-        ]
+    model.register_to_config(scaling_factor=1.0)
+    latents = [mean_latents(model, sampler.sample(32, g).image * 2 - 1) for _ in range(32)]
     model.register_to_config(scaling_factor=float(1 / torch.cat(latents).std()))
     figures["parameters"] = models.parameters(model)
     model.half().save_pretrained(work / "models" / "vae")
@@ -126,6 +126,7 @@ def fit(
     plan: Plan,
     weights: LossWeights,
     quarters: float,
+    minutes: float,
 ) -> tuple[dict, AutoencoderKL]:
     """Train `model` on scenes in `folder`; returns steps and seconds, and the model.
 
@@ -151,11 +152,5 @@ def fit(
         with mixed_precision(device, enabled=device.type == "cuda"):
             return losses(model, x, g, weights)
 
-    figures: dict = train(model, loss_at, plan, folder)
+    figures: dict = train_stage(model, loss_at, plan, folder, minutes)
     return figures, model
-
-
-def load(work: Path, device: torch.device) -> AutoencoderKL:
-    """The trained VAE in float32, frozen."""
-    model = AutoencoderKL.from_pretrained(work / "models" / "vae", torch_dtype=torch.float32)
-    return model.to(device).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from transformers import (
     BlipProcessor,
 )
 
-from profi.training.captions import Blip, caption_instances
+from profi.training.crop_captions import Blip, caption_instances
 from profi.training.instances import MAX_UNREADABLE, Instances, read_captions
 from profi.types import UserError
 

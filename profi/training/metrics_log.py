@@ -1,9 +1,10 @@
-"""The losses that are told: their means since the last time, over all processes, and loss.csv."""
+"""The log of a training's losses: means since the last line, over all processes, and loss.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -11,12 +12,15 @@ from torch import Tensor
 
 from profi.atomic import write_text
 
+if TYPE_CHECKING:
+    from profi.training.loop import OneProcess
+
 
 class Means:
     """Means of named losses over the forward passes of updates.
 
-    An update that was skipped counts as `skipped` and not into the means: its losses are often no
-    numbers.
+    An update that was skipped counts as `skipped` and not into the means: its losses are often
+    not finite.
     """
 
     def __init__(self) -> None:
@@ -38,19 +42,25 @@ class Means:
         self._skipped += not stepped
         self._of_update = []
 
-    def over_processes(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all processes, which must all ask."""
-        told = {}
+    def over_processes(self, accelerator: Accelerator | OneProcess) -> dict[str, float]:
+        """The means over all processes, which must all call this."""
+        found: dict[str, float] = {}
         if self._sums:
             means = torch.stack(list(self._sums.values())) / self._passes
-            values = accelerator.reduce(means, "mean").tolist()
-            told = dict(zip(self._sums, values, strict=True))
+            values: Any = accelerator.reduce(means, "mean")
+            found = dict(zip(self._sums, values.tolist(), strict=True))
         if self._skipped:
-            told["skipped"] = float(self._skipped)
-        return told
+            found["skipped"] = float(self._skipped)
+        return found
 
 
-def log_losses(path: Path, step: int, seconds: float, means: Mapping[str, float]) -> None:
+def loss_line(step: int, steps: int, losses: Mapping[str, float]) -> str:
+    """A line for the console."""
+    values = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    return f"{step}/{steps}  {values}"
+
+
+def append_to_log(path: Path, step: int, seconds: float, means: Mapping[str, float]) -> None:
     """Add a line: update, seconds, name=value of each loss."""
     fields = [str(step), f"{seconds:.1f}", *(f"{name}={means[name]:.5f}" for name in means)]
     with path.open("a", encoding="utf-8") as file:
@@ -60,7 +70,7 @@ def log_losses(path: Path, step: int, seconds: float, means: Mapping[str, float]
 def cut_log(path: Path, step: int) -> None:
     """Drop what a killed run logged after update `step`, and a line that it did not finish.
 
-    Lines that begin with no update's number are somebody's notes and stay.
+    Lines that do not begin with the number of an update are a user's notes and stay.
     """
     if not path.exists():
         return

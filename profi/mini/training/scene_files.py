@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
-from profi.mini.training.loop import make_generator
+from profi.mini.training.stage import make_generator
 from profi.mini.world import World
 from profi.types import sample_seed
 

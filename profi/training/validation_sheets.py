@@ -1,4 +1,4 @@
-"""Validation pictures on the way: the average of the weights paints the same triplets each time."""
+"""Validation pictures during a training: the averaged weights paint the same triplets each time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from profi.types import Triplet, sample_seed
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ValidationSheets:
     """Paints `triplets` of images in `root` and writes a sheet of them, `<update>.png`.
 
     A column per triplet: the picture, the hole and what was painted.

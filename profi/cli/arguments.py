@@ -1,0 +1,83 @@
+"""`name=value` arguments of a script, by the settings (`profi.settings.fields`) that they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from profi.cli.schema import schema_of
+from profi.settings.fields import build, choices_of, settings_in, types_of
+from profi.types import UserError
+
+
+def parsed(arguments: Sequence[str], *defaults: Any) -> tuple[Any, ...]:
+    """The settings of `defaults`, one or several sections, with the arguments in their places.
+
+    A later argument of the same name wins.
+
+    Raises:
+        UserError: it names the argument that has no such setting, or whose value is not allowed.
+    """
+    kinds: list[Hashable] = [type(section) for section in defaults]
+    chosen = [OmegaConf.structured(schema_of(kind)) for kind in kinds]
+    for config, section in zip(chosen, defaults, strict=True):
+        config.merge_with({spec.name: getattr(section, spec.name) for spec in fields(section)})
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        of = next((i for i, config in enumerate(chosen) if name in config), None)
+        if of is None or not equals:
+            names = " ".join(f"{name}=..." for config in chosen for name in config)
+            raise UserError(f"{argument}: settings are {names}")
+        value = _yaml(type(defaults[of]), name, text)
+        try:
+            chosen[of].merge_with(OmegaConf.from_dotlist([f"{name}={value}"]))
+        except (OmegaConfBaseException, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{argument}: {reason}") from error
+    return tuple(
+        build(type(section), OmegaConf.to_container(config))  # type: ignore[arg-type]
+        for config, section in zip(chosen, defaults, strict=True)
+    )
+
+
+def _yaml(section: type, name: str, text: str) -> str:
+    """A value as YAML: a text stays a text (`no`, `2024`, nothing), a list needs no brackets."""
+    hint = types_of(section)[name]
+    if hint is str or choices_of(section, name):
+        return json.dumps(text, ensure_ascii=False)
+    is_list = getattr(hint, "__origin__", None) is tuple and not text.startswith("[")
+    return f"[{text}]" if is_list else text or '""'
+
+
+def help_text(about: str, **defaults: Sequence[Any]) -> str:
+    """What `--help` prints: `about`, and every setting with its meaning, choices and default.
+
+    `defaults` are the sections' defaults by the case that they are of; one case needs no name.
+    """
+    lines = [about.strip(), ""]
+    cases = list(defaults.values())
+    for i, section in enumerate(cases[0]):
+        for name, owner, spec in settings_in(type(section)):
+            values = {case: getattr(every[i], name) for case, every in defaults.items()}
+            same = len({str(value) for value in values.values()}) == 1
+            default = (
+                _written(getattr(section, name))
+                if same
+                else ", ".join(f"{case}: {_written(value)}" for case, value in values.items())
+            )
+            choices = " or ".join(choice for choice in choices_of(owner, name) if choice)
+            notes = [text for text in (choices, default and f"default {default}") if text]
+            after = f" ({'; '.join(notes)})" if notes else ""
+            lines.append(f"  {name}=  {spec.metadata['meaning']}{after}")
+    return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
