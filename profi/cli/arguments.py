@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +23,7 @@ def parsed(arguments: Sequence[str], *defaults: Any) -> tuple[Any, ...]:
     Raises:
         UserError: it names the argument that has no such setting, or whose value is not allowed.
     """
-    kinds: list[Hashable] = [type(section) for section in defaults]
+    kinds: list[Any] = [type(section) for section in defaults]
     chosen = [OmegaConf.structured(schema_of(kind)) for kind in kinds]
     for config, section in zip(chosen, defaults, strict=True):
         config.merge_with({spec.name: getattr(section, spec.name) for spec in fields(section)})

@@ -144,7 +144,6 @@ class Checkpoints:
         In an older layout, that of `Accelerator.save_state`, the optimizer is in optimizer.bin and
         the average's weights have numbers for names.
         """
-        device = self.accelerator.device
         self.model.load_state_dict(load_file(path / MODEL))
         weights = load_file(path / AVERAGE)
         if "0" in weights and "0" not in self.average.weights:
@@ -153,7 +152,8 @@ class Checkpoints:
         self.average.load(weights, at.averaged)
         older = path / "optimizer.bin"
         file = older if older.exists() else path / OPTIMIZER
-        self.optimizer.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+        # (`load_state_dict` moves it to the device; torch.load does not know the name "cpu:0".)
+        self.optimizer.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(torch.load(path / SCALER, weights_only=True))
 

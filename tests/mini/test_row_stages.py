@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from profi.mini import models
-from profi.mini.training import controlnet, smartbrush_stage
+from profi.mini.training import clip, controlnet, smartbrush_stage
 from profi.mini.world import World, world
 from profi.training.loop import Plan
 from profi.types import UserError
@@ -97,6 +97,20 @@ def test_smartbrush_s_stage_leaves_a_model_and_its_figures(
     assert unet.config.num_class_embeds == recipe.coarsest + 1
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "v_prediction"
+
+
+def test_a_resumed_clip_keeps_the_tokenizer_that_it_began_with(
+    size: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one would number the words otherwise: its trainer breaks ties at random."""
+    monkeypatch.setattr(clip, "PLANS", {"cpu": Plan(steps=2, batch=8, warmup=1)})
+    monkeypatch.setattr(clip, "POOL", 512)
+    tokenizer = tmp_path / "models" / "tokenizer"
+    assert clip.run(size, CPU, tmp_path, 0, 0.0)["steps"] == 1
+    first = {path.name: path.read_bytes() for path in tokenizer.iterdir()}
+    monkeypatch.setattr(clip, "build_tokenizer", lambda *_: pytest.fail("it was made anew"))
+    assert clip.run(size, CPU, tmp_path, 0, float("inf"))["steps"] == 2
+    assert {path.name: path.read_bytes() for path in tokenizer.iterdir()} == first
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:99"])

@@ -101,7 +101,7 @@ def test_the_first_process_decides_when_to_stop(differing: Path) -> None:
         assert len(told) == (1 if rank == 0 else 0)
 
 
-def test_the_losses_told_are_those_of_all_processes(
+def test_the_logged_losses_are_those_of_all_processes(
     differing: Path, model: TextToImage, tmp_path: Path
 ) -> None:
     told: list[dict[str, float]] = []
