@@ -36,7 +36,7 @@ class Entry:
         name: the name on the command line.
         target: the function that builds it; the subclasses state its signature.
         label: the name in tables; if empty, `name`.
-        settings: the dataclass of its own settings; their section has the entry's name.
+        settings: the dataclass of a plugin's own settings, which are set by `own.NAME.KEY=value`.
     """
 
     name: str
@@ -199,27 +199,21 @@ class Catalogue:
             ),
             {"paintan_only": "painta_only"},
         )
-        rows, own = "profi.harness.rows", f"{_SETTINGS}.model"
+        rows = "profi.harness.rows"
         self.inpainters = Shelf(
             "model.inpainter",
             (
                 InpainterEntry("stable_inpainting", f"{rows}:stable_inpainting", ablated=True),
-                InpainterEntry(
-                    "blended_latent_diffusion",
-                    f"{rows}:blended_latent_diffusion",
-                    settings=f"{own}:BlendedLatentDiffusionConfig",
-                ),
-                InpainterEntry(
-                    "sdxl_inpainting",
-                    f"{rows}:sdxl_inpainting",
-                    settings=f"{own}:SDXLInpaintingConfig",
-                ),
-                InpainterEntry(
-                    "controlnet", f"{rows}:controlnet", settings=f"{own}:ControlNetConfig"
-                ),
-                InpainterEntry("glide", f"{rows}:glide", settings=f"{own}:GLIDEConfig"),
-                InpainterEntry(
-                    "smartbrush", f"{rows}:smartbrush", settings=f"{own}:SmartBrushConfig"
+                *(
+                    # Their settings are sections of `ModelConfig`.
+                    InpainterEntry(name, f"{rows}:{name}")
+                    for name in (
+                        "blended_latent_diffusion",
+                        "sdxl_inpainting",
+                        "controlnet",
+                        "glide",
+                        "smartbrush",
+                    )
                 ),
             ),
             {},
@@ -275,16 +269,12 @@ class Catalogue:
             ),
             {},
         )
-        self._plugins: dict[str, str] = {}
-
-    def method(self, name: str, key: str = "ablation") -> MethodEntry:
-        """A method by its name; UserError with `key` for an unknown name."""
-        return self.methods.get(name, key)
+        self._plugins: set[str] = set()
 
     @property
-    def plugins(self) -> tuple[str, ...]:
-        """The modules that added entries."""
-        return tuple(self._plugins)
+    def shelves(self) -> tuple[Shelf[Any], ...]:
+        """All kinds of entries."""
+        return self.methods, self.inpainters, self.metrics, self.data
 
     def add_plugin(self, name: str) -> None:
         """Import a plugin and let it register its entries, once.
@@ -304,7 +294,7 @@ class Catalogue:
         if not callable(register):
             raise UserError(f"plugins={name}: the module has no function register(catalogue)")
         register(self)
-        self._plugins[name] = name
+        self._plugins.add(name)
 
     def add_installed_plugins(self) -> None:
         """Add the plugins of the installed entry points."""

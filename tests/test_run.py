@@ -228,7 +228,7 @@ def test_a_job_of_a_queue_registers_the_plugins_of_its_settings(
         "    catalogue.methods.add(MethodEntry('queued', 'profi.method.methods:base'))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(catalogue, "_plugins", {})
+    monkeypatch.setattr(catalogue, "_plugins", set())
     monkeypatch.setattr(catalogue.methods, "_entries", dict(catalogue.methods._entries))
     config = composed("plugins=[queued_plugin]", "ablation.name=queued")
     assert config.wanted == [("queued", 0)]

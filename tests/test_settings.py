@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
+from profi.catalogue import MetricEntry, Shelf, catalogue
+from profi.harness.build_metrics import load_metrics
 from profi.settings import (
     DEFAULT_READING,
     EVALUATIONS,
     READINGS,
     Config,
     DataConfig,
+    MetricConfig,
     ModelConfig,
     Sampling,
 )
-from profi.settings.fields import build, changed, settings_in
+from profi.settings.fields import build, changed, check_fields, setting, settings_in
 from profi.settings.paths import conf_folder
 from profi.types import UserError
 
@@ -83,6 +86,30 @@ def test_build_makes_sections_and_keeps_defaults() -> None:
     assert build(Config, asdict(config)) == config
     with pytest.raises(UserError, match="sampler"):
         build(Config, {"sampler": 1})
+
+
+def test_a_plugin_s_own_settings_reach_it_with_or_without_a_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @dataclass(frozen=True)
+    class Own:
+        levels: int = setting(255, "a number", at_least=1)
+
+        def __post_init__(self) -> None:
+            check_fields("own.mine", self)
+
+    entry = MetricEntry("mine", lambda context: context.own, settings=Own)
+    monkeypatch.setattr(catalogue, "metrics", Shelf("metric.metrics", [entry], {}))
+    metric = MetricConfig(metrics=["mine"])
+    for own, levels in (({}, 255), ({"mine": {"levels": 7}}, 7)):
+        config = Config(metric=metric, own=own)
+        (built,) = load_metrics(metric, "cpu", config.evaluation, config.sections)
+        assert built == Own(levels)
+    with pytest.raises(UserError, match=r"own\.mine\.levels=0"):
+        Config(metric=metric, own={"mine": {"levels": 0}})
+    # Built-in rows have their settings in the model's section.
+    with pytest.raises(UserError, match=r"own\.controlnet"):
+        Config(metric=metric, own={"controlnet": {"scale": 0.5}})
 
 
 def test_a_setting_that_is_new_changes_no_old_digest() -> None:

@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -86,9 +86,7 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         raise UserError(one_line(error)) from error
     values = cast(dict[str, Any], merged)
     # A job of a queue begins here, in a process of its own.
-    catalogue.add_installed_plugins()
-    for name in values["plugins"]:
-        catalogue.add_plugin(name)
+    add_plugins(values["plugins"])
     return cast(Config, build(Config, values))
 
 
@@ -251,15 +249,21 @@ def raised_in(error: BaseException, package: str) -> bool:
     return any(name.partition(".")[0] == package for name in places)
 
 
-def add_plugins(arguments: Sequence[str]) -> None:
-    """Register the plugins: the settings may name only what is registered."""
+def add_plugins(names: Iterable[str]) -> None:
+    """Register the installed plugins and these: settings may name only what is registered."""
     catalogue.add_installed_plugins()
+    for name in names:
+        catalogue.add_plugin(name)
+
+
+def plugins_in(arguments: Sequence[str]) -> list[str]:
+    """The modules of `plugins=[...]` on the command line."""
+    found = []
     for text in arguments:
         key, _, value = text.lstrip("+").partition("=")
         if key == "plugins":
-            for name in value.strip("[]").split(","):
-                if name.strip():
-                    catalogue.add_plugin(name.strip())
+            found += [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+    return found
 
 
 def main() -> None:
@@ -279,7 +283,7 @@ def main() -> None:
     folder = str(conf_folder().resolve())
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
     try:
-        add_plugins(sys.argv[1:])
+        add_plugins(plugins_in(sys.argv[1:]))
         register()
         entry()
     except (HydraException, OmegaConfBaseException) as error:

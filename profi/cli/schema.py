@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, field, fields, is_dataclass, make_dataclass
-from functools import cache
+from dataclasses import asdict, field, fields, is_dataclass, make_dataclass
+from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin
 
 from hydra.core.config_store import ConfigStore
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
-from profi.settings.fields import types_of
+from profi.settings.fields import default_of, types_of
 
 
 @cache
@@ -20,15 +20,10 @@ def schema_of(section: type) -> type:
     """The same fields in a form that OmegaConf accepts: not frozen, unchecked, Literals as str."""
     made = []
     for spec in fields(section):
-        hint, default = _plain_type(types_of(section)[spec.name]), spec.default
-        if is_dataclass(types_of(section)[spec.name]):
-            value: Any = field(default_factory=hint)
-        elif default is not MISSING:
-            value = field(default=default)
-        else:
-            assert spec.default_factory is not MISSING
-            value = field(default_factory=spec.default_factory)
-        made.append((spec.name, hint, value))
+        hint = types_of(section)[spec.name]
+        plain = _plain_type(hint)
+        factory = plain if is_dataclass(hint) else partial(default_of, spec)
+        made.append((spec.name, plain, field(default_factory=factory)))
     return make_dataclass(section.__name__, made, namespace={"__module__": __name__})
 
 

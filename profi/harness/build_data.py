@@ -31,6 +31,7 @@ class DataContext:
     data: DataConfig
     evaluation: Evaluation = OURS
     console: Console | None = None
+    own: Any = None
 
     def meter(self, name: str) -> Any:
         """The progress of a download."""
@@ -64,13 +65,16 @@ def data_label(data: DataConfig) -> str:
 
 
 def load_triplets(
-    data: DataConfig, console: Console | None = None, evaluation: Evaluation = OURS
+    data: DataConfig,
+    console: Console | None = None,
+    evaluation: Evaluation = OURS,
+    own: Any = None,
 ) -> tuple[tuple[Triplet, ...], Candidates]:
     """The sampled triplets and the candidates they are from; downloads what is missing.
 
     `console` shows the progress of downloads; `evaluation` has the rules for hulls, crowds and
-    order. With `order=list` the sample is the first `data.limit` rows of the list; otherwise
-    `data.sample_seed` draws it.
+    order; `own` are the own settings of a plugin's data set. With `order=list` the sample is the
+    first `data.limit` rows of the list; otherwise `data.sample_seed` draws it.
 
     Raises:
         UserError: no folder, no annotations, too few instances, a failed download, or most of the
@@ -81,7 +85,7 @@ def load_triplets(
     if data.root and not root.is_dir():
         raise UserError(f"{root} is not a folder: set data.root to the images' folder")
     read = catalogue.data.get(data.source).load()
-    candidates: Candidates = read(DataContext(data, evaluation, console))
+    candidates: Candidates = read(DataContext(data, evaluation, console, own))
     triplets = _sampled(data, candidates, evaluation)
     _check_present(root, triplets)
     return triplets, candidates

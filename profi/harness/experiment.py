@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,6 @@ from profi.harness.runs import (
     check_writable,
     context_of,
     group_of,
-    methods_of,
     report_folder,
     runs_of,
 )
@@ -68,16 +67,18 @@ def run(command: Command, console: Console) -> Shown | None:
         metrics = build_metrics.load_metrics(
             config.metric, config.model.device, config.evaluation, config.sections
         )
+    folders = {m.name: scores_folder_name(m.name, m.identity) for m in metrics}
     logs = run_logs(config, command.out)
     samples = _samples(config, console) if command.wants("generate") else None
     entries: list[Entry] = []
     absent: list[Absent] = []
     left_out: list[str] = []
     for one in config.per_model:
+        runs = runs_of(replace(command, config=one))
         rows: dict[str, Row] = {}
         if samples is not None:
             try:
-                rows = load_rows(context_of(one), list(methods_of(one).values()))
+                rows = load_rows(context_of(one), [run.method for run in runs])
             except UserError as error:
                 if len(config.per_model) == 1:
                     raise MissingRowError(str(error)) from error
@@ -85,10 +86,12 @@ def run(command: Command, console: Console) -> Shown | None:
                 left_out.append(one.model.id)
         if one.left_out:
             log.info("%s has no ablation %s: skipped", one.model.id, ", ".join(one.left_out))
-        for _, row in groupby(runs_of(replace(command, config=one)), key=lambda run: run.key):
+        for _, row in groupby(runs, key=lambda run: run.key):
             done: list[Entry] = []
             for item in row:
-                entry = _run(item, samples, rows.get(item.method.name), metrics, logs, console)
+                entry = _run(
+                    item, samples, rows.get(item.method.name), metrics, folders, logs, console
+                )
                 if entry is None:
                     absent.append(item.absent)
                     log.warning("%s: nothing painted, skipped", item.label)
@@ -96,7 +99,7 @@ def run(command: Command, console: Console) -> Shown | None:
                     done.append(entry)
             entries += done
             if done and metrics:
-                log.info("%s", row_line(done, _folders(metrics)))
+                log.info("%s", row_line(done, folders))
     if left_out and (not entries or not command.wants("report")):
         raise MissingRowError(
             f"{len(left_out)} of {len(config.per_model)} models cannot be loaded (see above): "
@@ -107,11 +110,13 @@ def run(command: Command, console: Console) -> Shown | None:
             f"nothing painted with these settings for ablation={absent[0].key.ablation} "
             f"seed={absent[0].seed} in {command.out}: run stage=generate first"
         )
-    return _report(command, entries, absent, metrics, logs) if command.wants("report") else None
+    return _report(command, entries, absent, folders, logs) if command.wants("report") else None
 
 
 def _samples(config: Config, console: Console) -> Samples:
-    triplets, candidates = load_triplets(config.data, console, config.evaluation)
+    triplets, candidates = load_triplets(
+        config.data, console, config.evaluation, config.sections.get(config.data.source)
+    )
     log.info(
         "%d of %d triplets sampled (skipped instances: %s)",
         len(triplets),
@@ -126,6 +131,7 @@ def _run(
     samples: Samples | None,
     row: Row | None,
     metrics: Sequence[Metric],
+    folders: Mapping[str, str],
     logs: RunLogs,
     console: Console,
 ) -> Entry | None:
@@ -142,14 +148,9 @@ def _run(
             _paint(item, entry, row, samples.triplets, run_log, console)
         if metrics:
             _score(item, entry, metrics, run_log, console)
-            folders = _folders(metrics)
             root = image_root(config.data)
             log_results(run_log, entry, folders, root, config.logger.pictures)
     return entry
-
-
-def _folders(metrics: Sequence[Metric]) -> dict[str, str]:
-    return {metric.name: scores_folder_name(metric.name, metric.identity) for metric in metrics}
 
 
 @contextmanager
@@ -224,11 +225,10 @@ def _report(
     command: Command,
     entries: Sequence[Entry],
     absent: Sequence[Absent],
-    metrics: Sequence[Metric],
+    folders: Mapping[str, str],
     logs: RunLogs,
 ) -> Shown:
     config = command.config
-    folders = _folders(metrics)
     data_root = image_root(config.data)
     if not folders:
         required = build_metrics.required_identity(config.metric, config.evaluation)

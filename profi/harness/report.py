@@ -25,6 +25,7 @@ from profi.harness.run_status import (
     collect,
     expected,
     read_status,
+    written_scores,
 )
 from profi.reports.gallery import FOLDER
 from profi.reports.names import RowKey, metric_style, row_labels
@@ -164,13 +165,12 @@ def _pictures(
 
 def row_line(entries: Sequence[Entry], folders: Mapping[str, str]) -> str:
     """A row's scores in one line: `<model>, <row>: CLIP score 25.61, ... (1 seed(s))`."""
-    statuses = {entry: read_status(entry) for entry in entries}
-    scores = collect(statuses, folders)
+    scores, complete = written_scores(entries, folders)
     key = entries[0].key
     label = f"{key.model}, {row_labels([key])[key]}"
     if scores.empty:
         return f"{label}: no scores"
-    lines = reports.summarise(scores, expected(statuses)).set_index("metric")
+    lines = reports.summarise(scores, complete).set_index("metric")
     cells = [f"{metric_style(m).label} {measured(lines.loc[m], m).text}" for m in folders]
     return f"{label}: {', '.join(cells)} ({len(entries)} seed(s))"
 

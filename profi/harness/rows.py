@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,66 +32,6 @@ from profi.settings.evaluation import Noise
 from profi.settings.presets import hub_id
 from profi.types import UserError
 from profi.weights import verified_file
-
-
-@dataclass(frozen=True)
-class RowContext:
-    """The arguments of a row's builder.
-
-    `method` is None for rows with only the ablation base; `own` are a plugin's own settings.
-    """
-
-    model: ModelConfig
-    sampling: Sampling
-    noise: Noise = "picture"
-    method: Method | None = None
-    own: Any = None
-    load: Callable[[ModelConfig], Backbone] | None = None
-
-
-def load_rows(context: RowContext, methods: Sequence[Method]) -> dict[str, Row]:
-    """One row per method, by name; all share one set of weights.
-
-    Raises:
-        UserError: the model cannot be loaded, or `model.pad_multiple` does not fit it.
-    """
-    entry = catalogue.inpainters.get(context.model.inpainter)
-    target = entry.load()
-    rows: dict[str, Row]
-    if entry.ablated:
-        shared = _Shared(context.model)
-        rows = {
-            one.name: target(replace(context, method=one, load=lambda _model: shared.backbone))
-            for one in methods
-        }
-    else:
-        row = target(context)
-        rows = {one.name: row for one in methods}
-    for row in rows.values():
-        if context.model.pad_multiple % row.pixel_multiple:
-            raise UserError(
-                f"model.pad_multiple={context.model.pad_multiple}: "
-                f"this model needs a multiple of {row.pixel_multiple}"
-            )
-    return rows
-
-
-@dataclass
-class _Shared:
-    """A model that is loaded at its first use and then kept."""
-
-    model: ModelConfig
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        return load_model(self.model)
-
-
-def stable_inpainting(context: RowContext) -> Row:
-    """Stable Inpainting with a method."""
-    assert context.method is not None
-    load = context.load or load_model
-    return StableInpainting(load(context.model), context.method, context.sampling, context.noise)
 
 
 def load_model(model: ModelConfig, role: UNetRole = INPAINTING) -> Backbone:
@@ -126,6 +66,55 @@ def _folder(model: ModelConfig, key: str, text: str) -> Path:
             f"point model.{key}=... at a local folder in the diffusers layout"
         )
     return folder
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """The arguments of a row's builder.
+
+    `method` is None for rows with only the ablation base; `own` are a plugin's own settings;
+    `load` loads the model, once for all rows that share it.
+    """
+
+    model: ModelConfig
+    sampling: Sampling
+    noise: Noise = "picture"
+    method: Method | None = None
+    own: Any = None
+    load: Callable[[ModelConfig], Backbone] = load_model
+
+
+def load_rows(context: RowContext, methods: Sequence[Method]) -> dict[str, Row]:
+    """One row per method, by name; all share one set of weights.
+
+    Raises:
+        UserError: the model cannot be loaded, or `model.pad_multiple` does not fit it.
+    """
+    entry = catalogue.inpainters.get(context.model.inpainter)
+    target = entry.load()
+    by_name = {one.name: one for one in methods}
+    rows: dict[str, Row]
+    if entry.ablated:
+        load = cache(load_model)
+        rows = {
+            name: target(replace(context, method=one, load=load)) for name, one in by_name.items()
+        }
+    else:
+        rows = dict.fromkeys(by_name, target(context))
+    for row in rows.values():
+        if context.model.pad_multiple % row.pixel_multiple:
+            raise UserError(
+                f"model.pad_multiple={context.model.pad_multiple}: "
+                f"this model needs a multiple of {row.pixel_multiple}"
+            )
+    return rows
+
+
+def stable_inpainting(context: RowContext) -> Row:
+    """Stable Inpainting with a method."""
+    assert context.method is not None
+    backbone = context.load(context.model)
+    return StableInpainting(backbone, context.method, context.sampling, context.noise)
 
 
 def blended_latent_diffusion(context: RowContext) -> Row:

@@ -18,7 +18,7 @@ from profi.reports.names import RowKey
 from profi.store.generations import pictures_digest, read_generations_part
 from profi.store.journal import read_lines
 from profi.store.parts import part_facts, part_indices
-from profi.store.scores import IDENTITY, metric_of, read_scores_part, scores_frame
+from profi.store.scores import IDENTITY, metric_of, read_scores, read_scores_part, scores_frame
 from profi.types import Triplet, UserError
 
 _OF_THE_DATA = ("manifest", "images")
@@ -239,11 +239,40 @@ def collect(statuses: Mapping[Entry, RunStatus], folders: Mapping[str, str]) -> 
             for item in read_scores_part(entry.run.scores / name, index, source) or []
             if item.triplet_id in status.triplets
         ]
-        frame = scores_frame(scores)
-        triplets = status.triplets
-        frame["image_id"] = [triplets[item.triplet_id].image_id for item in scores]
-        frame["category"] = [triplets[item.triplet_id].prompt for item in scores]
-        frame["model"], frame["ablation"] = entry.model, entry.ablation
-        frame["reading"], frame["run_id"] = entry.reading, entry.run.run_id
-        frames.append(frame)
+        frames.append(_labelled(scores_frame(scores), entry, status.triplets))
+    return _joined(frames)
+
+
+def written_scores(
+    entries: Sequence[Entry], folders: Mapping[str, str]
+) -> tuple[pd.DataFrame, Expected]:
+    """The scores that a command has just written, and what is expected of its runs.
+
+    Like `collect`, without reading the pictures again to see whether scores are stale.
+    """
+    frames: list[pd.DataFrame] = []
+    triplets: set[str] = set()
+    for entry in entries:
+        own = {triplet.triplet_id: triplet for triplet in read_manifest(entry.run.manifest)}
+        triplets |= own.keys()
+        frame = read_scores(entry.run.scores / name for name in folders.values())
+        frames.append(_labelled(frame[frame["triplet_id"].isin(own)], entry, own))
+    seeds, keys = (frozenset(getattr(e, name) for e in entries) for name in ("seed", "key"))
+    return _joined(frames), Expected(frozenset(triplets), seeds, keys)
+
+
+def _labelled(scores: pd.DataFrame, entry: Entry, triplets: Mapping[str, Triplet]) -> pd.DataFrame:
+    """A run's scores with the columns of the long table."""
+    names = scores["triplet_id"]
+    return scores.assign(
+        image_id=[triplets[name].image_id for name in names],
+        category=[triplets[name].prompt for name in names],
+        model=entry.model,
+        ablation=entry.ablation,
+        reading=entry.reading,
+        run_id=entry.run.run_id,
+    )
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)

@@ -90,7 +90,7 @@ class Run:
         identity = dict(row.identity)
         if "method" in identity:
             # Under `method`: the other entries are the same for all rows of a model.
-            code = code_digest([catalogue.method(self.method.name).module])
+            code = code_digest([catalogue.methods.get(self.method.name).module])
             identity["method"] = {**identity["method"], "code": code}
         pixels = {
             **self.pixels,
@@ -113,10 +113,8 @@ def methods_of(config: Config) -> dict[str, Method]:
 
 def context_of(config: Config) -> RowContext:
     """The arguments to build the command's only model."""
-    model = config.model
-    has_own = catalogue.inpainters.get(model.inpainter).settings and model.inpainter in config.own
-    own = config.section(model.inpainter) if has_own else None
-    return RowContext(model, config.sampling, config.evaluation.noise, own=own)
+    own = config.sections.get(config.model.inpainter)
+    return RowContext(config.model, config.sampling, config.evaluation.noise, own=own)
 
 
 def runs_of(command: Command) -> list[Run]:

@@ -159,7 +159,7 @@ def compose(
                 "MethodBatch to MethodParts"
             )
         return Method(getattr(ablation, "__name__", type(ablation).__name__), reading, ablation)
-    entry = catalogue.method(ablation)
+    entry = catalogue.methods.get(ablation)
     given = {
         name: (sections or {}).get(name) or section() for name, section in entry.sections().items()
     }

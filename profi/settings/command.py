@@ -145,8 +145,13 @@ class Config:
 
     @property
     def sections(self) -> dict[str, Any]:
-        """The settings sections that methods may get, by name."""
-        own = {name: self.section(name) for name in self.own}
+        """The sections of RASG and of vanilla guidance and every plugin's own settings, by name."""
+        own = {
+            entry.name: self.section(entry.name)
+            for shelf in catalogue.shelves
+            for entry in shelf.entries()
+            if entry.settings is not None
+        }
         return {"rasg": self.rasg, "vanilla": self.vanilla, **own}
 
     @property
@@ -178,8 +183,7 @@ class Config:
 
     def section(self, name: str, values: Mapping[str, Any] | None = None) -> Any:
         """A plugin's own settings; UserError for a name that has none."""
-        shelves = (catalogue.methods, catalogue.inpainters, catalogue.metrics, catalogue.data)
-        for shelf in shelves:
+        for shelf in catalogue.shelves:
             if name in shelf.names():
                 found = shelf.get(name).section()
                 if found is not None:

@@ -7,12 +7,11 @@ that this project considers better. docs/evaluation.md gives the reasons and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from profi.settings.fields import changed, check_fields, setting
-from profi.types import UserError
+from profi.settings.fields import bundle_of, changed, check_fields, differing, setting
 
 Hull = Literal["exact", "opencv"]
 Crowds = Literal["left_out", "counted"]
@@ -99,13 +98,8 @@ class Evaluation:
     @property
     def label(self) -> str:
         """The name and the changed choices, such as `released, hull=exact`."""
-        usual = EVALUATIONS[self.name]
-        changed = [
-            f"{field.name}={getattr(self, field.name)}"
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(usual, field.name)
-        ]
-        return ", ".join([self.name, *changed])
+        changes = differing(self, EVALUATIONS[self.name])
+        return ", ".join([self.name, *(f"{name}={value}" for name, value in changes.items())])
 
 
 OURS = Evaluation()
@@ -131,7 +125,5 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType({e.name: e for e in (OU
 
 def evaluation_of(chosen: str | Evaluation) -> Evaluation:
     """The evaluation of a name; settings are returned as they are; UserError for a wrong name."""
-    found = EVALUATIONS.get(chosen) if isinstance(chosen, str) else chosen
-    if found is None:
-        raise UserError(f"evaluation={chosen} is unknown; choose {' or '.join(EVALUATIONS)}")
+    found: Evaluation = bundle_of("evaluation", chosen, EVALUATIONS)
     return found

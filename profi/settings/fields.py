@@ -123,6 +123,20 @@ def changed(values: Any) -> dict[str, Any]:
     return found
 
 
+def differing(values: Any, usual: Any) -> dict[str, Any]:
+    """The values of a section that differ from those of another instance of it."""
+    pairs = ((spec.name, getattr(values, spec.name)) for spec in fields(values))
+    return {name: value for name, value in pairs if value != getattr(usual, name)}
+
+
+def bundle_of(key: str, chosen: Any, bundles: Mapping[str, Any]) -> Any:
+    """A bundle by its name, or an instance as it is; UserError with `key` for an unknown name."""
+    found = bundles.get(chosen) if isinstance(chosen, str) else chosen
+    if found is None:
+        raise UserError(f"{key}={chosen} is unknown; choose {' or '.join(bundles)}")
+    return found
+
+
 def settings_in(section: type, prefix: str = "") -> Iterator[tuple[str, type, Field[Any]]]:
     """(key, section, field) of every setting, in order, subsections included."""
     for spec in fields(section):

@@ -19,7 +19,7 @@ class AblationConfig:
     name: str = setting("profi", "base, painta_only, rasg_only, profi, or another of the catalogue")
 
     def __post_init__(self) -> None:
-        catalogue.method(self.name, "ablation.name")
+        catalogue.methods.get(self.name, "ablation.name")
 
 
 @dataclass(frozen=True)

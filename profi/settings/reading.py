@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from profi.settings.fields import check_fields, setting
-from profi.types import UserError
+from profi.settings.fields import bundle_of, check_fields, differing, setting
 
 MaskResizing = Literal["nearest", "pil_bicubic"]
 MaskedImage = Literal["given", "as_resized"]
@@ -71,8 +70,7 @@ class Reading:
     @property
     def changes(self) -> dict[str, object]:
         """The values that differ from those of the named reading."""
-        usual = asdict(READINGS[self.name])
-        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+        return differing(self, READINGS[self.name])
 
 
 PAPER = Reading()
@@ -94,7 +92,5 @@ READINGS: Mapping[str, Reading] = MappingProxyType({r.name: r for r in (PAPER, R
 
 def reading_of(chosen: str | Reading) -> Reading:
     """The reading of a name; a reading is returned as it is; UserError for an unknown name."""
-    found = READINGS.get(chosen) if isinstance(chosen, str) else chosen
-    if found is None:
-        raise UserError(f"reading={chosen} is unknown; choose {' or '.join(READINGS)}")
+    found: Reading = bundle_of("reading", chosen, READINGS)
     return found
