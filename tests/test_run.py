@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,6 +30,16 @@ from profi.settings.reading import READINGS
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """`task` in this process sets up the program's logger, with the stderr of the test."""
+    logger = logging.getLogger("profi")
+    before = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
 
 
 def call(
