@@ -227,7 +227,7 @@ def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
 
     A reading and an evaluation other than the default are added to the name, so that an experiment
     in two readings has two reports: `table2_mini-paper`, `table2_mini-paper-eta=0.05`,
-    `table2-released-evaluation=released`.
+    `table2-evaluation=released`.
     """
     ids = [entry.run.run_id for entry in entries]
     if command.config.name is None:

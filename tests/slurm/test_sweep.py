@@ -172,7 +172,7 @@ def test_a_preempted_killed_and_restarted_sweep_equals_an_undisturbed_run(
     }
     assert len(pictures(out)) == SEEDS * TRIPLETS
     assert pictures(out) == pictures(peaceful)
-    reports = [folder / "reports" / "sweep-released" for folder in (out, peaceful)]
+    reports = [folder / "reports" / "sweep" for folder in (out, peaceful)]
     scores, expected = (pd.read_parquet(report / "scores.parquet") for report in reports)
     # Bit for bit: no tolerance, and a NaN only where the other has one.
     pd.testing.assert_frame_equal(scores, expected, check_exact=True)
