@@ -261,7 +261,7 @@ def _reporter(progress: bool | OnProgress, total: int) -> Iterator[OnProgress]:
     if not isinstance(progress, bool):
         yield progress
     elif progress:
-        with meter("painting", total, Console(file=sys.stderr)) as bar:
+        with meter(Console(file=sys.stderr), "painting", total) as bar:
             yield lambda _done, _total: bar.advance(1)
     else:
         yield lambda _done, _total: None

@@ -156,7 +156,7 @@ def paint(
 
     given, hole = read_pair(image, mask)
 
-    from profi.cli.libraries import silence_libraries
+    from profi.models.libraries import silence_libraries
     from profi.painter import load
 
     silence_libraries()

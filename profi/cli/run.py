@@ -138,7 +138,7 @@ def run_job(composed: DictConfig) -> None:
     config = accepted(composed, overrides())
     console = set_up_logging(config.logger.level)
     # These imports load torch, diffusers and transformers.
-    from profi.cli.libraries import silence_libraries
+    from profi.models.libraries import silence_libraries
 
     # Before the other imports: some warnings come while the libraries are imported.
     silence_libraries()

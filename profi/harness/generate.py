@@ -44,6 +44,11 @@ class Tally:
     kept: int
     failed: int
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.painted + other.painted, self.kept + other.kept, self.failed + other.failed
+        )
+
 
 def generate(
     run: RunFolder,

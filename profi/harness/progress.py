@@ -61,12 +61,16 @@ class Meter:
         if time.monotonic() - self._listened >= PAUSE:
             self._listen()
 
-    def skip(self, images: int) -> None:
-        """Count `images` of the total as already there: neither as work nor for the speed."""
-        self._total -= images
-        self._skipped += images
+    def extend(self, images: int) -> None:
+        """Add `images` to the total."""
+        self._total += images
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self._total)
+
+    def skip(self, images: int) -> None:
+        """Count `images` of the total as already there: neither as work nor for the speed."""
+        self._skipped += images
+        self.extend(-images)
 
     def log(self, message: str) -> None:
         """Log rate and time left after a part, unless there is a bar or the last line is recent."""
@@ -103,7 +107,7 @@ class Meter:
 
 @contextmanager
 def meter(
-    label: str, total: int, console: Console, listener: Listener | None = None
+    console: Console, label: str, total: int, listener: Listener | None = None
 ) -> Iterator[Meter]:
     """A `Meter` on a console, for one stage."""
     if not console.is_terminal or total == 0:

@@ -156,9 +156,10 @@ def _run(command: Command, method: Method, seed: int) -> Run:
     pixels = {
         **common,
         "dtype": model.dtype,
-        # These two change the rounding.
+        # These change the rounding.
         "channels_last": model.channels_last,
         "compile": model.compile,
+        "threads": model.threads,
         "fit": {"long_side": model.long_side, "pad_multiple": model.pad_multiple},
         # Float rounding depends on the composition of the batches.
         "batches": {"batch_size": model.batch_size, "part_size": config.part_size},
@@ -170,6 +171,7 @@ def _run(command: Command, method: Method, seed: int) -> Run:
         seed=seed,
         seeds=[],
         models={},
+        workers="auto",
     )
     key = RowKey(model.id, method.name, config.reading_label)
     return Run(command, key, seed, method, plan, settings, pixels, asdict(alone))

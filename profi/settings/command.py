@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,11 @@ class Config:
     seeds: list[int] = setting([], "several seeds, in place of seed")
     ablations: list[str] = setting([], "several ablations, in place of ablation")
     shard: str = setting("1/1", "i/n: this process does the parts i, i+n, ... (counted from 1)")
+    workers: str = setting(
+        "auto",
+        "processes of this machine that share the parts; auto: one per GPU, or as many as the CPU "
+        "has cores for, if the model sets its threads",
+    )
     part_size: int = setting(16, "number of triplets per part of the manifest", at_least=1)
     out: str = setting("outputs", "the folder of all runs")
     name: str | None = setting(None, "name of the experiment and of its report's folder")
@@ -99,6 +105,8 @@ class Config:
     def __post_init__(self) -> None:
         check_fields("", self)
         parse_shard(self.shard)
+        if self.workers != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", self.workers):
+            raise UserError(f"workers={self.workers}: write a number of processes, or auto")
         object.__setattr__(self, "ablations", [method(name) for name in self.ablations])
         for key, values in (("ablations", self.ablations), ("seeds", self.seeds)):
             if len(set(values)) != len(values):

@@ -114,8 +114,8 @@ class ModelConfig:
     """An inpainting model and how it runs: a row of Table 1.
 
     The section with the inpainter's name has the settings of that inpainter. Only
-    stable_inpainting has ablations other than base. `channels_last` and `compile` change results
-    by float rounding.
+    stable_inpainting has ablations other than base. `channels_last`, `compile` and `threads` change
+    results by float rounding.
     """
 
     id: str = setting(
@@ -150,6 +150,9 @@ class ModelConfig:
         "pays off only for many pictures of one size",
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    threads: int | None = setting(
+        None, "threads of a process on a CPU; null: as torch chooses", at_least=1
+    )
     long_side: int = setting(512, "long side of the working size, in pixels", at_least=8)
     pad_multiple: int = setting(
         64,

@@ -326,7 +326,7 @@ def test_masks_are_resized_for_scoring_as_for_painting(
 def test_the_bar_shows_on_terminals_only() -> None:
     quiet, loud = io.StringIO(), io.StringIO()
     for file, terminal in ((quiet, False), (loud, True)):
-        with meter("paint", 4, Console(file=file, force_terminal=terminal, width=100)) as m:
+        with meter(Console(file=file, force_terminal=terminal, width=100), "paint", 4) as m:
             m.skip(1)
             m.advance(2)
             m.log("part 0")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 
 
 def silence_libraries() -> None:
-    """Hide the progress bars and warnings of diffusers and transformers; errors still raise."""
+    """Hide the progress bars and warnings of diffusers and transformers; errors still raise.
+
+    Also in processes that this one starts.
+    """
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "critical")
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
