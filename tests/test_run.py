@@ -189,7 +189,7 @@ def test_a_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
         "import runpy, sys; sys.modules['hydra_plugins'] = None; del sys.argv[0];"
         f"sys.path.insert(0, {str(REPOSITORY)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    for launcher in ("slurm", "slurm_long", "slurm_cpu", "local_gpus"):
+    for launcher in ("slurm", "slurm_long", "slurm_cpu"):
         done = call("-m", f"hydra/launcher={launcher}", cwd=tmp_path, code=("-c", without))
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()

@@ -293,7 +293,7 @@ def _serve(
     logger = logging.getLogger("profi")
     logger.handlers, logger.propagate = [_Forward(send, number == 0)], False
     logger.setLevel(level)
-    _use_own_gpu(number)
+    use_own_gpu(number)
     silence_libraries()
     try:
         catalogue.add_installed_plugins()
@@ -316,7 +316,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _use_own_gpu(number: int) -> None:
+def use_own_gpu(number: int) -> None:
     """Show CUDA only one device, before it is initialised."""
     named = os.environ.get(VISIBLE)
     devices = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]

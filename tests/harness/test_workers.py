@@ -149,6 +149,19 @@ def test_how_many_processes(settings: Settings, monkeypatch: pytest.MonkeyPatch)
     assert processes_for(config, None) == 1
 
 
+def test_every_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for number in range(3):
+        monkeypatch.setenv(workers.VISIBLE, "4,GPU-8f,7")
+        workers.use_own_gpu(number)
+        seen.append(os.environ[workers.VISIBLE])
+    assert seen == ["4", "GPU-8f", "7"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv(workers.VISIBLE)
+    workers.use_own_gpu(1)
+    assert os.environ[workers.VISIBLE] == "1"
+
+
 def test_a_wrong_number_of_processes_is_refused(settings: Settings) -> None:
     for value in ("0", "-1", "many", "1.5"):
         with pytest.raises(UserError, match=f"workers={value}: write a number"):
