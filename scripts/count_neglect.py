@@ -30,6 +30,7 @@ from profi.harness.score import decode, painted_mask
 from profi.metrics import TransformersDetector
 from profi.metrics.functional.accuracy import Detection
 from profi.metrics.functional.crop import bounding_box, crop
+from profi.models.libraries import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.types import Triplet, UserError
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--annotations", default="shipped:cpu/data/instances_val.json")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
+    silence_libraries()
     detector = TransformersDetector.from_pretrained(str(shipped_path(options.detector)))
     instances = read_coco(shipped_path(options.annotations), 1.0).triplets
     rows = []

@@ -29,6 +29,7 @@ from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.metrics.clip_encoder import ClipEncoder
 from profi.metrics.functional.crop import bounding_box, crop, pad_to_square
 from profi.metrics.functional.frechet import frechet_distance
+from profi.models.libraries import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.types import UserError
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--root", default="shipped:cpu/data/images")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
+    silence_libraries()
     metric = GenerationAccuracy(
         TransformersDetector.from_pretrained(str(shipped_path(options.detector)))
     )
