@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,38 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from profi.data.user_images import BLACK, WHITE, rgb_tensor
+from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
 from profi.settings.evaluation import Evaluation
 from profi.types import UserError
 
-ImageLike = Image.Image | np.ndarray | Tensor
-MaskLike = Image.Image | np.ndarray | Tensor
+ImageLike = Image.Image | np.ndarray | Tensor | str | Path
+MaskLike = Image.Image | np.ndarray | Tensor | str | Path
 
 IMAGE_FORMS = (
-    "give a PIL image, a numpy array [H, W, 3] or [H, W] (8 or 16 bits, or floats in [0, 1]) or a "
-    "tensor [3, H, W]; several as a list"
+    "give a path, a PIL image, a numpy array [H, W, 3] or [H, W] (8 or 16 bits, or floats in "
+    "[0, 1]) or a tensor [3, H, W]; several as a list"
 )
 MASK_FORMS = (
-    "give a PIL image, or a numpy array or tensor [H, W] (bool, 8 bits or floats in [0, 1]); "
-    "several as a list"
+    "give a path, a PIL image, or a numpy array or tensor [H, W] (bool, 8 bits or floats in "
+    "[0, 1]); several as a list"
 )
 
 
 def image_tensor(image: ImageLike, name: str = "image") -> Tensor:
     """An image as RGB [3, H, W], float32 in [0, 1], on the CPU.
 
-    A PIL image may have any mode but F; it is treated as `read_image` treats a file (upright,
-    transparency on white). A uint8 array is treated as a PIL image of its shape. A tensor has its
-    channels first: [3, H, W] or [1, H, W]. Anything else raises UserError, which mentions `name`.
+    A text is the path of a file. A PIL image may have any mode but F (upright, transparency on
+    white, in sRGB: `rgb_tensor`). A uint8 array is treated as a PIL image of its shape. A tensor
+    has its channels first: [3, H, W] or [1, H, W]. Anything else raises UserError, which mentions
+    `name`.
     """
+    if isinstance(image, str | Path):
+        image = _opened(image, name)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         image = _pil_of(image, name)
     if isinstance(image, Image.Image):
-        return rgb_tensor(ImageOps.exif_transpose(image), WHITE, name)
+        return rgb_tensor(ImageOps.exif_transpose(image), name)
     if isinstance(image, np.ndarray):
         channels = image[..., None] if image.ndim == 2 else image
         image = _tensor_of(channels, name, IMAGE_FORMS).movedim(-1, 0)
@@ -59,13 +63,15 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
     or tensor that has only the values 0 and 1 is taken as bool. Anything that is not a mask raises
     UserError, which mentions `name`.
     """
+    if isinstance(mask, str | Path):
+        mask = _opened(mask, name)
     if isinstance(mask, np.ndarray) and mask.ndim == 3:
         if mask.shape[-1] == 1:
             mask = mask[..., 0]
         elif mask.dtype == np.uint8:
             mask = _pil_of(mask, name)
     if isinstance(mask, Image.Image):
-        return rgb_tensor(ImageOps.exif_transpose(mask), BLACK, name).mean(dim=0) > 0.5
+        return mask_of(ImageOps.exif_transpose(mask), name)
     if isinstance(mask, np.ndarray):
         mask = _tensor_of(mask, name, MASK_FORMS)
     if not isinstance(mask, Tensor):
@@ -103,6 +109,13 @@ def several_masks(value: Any) -> list[Any]:
 def pil_image(pixels: Tensor) -> Image.Image:
     """A PIL image (RGB) from uint8 pixels [3, H, W]."""
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+
+def _opened(path: str | Path, name: str) -> Image.Image:
+    try:
+        return open_picture(Path(path))
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def _pil_of(pixels: np.ndarray, name: str) -> Image.Image:
@@ -221,12 +234,7 @@ def _job(
         raise UserError(f"seed{number} is {seed!r}; choose a whole number from 0 to 2^63 - 1")
     image = image_tensor(given["image"], f"image{number}")
     mask = mask_tensor(given["mask"], f"mask{number}")
-    if mask.shape != image.shape[1:]:
-        (H, W), (mask_H, mask_W) = image.shape[1:], mask.shape
-        raise UserError(
-            f"mask{number} is {mask_W}x{mask_H} and image{number} is {W}x{H}; "
-            "give a mask of the image's size"
-        )
+    check_pair(image, mask, f"image{number}", f"mask{number}")
     if not mask.any():
         raise UserError(f"mask{number} is empty: nothing to paint; make the part to paint white")
     fitted = fit(image, mask, long_side, multiple, evaluation)

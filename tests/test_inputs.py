@@ -81,7 +81,7 @@ def test_eight_bits_come_back_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        ("photo.png", "my image is of type str"),
+        ("photo.png", "photo.png does not exist"),
         (None, "type NoneType"),
         (UNIT.permute(1, 2, 0), r"shape \(6, 8, 3\)"),
         (UNIT[None], r"shape \(1, 3, 6, 8\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -106,8 +107,11 @@ def test_every_format_holds_the_picture(
 ) -> None:
     out = f"out{suffix.upper()}"
     assert main(args("--steps", "1", out=out)) == 0
-    # Quiet where there is no terminal.
-    assert capfd.readouterr() == ("", "")
+    # Where there is no terminal: the file, and that mini is not for photos.
+    shown = capfd.readouterr()
+    assert shown.out == f"{out}\n"
+    (line,) = shown.err.splitlines()
+    assert line.startswith("the model mini knows only its own small pictures")
     with Image.open(files / out) as image:
         assert (image.mode, image.size) == ("RGB", (91, 37))
         assert image.format == FORMATS[suffix]["format"]
@@ -126,6 +130,31 @@ def test_an_existing_file_is_kept_unless_forced(
     assert (files / "out.png").read_text("utf-8") == "precious"
     assert main(args("--steps", "1", "--force")) == 0
     assert pixels(files / "out.png").shape == (37, 91, 3)
+
+
+def test_what_the_original_carries_survives(files: Path) -> None:
+    rgba = np.dstack(
+        [pixels(files / "image.png").astype(np.uint8), np.full((37, 91), 128, np.uint8)]
+    )
+    rgba[:, :10, 3] = 0
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 3, "my dog"
+    Image.fromarray(rgba).save(files / "image.png", exif=exif, dpi=(300, 300))
+    Image.open(files / "mask.png").rotate(180).save(files / "mask.png")
+    assert main(args("--steps", "1", "--seed", "5", prompt="a caf\u00e9")) == 0
+    with Image.open(files / "out.png") as painted:
+        painted.load()
+    assert painted.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert painted.getexif().get(0x010E) == "my dog"
+    assert painted.getexif().get(0x0112, 1) == 1
+    upright, hole = rgba[::-1, ::-1], np.asarray(Image.open(files / "mask.png")) > 127
+    assert painted.mode == "RGBA"
+    assert np.array_equal(np.asarray(painted)[~hole], upright[~hole])
+    assert (np.asarray(painted)[hole][:, 3] == 255).all()
+    facts = json.loads(painted.info["profi"])
+    assert (facts["prompt"], facts["seed"], facts["model"], facts["steps"]) == (
+        "a caf\u00e9", 5, "mini", 1,
+    )  # fmt: skip
 
 
 def test_unblended_changes_what_is_outside(files: Path) -> None:

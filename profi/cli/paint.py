@@ -9,7 +9,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,12 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 95},
     ".jpeg": {"format": "JPEG", "quality": 95},
 }
+
+
+MINI = (
+    "the model mini knows only its own small pictures of a dozen things; for a photo choose "
+    f"another --model: {', '.join(name for name in models() if name != 'mini')}, or a folder"
+)
 
 
 class Number(click.ParamType):
@@ -152,36 +157,40 @@ def paint(
         raise UserError("the prompt is empty: say what to paint, or use --ablation base")
     positive, negative = texts(positive, negative, demo_texts)
     # This imports torch; the imports below add diffusers and transformers.
-    from profi.data.user_images import read_pair
+    from profi.data.pictures import check_pair, open_picture, read_mask, rgb_tensor
 
-    given, hole = read_pair(image, mask)
+    original, hole = open_picture(image), read_mask(mask)
+    given = rgb_tensor(original, image)
+    check_pair(given, hole, f"image {image}", f"mask {mask}")
 
+    from profi.cli.picture_file import encoded
     from profi.models.libraries import silence_libraries
     from profi.painter import load
 
     silence_libraries()
-    picture = load(model, device, dtype)(
-        given,
-        hole,
-        prompt,
-        seed=seed,
-        ablation=ablation,
-        reading=reading,
-        evaluation=evaluation,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        positive=positive,
-        negative=negative,
-        long_side=long_side,
-        blended=not unblended,
-        progress=True,
-    )
-    written = BytesIO()
-    picture.save(written, **FORMATS[out.suffix.lower()])
+    choices: dict[str, Any] = {
+        "seed": seed,
+        "ablation": ablation,
+        "reading": reading,
+        "evaluation": evaluation,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "positive": positive,
+        "negative": negative,
+        "long_side": long_side,
+        "blended": not unblended,
+    }
+    picture = load(model, device, dtype)(given, hole, prompt, **choices, progress=True)
+    facts = {"prompt": prompt, "model": model, "dtype": dtype, **choices}
+    kept = None if unblended else hole
+    written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()])
     # Check again: the file may have appeared while the model painted.
     check_out(out, force)
     with whole_file(out) as file:
-        file.write(written.getvalue())
+        file.write(written)
+    click.echo(out)
+    if model == "mini":
+        click.echo(MINI, err=True)
 
 
 def texts(positive: str, negative: str, demo: bool) -> tuple[str, str]:

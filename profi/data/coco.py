@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
+from profi.data.coco_faults import faults_of, shown
 from profi.data.hulls import hull_area, hull_mask, hull_of
 from profi.data.manifest import Candidates
 from profi.settings.evaluation import OURS, Evaluation
@@ -123,12 +125,15 @@ def _explained(annotations: Path) -> Iterator[None]:
 def _load(annotations: Path) -> COCO:
     if not annotations.is_file():
         raise UserError(f"{annotations} does not exist: set data.annotations to an instances JSON")
+    document = json.loads(annotations.read_bytes())
+    faults = faults_of(document)
+    if faults:
+        raise UserError(f"{annotations}: {shown(faults)}: mend or remove them")
+    coco = COCO()
+    coco.dataset = document
     # pycocotools reports its progress by print.
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(annotations))
-    # pycocotools keeps only the last of several instances with the same id.
-    if len(coco.anns) != len(coco.dataset.get("annotations", [])):
-        raise UserError(f"{annotations}: two instances share an annotation id; correct the file")
+        coco.createIndex()
     return coco
 
 

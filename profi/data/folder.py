@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from profi.data.images import path_within
+from profi.data.images import ORIENTATION, path_within
 from profi.data.manifest import Candidates
 from profi.data.masks import mask_rle
-from profi.data.user_images import read_mask
+from profi.data.pictures import read_mask
 from profi.types import Triplet, UserError, digest
 
 IMAGES, MASKS, TABLE = "images", "masks", "prompts.csv"
@@ -21,7 +21,6 @@ COLUMNS = ("image", "mask", "prompt")
 ID = "id"
 #: What an id may consist of: it appears in tables, pages and logs.
 _ID = re.compile(r"[\w.-]{1,100}")
-_ORIENTATION = 0x0112
 
 
 def read_folder(root: Path) -> Candidates:
@@ -157,7 +156,7 @@ def _upright_size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as image:
             width, height = image.size
             # The tags 5 to 8 are quarter turns.
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
         return None
     return (height, width) if turned else (width, height)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from profi.data.user_images import read_image
+from profi.data.pictures import read_image, stored_rgb
 from profi.types import Triplet, UserError, digest
+
+log = logging.getLogger(__name__)
+
+#: The EXIF tag of a picture's orientation; 1 is upright.
+ORIENTATION = 0x0112
 
 
 class UnreadableImageError(UserError):
@@ -42,16 +48,18 @@ def image_path(root: Path, triplet: Triplet) -> Path:
 def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     """The image of a triplet: uint8 [height, width, 3], RGB.
 
-    Polygons refer to the stored pixels, so with polygons the orientation tag is ignored. A mask
-    file was drawn on the image as a viewer shows it, so with a mask file the tag is applied.
+    A mask file was drawn on the image as a viewer shows it, so with a mask file the orientation tag
+    is applied. Polygons refer to the stored pixels, as in MSCOCO; if only the upright image has
+    the size that the annotations give, they refer to that.
 
     Raises:
         UserError: the image is missing, unreadable, or has another size than the mask.
     """
     path = image_path(root, triplet)
+    size = (triplet.height, triplet.width)
     if triplet.rle is None:
         try:
-            pixels = read_stored(path)
+            pixels = read_stored(path, size)
         except FileNotFoundError as error:
             remedy = "set data.root to the images' folder"
             raise UserError(f"{path} does not exist: {remedy}") from error
@@ -60,7 +68,7 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
         image = read_image(path)
         pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         of_mask = "its mask is"
-    if pixels.shape[:2] != (triplet.height, triplet.width):
+    if pixels.shape[:2] != size:
         raise UserError(
             f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels but {of_mask} "
             f"{triplet.width}x{triplet.height}: give the data.root that belongs to it"
@@ -68,8 +76,11 @@ def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     return pixels
 
 
-def read_stored(path: Path) -> np.ndarray:
-    """An image file's stored pixels, without the orientation tag: uint8 [H, W, 3], RGB.
+def read_stored(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An image file's stored pixels (`stored_rgb`): uint8 [H, W, 3].
+
+    They are turned by the orientation tag only if they then have the (height, width) `size`, and
+    had not before. A tag that leaves the size as it is cannot be judged: it is logged.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,7 +88,21 @@ def read_stored(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            turn = image.getexif().get(ORIENTATION, 1) if size is not None else 1
+            pixels = stored_rgb(image, path)
+            if turn not in (0, 1):
+                upright = ImageOps.exif_transpose(image)
+                if pixels.shape[:2] != size and (upright.height, upright.width) == size:
+                    return stored_rgb(upright, path)
+                if pixels.shape[:2] == size == (upright.height, upright.width):
+                    log.warning(
+                        "%s has an orientation tag (%d): it is read as stored, without it, as the "
+                        "released evaluation does; if the annotations are of the upright picture, "
+                        "save it upright",
+                        path,
+                        turn,
+                    )
+            return pixels
     except FileNotFoundError:
         raise
     # PIL raises SyntaxError for damaged PNG chunks and OSError for other damage.

@@ -73,9 +73,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     [
         ("{", "not an instances JSON"),
         ("[1]", "not an instances JSON"),
-        ("{}", "no usable instance"),
-        (json.dumps({**instances(2), "images": []}), "not an instances JSON"),
-        (json.dumps({**instances(2), "categories": []}), "not an instances JSON"),
+        ("{}", "not an instances JSON"),
+        (json.dumps({**instances(2), "images": []}), "image_id 0 is not in the file"),
+        (json.dumps({**instances(2), "categories": []}), "category_id 18 is not"),
     ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path: Path, content: str, named: str) -> None:
@@ -120,13 +120,6 @@ def test_samples_nest_and_seeds_differ(tmp_path: Path) -> None:
         sample_triplets(found, 31, 0)
 
 
-def test_twice_the_same_annotation_is_refused(tmp_path: Path) -> None:
-    content = instances()
-    content["annotations"].append(content["annotations"][0])
-    with pytest.raises(UserError, match="share an annotation id"):
-        read_coco(write(tmp_path / "a.json", content))
-
-
 def test_manifest_survives_the_disk_and_its_digest_is_of_values(tmp_path: Path) -> None:
     triplets = sample_triplets(read_coco(write(tmp_path / "a.json", instances())).triplets, None, 0)
     write_manifest(tmp_path / "m.parquet", triplets)
@@ -151,3 +144,60 @@ def test_parts_keep_order_and_remainder(tmp_path: Path) -> None:
     cut = parts(found, 8)
     assert [len(part) for part in cut] == [8, 8, 8, 6]
     assert tuple(t for part in cut for t in part) == found
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    """A file whose last annotation, or second image or category, has other values."""
+    content = instances(4)
+    content["categories"].append({"id": 19, "name": "cat"})
+    last = {"images": -1, "categories": -1, "annotations": -1}
+    for key, value in changes.items():
+        kind, _, name = key.partition("__")
+        entry = content[kind][last[kind]]
+        if value is ...:
+            del entry[name]
+        else:
+            entry[name] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"annotations__segmentation": ...}, "annotation 1003: no segmentation"),
+        ({"annotations__segmentation": [1.0, 1, 5, 1, 5, 5]}, "annotation 1003: .* flat list"),
+        ({"annotations__segmentation": [[1, 1, 5, 1, 5, 5, 9]]}, "annotation 1003: .* 7 numbers"),
+        ({"annotations__segmentation": [[1, 1, 5, None]]}, "annotation 1003: .* not a number"),
+        ({"annotations__image_id": 77}, "annotation 1003: image_id 77 is not in the file"),
+        ({"annotations__image_id": "1"}, "annotation 1003: image_id '1' is not in the file"),
+        ({"annotations__category_id": 77}, "annotation 1003: category_id 77 is not"),
+        ({"annotations__id": 1002}, "annotation 1002: two share this annotation id"),
+        ({"annotations__id": ...}, "annotation number 4: its id is None"),
+        ({"images__id": 0}, "image 0: two share this image id"),
+        ({"images__id": "1"}, "image number 2: its id is '1'"),
+        ({"images__file_name": ...}, "image 1: no file_name"),
+        ({"images__height": None}, "image 1: height is None"),
+        ({"categories__name": None}, "category 19: its name is None"),
+        ({"categories__name": " "}, "category 19: its name is ' '"),
+        ({"categories__id": 18}, "category 18: two share this category id"),
+    ],
+)
+def test_an_odd_entry_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    path = write(tmp_path / "a.json", broken(**changes))
+    with pytest.raises(UserError, match=rf"a\.json: .*{told}.*: mend or remove") as caught:
+        read_coco(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    content = instances(20)
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 5
+    with pytest.raises(UserError, match=r"1000: .*1001: .*1002: .*\(and 17 more\)"):
+        read_coco(write(tmp_path / "a.json", content))
+
+
+def test_lvis_names_its_files_by_their_address(tmp_path: Path) -> None:
+    changes = {"images__file_name": ..., "images__coco_url": "http://x/val2017/000000000009.jpg"}
+    found = read_coco(write(tmp_path / "a.json", broken(**changes)))
+    assert found.triplets[-1].file_name == "000000000009.jpg"

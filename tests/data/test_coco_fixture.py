@@ -118,7 +118,7 @@ def test_a_file_without_the_annotated_image_is_refused(tmp_path: Path) -> None:
     content["images"] = content["images"][:-1]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="KeyError: 285"):
+    with pytest.raises(UserError, match="image_id 285 is not in the file"):
         read_coco(path)
 
 

@@ -1,0 +1,148 @@
+"""The reader of pictures and masks of every entry point, for any mode and size."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from profi.types import UserError
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as RGB [3, H, W], float32 in [0, 1]; see `open_picture` and `rgb_tensor`."""
+    return rgb_tensor(open_picture(path), path)
+
+
+def read_mask(path: Path) -> Tensor:
+    """A mask file as [H, W] bool; see `open_picture` and `mask_of`."""
+    return mask_of(open_picture(path), path)
+
+
+def check_pair(image: Tensor, mask: Tensor, image_name: object, mask_name: object) -> None:
+    """UserError if an image [3, H, W] and its mask [H, W] differ in size."""
+    if image.shape[1:] != mask.shape:
+        (h, w), (mask_h, mask_w) = image.shape[1:], mask.shape
+        raise UserError(
+            f"{mask_name} is {mask_w}x{mask_h} and {image_name} is {w}x{h}; "
+            "give a mask of the image's size"
+        )
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A decoded image file, turned upright by its EXIF orientation.
+
+    Raises UserError if the file is missing, damaged, too large or not an image.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the path") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not a readable image; give a PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has too many pixels to read safely; scale it down") from error
+    # PIL reports damaged data as OSError, and damaged PNG chunks as SyntaxError.
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}); give an intact PNG or JPEG") from error
+
+
+def rgb_tensor(image: Image.Image, name: object) -> Tensor:
+    """An image of any mode but F as [3, H, W] float32 in [0, 1]; errors mention `name`.
+
+    Greyscale gives three equal channels. Transparent pixels are put on white. Colours with an ICC
+    profile are converted to sRGB. Greys of more than 8 bits: see `_greys`.
+    """
+    greys = _greys(image, name)
+    if greys is not None:
+        return greys.expand(3, -1, -1).clone()
+    return _bytes(_on(in_srgb(image), WHITE))
+
+
+def stored_rgb(image: Image.Image, name: object) -> np.ndarray:
+    """An image's colours as they are stored, uint8 [H, W, 3]: transparency and profile are ignored.
+
+    So COCO's pictures are read in the released evaluation. Greys of more than 8 bits: see `_greys`.
+    """
+    greys = _greys(image, name)
+    if greys is not None:
+        pixels = (greys * 255).round().byte()
+        return pixels[..., None].expand(-1, -1, 3).contiguous().numpy()
+    return np.array(image.convert("RGB"))
+
+
+def mask_of(image: Image.Image, name: object) -> Tensor:
+    """A mask of any mode but F as [H, W] bool, True = inpaint; errors mention `name`.
+
+    True is what is brighter than middle grey. Transparent pixels are put on black: they are kept.
+    A mask whose values are 0 and 1 alone, such as a label map, is taken as bool.
+    """
+    greys = _greys(image, name)
+    values = _bytes(_on(image, BLACK)).mean(dim=0) if greys is None else greys
+    mask = values > 0.5
+    if not mask.any() and (image.mode in ("L", "P") or image.mode.startswith("I")):
+        labels = np.asarray(image)
+        if set(np.unique(labels)) == {0, 1}:
+            return torch.from_numpy(labels == 1)
+    return mask
+
+
+def _greys(image: Image.Image, name: object) -> Tensor | None:
+    """[H, W] float32 in [0, 1] of an image with more than 8 bits per grey; None for other modes.
+
+    16-bit modes are divided by 65535. Mode I (32 bits) holds 8 or 16 bits in practice: it is
+    divided by 255 if no value is larger, else by 65535.
+    """
+    if image.mode == "F":
+        raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return None
+    greys = np.asarray(image).astype(np.int64)
+    if greys.min() < 0 or greys.max() > 65535:
+        raise UserError(f"{name} has more than 16 bits per pixel; save it with 8 or 16 bits")
+    largest = 255 if image.mode == "I" and greys.max() <= 255 else 65535
+    return torch.from_numpy(greys.astype(np.float32) / largest)
+
+
+def _bytes(image: Image.Image) -> Tensor:
+    rgb = np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
+    return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
+
+
+def _on(image: Image.Image, backdrop: tuple[int, int, int]) -> Image.Image:
+    """The image without transparency, put on a colour."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (*backdrop, 255)), layer)
+
+
+def in_srgb(image: Image.Image) -> Image.Image:
+    """The image with the colours of its ICC profile converted to sRGB, where it has another one."""
+    embedded = image.info.get("icc_profile")
+    if not embedded:
+        return image
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    colours = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(embedded))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(colours, profile, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        # A damaged profile, or one of another colour space: viewers ignore it too.
+        return image
+    assert converted is not None
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
