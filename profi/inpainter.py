@@ -10,7 +10,7 @@ from torch import Tensor
 
 from profi.fitting import Extent
 from profi.settings.evaluation import Noise
-from profi.types import UserError
+from profi.types import MAX_SEED, UserError
 
 # Called after every sampling step with (steps done, all steps).
 Progress = Callable[[int, int], None]
@@ -34,7 +34,7 @@ class Inpainter(Protocol):
             images: [B, 3, H, W] float, RGB in [0, 1].
             masks: [B, H, W] bool, True = inpaint.
             prompts: B texts.
-            seeds: B seeds of the start noise, each in [0, 2^63).
+            seeds: B seeds of the start noise, each in [0, 2^32).
             progress: called after every step.
             contents: B (height, width) of the images without their padding (right and bottom). No
                 mask grows into the padding. None: there is no padding, or masks may grow into it.
@@ -102,8 +102,22 @@ def check_inputs(
         if not mask.any():
             raise UserError(f"mask {i} is empty: nothing to paint; mark the region with True")
     for i, seed in enumerate(seeds):
-        if not 0 <= seed < 2**63:
-            raise UserError(f"seed {i} is {seed}; choose one from 0 to 2^63 - 1")
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f"seed {i} is {seed}; choose one from 0 to 2^32 - 1")
+
+
+class NotFiniteError(UserError, ValueError):
+    """The model gave NaN or infinity. One sample can cause it, so a run sets that sample aside."""
+
+
+def check_finite(painted: Tensor) -> Tensor:
+    """The painted images [B, 3, H, W]; NotFiniteError if a value is NaN or infinite."""
+    if not bool(torch.isfinite(painted).all()):
+        raise NotFiniteError(
+            "the painted image is not finite: the model gives NaN; paint with dtype=float32 and "
+            "vae_dtype=float32, or replace its damaged weights"
+        )
+    return painted
 
 
 def blended(painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:

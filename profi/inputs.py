@@ -16,7 +16,7 @@ from torch import Tensor
 from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
 from profi.settings.evaluation import Evaluation
-from profi.types import UserError
+from profi.types import MAX_SEED, UserError
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | Path
 MaskLike = Image.Image | np.ndarray | Tensor | str | Path
@@ -230,8 +230,8 @@ def _job(
     prompt, seed = given["prompt"], given["seed"]
     if not isinstance(prompt, str):
         raise UserError(f"prompt{number} is of type {type(prompt).__name__}; give a text")
-    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
-        raise UserError(f"seed{number} is {seed!r}; choose a whole number from 0 to 2^63 - 1")
+    if not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
+        raise UserError(f"seed{number} is {seed!r}; choose a whole number from 0 to 2^32 - 1")
     image = image_tensor(given["image"], f"image{number}")
     mask = mask_tensor(given["mask"], f"mask{number}")
     check_pair(image, mask, f"image{number}", f"mask{number}")

@@ -25,6 +25,7 @@ from profi.method.trace import Trace
 from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
 from profi.models.devices import resolve_device
+from profi.models.exclusive import exclusive
 from profi.settings.evaluation import Evaluation, evaluation_of
 from profi.settings.method import Sampling
 from profi.settings.presets import model_source, models
@@ -75,7 +76,7 @@ class Painter:
 
     Images are fitted to `long_side` pixels and padded to a multiple of `pad_multiple`. Of a list,
     up to `batch_size` images with the same padded size are painted at once. Each result equals
-    that of the image alone, up to float rounding. A painter may be shared by threads: they paint
+    that of the image alone, up to float rounding. Threads may share a painter or its model: they paint
     one after the other. Raises UserError if the model's UNet cannot halve `pad_multiple`.
     """
 
@@ -83,7 +84,6 @@ class Painter:
     long_side: int = 512
     pad_multiple: int = 64
     batch_size: int = 4
-    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         multiple = self.backbone.pixel_multiple
@@ -146,7 +146,7 @@ class Painter:
             image: a PIL image, numpy array or tensor (see `image_tensor`).
             mask: the same types, in the image's size (see `mask_tensor`); white or True is painted.
             prompt: what to paint.
-            seed: of the start noise, from 0 to 2^63 - 1.
+            seed: of the start noise, from 0 to 2^32 - 1.
             ablation: profi, painta_only, rasg_only, base or vanilla_only; or your own method
                 (`MethodBatch` -> `MethodParts`).
             reading: released, paper or your own `Reading`.
@@ -185,7 +185,7 @@ class Painter:
         if trace is not None and len(parts) > 1:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
         total = steps * len(parts)
-        with self._lock, _reporter(progress, total) as report:
+        with exclusive(self.backbone.unet), _reporter(progress, total) as report:
             call = _Call(inpainter, jobs, alone, blended, total, report, callback, cancel, trace)
             for part in parts:
                 call.paint(part)

@@ -86,6 +86,10 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
+#: PyTorch's CPU generators use 32 bits of a seed: a larger one would repeat a smaller one.
+MAX_SEED = 2**32 - 1
+
+
 def sample_seed(run_seed: int, triplet_id: str) -> int:
     """A 63-bit seed for one sample, from the run's seed and the triplet's id alone.
 

@@ -165,7 +165,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
         ({"prompt": "x" * 40}, "shorten it"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 0.5}, "seed is 0.5"),
-        ({"seed": [1, 2**63]}, "seed 1 is"),
+        ({"seed": [1, 2**32]}, "seed 1 is"),
         ({"seed": [1, 2], "prompt": ["a"]}, "prompt: 1, seed: 2"),
         ({"prompt": []}, "prompt: 0"),
         ({"ablation": "best"}, "ablation=best: choose one of base"),

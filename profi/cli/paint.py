@@ -19,7 +19,6 @@ from profi.catalogue import catalogue
 from profi.settings import (
     DEFAULT_READING,
     EVALUATIONS,
-    MAX_SEED,
     READINGS,
     ModelConfig,
     Sampling,
@@ -27,7 +26,7 @@ from profi.settings import (
     choices_of,
 )
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
-from profi.types import UserError
+from profi.types import MAX_SEED, UserError
 
 REFUSED = 2
 INTERRUPTED = 130

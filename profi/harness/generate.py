@@ -21,7 +21,7 @@ from profi.harness.part_work import Painted, PartWork
 from profi.harness.plan import Plan
 from profi.harness.progress import Meter
 from profi.harness.run_folder import RunFolder
-from profi.inpainter import Inpainter
+from profi.inpainter import Inpainter, check_finite
 from profi.store.journal import quarantine
 from profi.types import Triplet, UserError
 
@@ -170,8 +170,7 @@ def _paint_together(
             progress,
             contents([fitted for _, fitted in loaded], plan.evaluation.dilation),
         )
-        if not bool(torch.isfinite(images).all()):
-            raise ValueError("the painted image is not finite")
+        check_finite(images)
     except FAILURES:
         # The batch failed: take its progress back.
         advance(-counted)

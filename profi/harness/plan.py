@@ -18,7 +18,7 @@ from profi.data.manifest import parts
 from profi.data.masks import triplet_mask
 from profi.fitting import Extent, Fitted, fit, padded_size, working_size
 from profi.settings.evaluation import Evaluation
-from profi.types import Triplet, sample_seed
+from profi.types import MAX_SEED, Triplet, sample_seed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Plan:
     def noise_seed(self, triplet: Triplet) -> int:
         """The seed of the triplet's start noise: one per triplet, or the run's seed for all."""
         of_run = self.evaluation.noise == "run"
-        return self.seed if of_run else sample_seed(self.seed, triplet.triplet_id)
+        if of_run:
+            return self.seed
+        return sample_seed(self.seed, triplet.triplet_id) & MAX_SEED
 
     def padded_size(self, triplet: Triplet) -> Extent:
         """(height, width) of `fitted`, without reading the image."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from profi.fitting import Extent
-from profi.inpainter import Progress, blended, check_inputs, start_noise
+from profi.inpainter import Progress, blended, check_finite, check_inputs, start_noise
 from profi.method.attention import Plain, controlled
 from profi.method.attention_objective import AttentionClue
 from profi.method.capture import ByKind, CrossAttentionCapture
@@ -23,6 +23,7 @@ from profi.method.similarity_maps import Observed, SelfAttentionObserver, unobse
 from profi.method.sites import attention_sites
 from profi.method.trace import Trace, TracedAttention, TracedNoise
 from profi.models.backbone import OnBackbone, both_texts
+from profi.models.exclusive import exclusive
 from profi.models.fingerprint import backbone_identity
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling
@@ -34,7 +35,7 @@ class StableInpainting(OnBackbone):
     """An `Inpainter`: a latent inpainting model, a method and the sampling settings.
 
     `noise` is the rule for the start noise (`Evaluation.noise`). After a call the UNet is restored,
-    so several inpainters may share one UNet (but not in two threads at once).
+    so several inpainters may share one UNet; threads wait for each other.
     """
 
     method: Method
@@ -91,8 +92,9 @@ class StableInpainting(OnBackbone):
             return after_step(state, x_prev) if after_step is not None else None
 
         x_T = start_noise(seeds, self.latent_shape(images), self.noise)
-        x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents, trace)
-        return self.decode(x_0, images, masks)
+        with exclusive(self.backbone.unet):
+            x_0 = self.latents(images, masks, prompts, x_T, report, observer, contents, trace)
+            return self.decode(x_0, images, masks)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
         """(C, h, w) of the latents of images [B, 3, H, W]."""
@@ -174,9 +176,10 @@ class StableInpainting(OnBackbone):
     def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, from a batch's latents or x0_pred.
 
-        With `sampling.output="blended"` they are blended with the given images.
+        With `sampling.output="blended"` they are blended with the given images. NotFiniteError if
+        the model gives NaN.
         """
-        painted = self.backbone.decode(latents).cpu()
+        painted = check_finite(self.backbone.decode(latents).cpu())
         if self.sampling.output == "blended":
             painted = blended(painted, images.to("cpu"), masks.to("cpu"))
         return painted

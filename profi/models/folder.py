@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase as fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,6 +19,12 @@ from safetensors import SafetensorError
 from profi.download import sha256_of
 from profi.types import UserError, digest
 
+log = logging.getLogger(__name__)
+
+# Weights beside the plain ones: in half precision, or without the averaging of training; a file may
+# be one of several (model.fp16-00001-of-00002.safetensors).
+HALF = "fp16"
+VARIANT = re.compile(rf"\.({HALF}|non_ema)(?=[.-])")
 # Text encoders and their tokenizers: one of each, or SDXL's two.
 TEXT_FOLDERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
@@ -60,13 +69,31 @@ def weight_hashes(folder: Path, parts: Sequence[str] | None = None) -> dict[str,
 
 def file_hashes(folder: Path, part: str) -> dict[str, str]:
     """SHA-256 of the weight files in one folder, by `part/` and their names."""
-    hashes = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        # Variants such as diffusion_pytorch_model.fp16.safetensors are not loaded.
-        if ".fp16." in path.name or ".non_ema." in path.name:
-            continue
-        hashes[f"{part}/{path.name}"] = sha256_of(path)
-    return hashes
+    loaded = weight_files([path.name for path in folder.glob("*.safetensors")])
+    return {f"{part}/{name}": sha256_of(folder / name) for name in loaded}
+
+
+def weight_files(names: Sequence[str]) -> list[str]:
+    """The weight files of one folder that are loaded, sorted: those without a variant's name.
+
+    Some repositories hold their safetensors in half precision alone: then the variant fp16.
+    """
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    plain = [name for name in weights if not VARIANT.search(name)]
+    return plain or [name for name in weights if HALF in VARIANT.findall(name)]
+
+
+def wanted_files(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The files of a repository that match a pattern, with `weight_files` of each folder."""
+    matching = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+    folders: dict[str, list[str]] = {}
+    for name in matching:
+        folder, _, file = name.rpartition("/")
+        folders.setdefault(folder, []).append(file)
+    wanted = {
+        f"{folder}/{file}" for folder, files in folders.items() for file in weight_files(files)
+    }
+    return [name for name in matching if not name.endswith(".safetensors") or name in wanted]
 
 
 def weights_digest(folder: Path) -> str:
@@ -97,9 +124,14 @@ def load_weights(model_class: Any, folder: Path) -> Any:
 
     Raises the libraries' errors, or ValueError if the file lacks some of the weights.
     """
+    loaded = weight_files([path.name for path in folder.glob("*.safetensors")])
+    variant = HALF if loaded and VARIANT.search(loaded[0]) else None
+    if variant is not None:
+        log.info("%s has weights in half precision alone: its variant %s is loaded", folder, HALF)
     model, info = model_class.from_pretrained(
         folder,
         use_safetensors=True,
+        variant=variant,
         torch_dtype=torch.float32,
         local_files_only=True,
         output_loading_info=True,
@@ -153,7 +185,6 @@ def hub_snapshot(
     repo_id: str, patterns: Sequence[str], complete: Callable[[Path], bool], key: str
 ) -> Path:
     """The local snapshot of a repository's files of these patterns; downloaded if incomplete."""
-    variants = ["*.fp16.*", "*.non_ema.*"]
     patterns = list(patterns)
     try:
         cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
@@ -163,8 +194,9 @@ def hub_snapshot(
         pass  # Not in the cache, or not a valid id; then the Hub reports it below.
     try:
         # A short request first: a download from an unreachable Hub retries for minutes.
-        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS)
-        return Path(snapshot_download(repo_id, allow_patterns=patterns, ignore_patterns=variants))
+        found = HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS).siblings or []
+        files = wanted_files([file.rfilename for file in found], patterns)
+        return Path(snapshot_download(repo_id, allow_patterns=files or patterns))
     except HUB_ERRORS as error:
         raise UserError(
             f"the model {repo_id!r} is neither a local folder nor to be had from the Hugging Face "

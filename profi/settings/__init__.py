@@ -5,7 +5,7 @@ checked on construction; a `UserError` names the key, the value and the allowed 
 `profi.cli.schema` makes the command line's schema from these classes.
 """
 
-from profi.settings.command import MAX_SEED, Config, LoggerConfig, ReportConfig, parse_shard
+from profi.settings.command import Config, LoggerConfig, ReportConfig, parse_shard
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import EVALUATIONS, OURS, Evaluation
 from profi.settings.fields import check_device, choices_of
@@ -33,7 +33,6 @@ from profi.settings.reading import DEFAULT_READING, PAPER, READINGS, RELEASED, R
 __all__ = [
     "DEFAULT_READING",
     "EVALUATIONS",
-    "MAX_SEED",
     "OURS",
     "PACKAGE",
     "PAPER",

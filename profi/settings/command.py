@@ -16,10 +16,7 @@ from profi.settings.method import AblationConfig, RASGSettings, Sampling, Vanill
 from profi.settings.metric import MetricConfig
 from profi.settings.model import ModelConfig
 from profi.settings.reading import DEFAULT_READING, READINGS, Reading
-from profi.types import UserError
-
-#: Seeds are stored as 64-bit integers.
-MAX_SEED = 2**63 - 1
+from profi.types import MAX_SEED, UserError
 
 
 @dataclass(frozen=True)

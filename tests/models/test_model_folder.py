@@ -20,7 +20,7 @@ from profi.method.rasg import RASG
 from profi.method.schedule import sigma_schedule
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone, load_backbone
-from profi.models.folder import weight_folders
+from profi.models.folder import wanted_files, weight_files, weight_folders
 from profi.models.tokens import encode
 from profi.settings.method import Sampling
 from profi.settings.reading import PAPER
@@ -255,3 +255,71 @@ def test_a_level_whose_attention_reads_the_text_alone(parts: Backbone) -> None:
         for method in (compose("base", PAPER), guided)
     )
     assert float((base - steered).abs().max()) > 1e-3
+
+
+def test_half_precision_alone_is_loaded_and_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load_backbone(folder)
+    unet = folder / "unet/diffusion_pytorch_model.safetensors"
+    unet.rename(unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors", folder / "vae/x.safetensors")
+    (folder / "vae/x.safetensors").rename(
+        folder / "vae/diffusion_pytorch_model.fp16-00001-of-00002.safetensors"
+    )
+    with caplog.at_level("INFO", "profi"):
+        found = load_backbone(folder)
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in found.weights
+    assert {name for name in found.weights if name.startswith("vae/")} == {
+        "vae/diffusion_pytorch_model.safetensors"
+    }
+    assert "its variant fp16 is loaded" in caplog.text
+    for name, value in found.unet.state_dict().items():
+        assert torch.equal(value, expected.unet.state_dict()[name])
+
+
+# As far as public reports tell: safetensors in half precision alone, the rest as pickles.
+SD15_INPAINTING = [
+    "model_index.json",
+    "sd-v1-5-inpainting.ckpt",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    *(
+        f"{part}/{name}{suffix}"
+        for part, name in (
+            ("unet", "diffusion_pytorch_model"),
+            ("vae", "diffusion_pytorch_model"),
+            ("text_encoder", "model"),
+            ("safety_checker", "model"),
+        )
+        for suffix in (".bin", ".fp16.bin", ".fp16.safetensors")
+    ),
+    *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder", "safety_checker")),
+]
+PATTERNS = [
+    "model_index.json", "scheduler/*", "tokenizer/*",
+    *(f"{part}/*.{end}"
+      for part in ("unet", "vae", "text_encoder") for end in ("json", "safetensors")),
+]  # fmt: skip
+
+
+def test_of_a_repository_only_what_is_loaded_is_fetched() -> None:
+    got = wanted_files(SD15_INPAINTING, PATTERNS)
+    assert {name for name in got if name.endswith(".safetensors")} == {
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+    }
+    assert not [name for name in got if name.endswith((".bin", ".ckpt"))]
+    assert {"model_index.json", "unet/config.json", "tokenizer/vocab.json"} <= set(got)
+    plain = [*SD15_INPAINTING, "unet/diffusion_pytorch_model.safetensors"]
+    assert [n for n in wanted_files(plain, PATTERNS) if n.startswith("unet/") and "safet" in n] == [
+        "unet/diffusion_pytorch_model.safetensors"
+    ]
+
+
+def test_no_other_variant_stands_in() -> None:
+    assert weight_files(["a.non_ema.safetensors"]) == []
+    assert weight_files(["m.fp16-00001-of-00002.safetensors", "m-00001-of-00002.safetensors"]) == [
+        "m-00001-of-00002.safetensors"
+    ]
