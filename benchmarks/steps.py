@@ -91,7 +91,7 @@ class Step:
             condition=condition,
             conditional=text,
             unconditional=text,
-            guidance_scale=7.5,
+            guidance_scale=lambda: 7.5,
             guided=(self._objective is not None,),
             capture=self._capture,
         )

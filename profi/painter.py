@@ -76,8 +76,8 @@ class Painter:
 
     Images are fitted to `long_side` pixels and padded to a multiple of `pad_multiple`. Of a list,
     up to `batch_size` images with the same padded size are painted at once. Each result equals
-    that of the image alone, up to float rounding. Threads may share a painter or its model: they paint
-    one after the other. Raises UserError if the model's UNet cannot halve `pad_multiple`.
+    that of the image alone, up to float rounding. Threads may share a painter or its model: they
+    paint one after the other. Raises UserError if the UNet cannot halve `pad_multiple`.
     """
 
     backbone: Backbone

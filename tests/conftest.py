@@ -162,7 +162,7 @@ def batch() -> Batch:
     masks[1, :40, 30:] = True
     masks[2, 8:60, 2:30] = True
     masks[3] = True
-    return Batch(images, masks, ["cat", "red bus", "an old clock", "dog"], [1, 2, 3, 2**62])
+    return Batch(images, masks, ["cat", "red bus", "an old clock", "dog"], [1, 2, 3, 2**31])
 
 
 @pytest.fixture

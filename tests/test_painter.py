@@ -159,7 +159,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
         ({"mask": disc(48, 47)}, "mask is 48x47 and image is 48x48"),
         ({"mask": Image.new("L", (48, 48))}, "mask is empty"),
         ({"mask": [disc(48, 48), Image.new("L", (48, 48))]}, "mask 1 is empty"),
-        ({"image": "photo.png"}, "image is of type str"),
+        ({"image": "photo.png"}, "image: photo.png does not exist"),
         ({"prompt": " "}, "is empty"),
         ({"prompt": 3}, "prompt is of type int"),
         ({"prompt": "x" * 40}, "shorten it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,7 @@ class InpaintingDenoiser:
     Fields:
         condition: [B, 5, h, w], mask channel and masked image's latents.
         conditional, unconditional: the texts of the two branches.
+        guidance_scale: called in every step; up to 1 only the conditional branch runs.
         guided: per step, whether the guidance needs the attention's gradient; only these steps
             build a graph.
         capture: records the attention for the guidance; it is already installed in the UNet. None
@@ -41,33 +43,39 @@ class InpaintingDenoiser:
     condition: Tensor
     conditional: Conditioning
     unconditional: Conditioning
-    guidance_scale: float
+    guidance_scale: Callable[[], float]
     guided: tuple[bool, ...]
     capture: CrossAttentionCapture | None
 
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[AttentionClue | None]:
         """x0_pred and eps of x_t [B, C, h, w]; guided steps also give the attention and graph."""
         clue: AttentionClue | None = None
+        scale = self.guidance_scale()
         if self.capture is not None and self.guided[step_index]:
-            cond, uncond, clue = self._guided(self.capture, x_t, t, step_index)
+            output, clue = self._guided(self.capture, x_t, t, step_index, scale)
+        elif scale <= 1.0:
+            output = self._run(x_t, t, step_index, Branch.CONDITIONAL)
         else:
             uncond, cond = self._run(x_t, t, step_index, Branch.PAIR).chunk(2)
-        output = classifier_free(uncond, cond, self.guidance_scale)
+            output = classifier_free(uncond, cond, scale)
         schedule = self.backbone.schedule
         x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
         return Denoised(x0_pred, eps, clue)
 
     def _guided(
-        self, capture: CrossAttentionCapture, x_t: Tensor, t: int, step_index: int
-    ) -> tuple[Tensor, Tensor, AttentionClue]:
-        """The two branches' outputs, and the conditional one's attention."""
+        self, capture: CrossAttentionCapture, x_t: Tensor, t: int, step_index: int, scale: float
+    ) -> tuple[Tensor, AttentionClue]:
+        """The branches' output, and the conditional one's attention."""
         leaf = x_t.detach().requires_grad_()
         # The exit also restores the gradient mode that the capture turned off.
         with torch.enable_grad():
             cond = self._run(leaf, t, step_index, Branch.CONDITIONAL).detach()
-        uncond = self._run(x_t, t, step_index, Branch.UNCONDITIONAL)
+        output = cond
+        if scale > 1.0:
+            uncond = self._run(x_t, t, step_index, Branch.UNCONDITIONAL)
+            output = classifier_free(uncond, cond, scale)
         loss_scale = FLOAT16_LOSS_SCALE if self.backbone.unet.dtype == torch.float16 else 1.0
-        return cond, uncond, AttentionClue(leaf, capture.take(), loss_scale)
+        return output, AttentionClue(leaf, capture.take(), loss_scale)
 
     def _run(self, x_t: Tensor, t: int, step_index: int, branch: Branch) -> Tensor:
         unet = self.backbone.unet
@@ -87,7 +95,8 @@ class InpaintingDenoiser:
 class TextToImageDenoiser:
     """eps_theta(x_t, tau) of a text-to-image UNet, with classifier-free guidance.
 
-    `conditional` and `unconditional` are the texts of the two branches, for the batch.
+    `conditional` and `unconditional` are the texts of the two branches, for the batch. With a scale
+    of at most 1 only the conditional branch runs.
     """
 
     backbone: Backbone
@@ -98,9 +107,12 @@ class TextToImageDenoiser:
     def __call__(self, x_t: Tensor, t: int, step_index: int) -> Denoised[None]:
         """x0_pred and eps of x_t [B, C, h, w]."""
         unet, schedule = self.backbone.unet, self.backbone.schedule
-        inputs = torch.cat([x_t, x_t]).to(unet.dtype)
-        text = self.unconditional.stacked(self.conditional)
-        uncond, cond = unet(inputs, t, **text.kwargs()).sample.float().chunk(2)
-        output = classifier_free(uncond, cond, self.guidance_scale)
+        if self.guidance_scale <= 1.0:
+            output = unet(x_t.to(unet.dtype), t, **self.conditional.kwargs()).sample.float()
+        else:
+            inputs = torch.cat([x_t, x_t]).to(unet.dtype)
+            text = self.unconditional.stacked(self.conditional)
+            uncond, cond = unet(inputs, t, **text.kwargs()).sample.float().chunk(2)
+            output = classifier_free(uncond, cond, self.guidance_scale)
         x0_pred, eps = to_x0_eps(output, x_t, schedule.alpha(t), schedule.prediction_type)
         return Denoised(x0_pred, eps, None)

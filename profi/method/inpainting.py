@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,9 +25,32 @@ from profi.method.trace import Trace, TracedAttention, TracedNoise
 from profi.models.backbone import OnBackbone, both_texts
 from profi.models.exclusive import exclusive
 from profi.models.fingerprint import backbone_identity
+from profi.models.text import Conditioning
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling
 from profi.types import UserError
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller may give in place of what is made of prompts, settings and images.
+
+    Fields:
+        texts: the conditional and the unconditional branch's conditioning.
+        words: ind(tau) [B, L] bool.
+        guidance_scale: called in every step.
+        masked: E(I_M) [B, C, h, w], scaled.
+    """
+
+    texts: tuple[Conditioning, Conditioning] | None = None
+    words: Tensor | None = None
+    guidance_scale: Callable[[], float] | None = None
+    masked: Tensor | None = None
+
+
+def outside_inference(tensor: Tensor) -> Tensor:
+    """The tensor, copied if it was made in `torch.inference_mode()`: no gradient can pass it."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,7 @@ class StableInpainting(OnBackbone):
         factor = self.backbone.latent_factor
         return int(self.backbone.vae.config.latent_channels), H // factor, W // factor
 
+    @torch.inference_mode(False)
     def latents(
         self,
         images: Tensor,
@@ -112,16 +136,19 @@ class StableInpainting(OnBackbone):
         observer: SelfAttentionObserver = unobserved,
         contents: Sequence[Extent] | None = None,
         trace: Trace | None = None,
+        given: Given | None = None,
     ) -> Tensor:
         """x_0 [B, C, h, w], float32, from x_T of the same shape: the sampling of `__call__`.
 
         The inputs must have passed `check_inputs`. `after_step` is called after every step and may
-        change the latents of the next one (see `AfterStep`).
+        change the latents of the next one (see `AfterStep`). `given` replaces what would be made
+        of the prompts, the settings and the images. Works inside `torch.inference_mode()`, too.
         """
         device = self.backbone.device
-        given = images.to(device, torch.float32)
-        pyramid = self._masks(masks.to(device), contents)
-        x_T = x_T.to(device, torch.float32)
+        given = given or Given()
+        pictures = outside_inference(images).to(device, torch.float32)
+        pyramid = self._masks(outside_inference(masks).to(device), contents)
+        x_T = outside_inference(x_T).to(device, torch.float32)
         timesteps, schedule = self._timesteps(), self.backbone.schedule
         # Level 1 is the mask channel, also for a UNet with attention at the latents' own size.
         levels = {**pyramid.levels, 1: pyramid.latent}
@@ -129,7 +156,7 @@ class StableInpainting(OnBackbone):
             levels,
             timesteps,
             schedule,
-            lambda: self.backbone.text.words(prompts, self.sampling.positive_prompt).to(device),
+            lambda: self._words(prompts, given).to(device),
             attention_sites(self.backbone.unet),
             generators_of(x_T),
             observer,
@@ -144,14 +171,16 @@ class StableInpainting(OnBackbone):
         if parts.reads is not None:
             sites = attention_sites(self.backbone.unet)
             on_cross = capture = CrossAttentionCapture(sites, parts.reads, on_cross)
-        size = (given.shape[2], given.shape[3])
-        conditional, unconditional = both_texts(self.backbone, self.sampling, prompts, size)
+        size = (pictures.shape[2], pictures.shape[3])
+        conditional, unconditional = given.texts or both_texts(
+            self.backbone, self.sampling, prompts, size
+        )
         denoise: Denoise[AttentionClue | None] = InpaintingDenoiser(
             backbone=self.backbone,
-            condition=self._condition(given, pyramid),
+            condition=self._condition(pictures, pyramid, given.masked),
             conditional=conditional,
             unconditional=unconditional,
-            guidance_scale=self.sampling.guidance_scale,
+            guidance_scale=given.guidance_scale or (lambda: self.sampling.guidance_scale),
             guided=tuple(sigma > 0.0 or parts.wrap is not None for sigma in sigmas),
             capture=capture,
         )
@@ -204,8 +233,15 @@ class StableInpainting(OnBackbone):
             contents,
         )
 
-    def _condition(self, given: Tensor, pyramid: MaskPyramid) -> Tensor:
+    def _words(self, prompts: Sequence[str], given: Given) -> Tensor:
+        """ind(tau) [B, L] bool."""
+        if given.words is not None:
+            return given.words
+        return self.backbone.text.words(prompts, self.sampling.positive_prompt)
+
+    def _condition(self, pictures: Tensor, pyramid: MaskPyramid, masked: Tensor | None) -> Tensor:
         """[B, 5, h, w]: down(M) and E(I_M); the hole is 0 in [-1, 1], which is middle grey."""
-        masked_images = (2.0 * given - 1.0) * ~pyramid.image[:, None]
-        latents = self.backbone.encode_images(masked_images)
-        return torch.cat([pyramid.latent[:, None].float(), latents], dim=1)
+        if masked is None:
+            masked_images = (2.0 * pictures - 1.0) * ~pyramid.image[:, None]
+            masked = self.backbone.encode_images(masked_images)
+        return torch.cat([pyramid.latent[:, None].float(), masked], dim=1)

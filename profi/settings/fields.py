@@ -68,6 +68,8 @@ def _check_bounds(key: str, spec: Field[Any], value: Any, hint: Any) -> None:
     least, most = spec.metadata.get("at_least"), spec.metadata.get("at_most")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise UserError(f"{key}={value}: must be a number")
+    if _bare(hint) is int and not isinstance(value, int):
+        raise UserError(f"{key}={value}: must be a whole number")
     # `not (...)` also catches NaN.
     if not (abs(value) < float("inf")) or (least is not None and not value >= least):
         limit = f" of at least {least:g}" if least is not None else ""

@@ -53,7 +53,9 @@ class Sampling:
     """How the diffusion is sampled; the defaults are the paper's evaluation."""
 
     num_inference_steps: int = setting(50, "DDIM steps", at_least=1)
-    guidance_scale: float = setting(7.5, "scale of classifier-free guidance", at_least=0)
+    guidance_scale: float = setting(
+        7.5, "scale of classifier-free guidance; up to 1 the prompt's branch alone runs", at_least=0
+    )
     output: Output = setting(
         "unblended",
         "unblended: the decoded picture. blended: with the given pixels outside the mask",

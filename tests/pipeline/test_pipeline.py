@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionInpaintPipeline
-from diffusers.callbacks import SDCFGCutoffCallback
 from PIL import Image
 from pipeline_calls import STEPS, TOLERANCE, generators, painted, pipeline_of
 from torch import Tensor
@@ -161,9 +160,11 @@ def test_pictures_and_masks_are_resized_as_the_painter_does_it(
     seen: list[tuple[Tensor, Tensor]] = []
     paint = StableInpainting.latents
 
-    def look(self: StableInpainting, images: Tensor, masks: Tensor, *rest: Any) -> Tensor:
+    def look(
+        self: StableInpainting, images: Tensor, masks: Tensor, *rest: Any, **more: Any
+    ) -> Tensor:
         seen.append((images[0], masks[0]))
-        return paint(self, images, masks, *rest)
+        return paint(self, images, masks, *rest, **more)
 
     monkeypatch.setattr(StableInpainting, "latents", look)
     image, mask = one["image"].resize((150, 110)), one["mask_image"].resize((150, 110))
@@ -245,14 +246,27 @@ def test_it_can_be_interrupted_and_goes_on_as_before(
         ({"reading": "mine"}, "reading=mine is unknown"),
         ({"ablation": "best"}, "ablation=best: choose one of base"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise is not available"),
-        ({"callback_on_step_end": SDCFGCutoffCallback(0.4)}, "prompt_embeds is not available"),
+        ({"prompt": None}, "prompt is None"),
+        ({"prompt": 3}, "prompt"),
+        ({"image": None}, "image is of type NoneType"),
+        ({"num_inference_steps": 2.0}, "num_inference_steps=2.0: must be a whole number"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt=0"),
+        ({"generator": generators(0, 1)}, "2 generators for 1 paintings"),
+        ({"generator": []}, "0 generators for 1 paintings"),
+        ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
+        ({"prompt_embeds": torch.zeros(2, 24, 32)}, "1 prompts and 2 prompt_embeds"),
+        ({"prompt_embeds": torch.zeros(24, 32)}, r"shape \(24, 32\)"),
+        ({"masked_image_latents": torch.zeros(1, 4, 8, 8)}, "masked_image_latents have the shape"),
+        ({"clip_skip": 9}, "clip_skip=9: the text encoder has 2 layers"),
+        ({"cross_attention_kwargs": {"gate": 1}}, "only scale"),
+        ({"padding_mask_crop": -1}, "padding_mask_crop=-1"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"shape \(1, 4, 8, 8\), not \(1, 4, 16, 16\)"),
         ({"image": torch.zeros(2, 3, 64, 64)}, "image: 2 given for 1 paintings"),
         ({"mask_image": Image.new("L", (64, 64))}, "is empty"),
         ({"prompt": ""}, "is empty"),
         ({"num_inference_steps": 0}, "num_inference_steps=0"),
         ({"image": Image.new("RGB", (9, 9))}, "at least 16x16"),
-        ({"image": "photo.png"}, "image is of type str; give a PIL image"),
+        ({"image": "photo.png"}, "image: photo.png does not exist"),
         ({"evaluation": "mine"}, "evaluation=mine is unknown; choose ours or released"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
