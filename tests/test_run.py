@@ -92,7 +92,7 @@ def call(
         (["data=coco2017", "data.limit=0"], ["data.limit=0"]),
         (["name=../up"], ["name=../up"]),
         (["name=.."], ["name=.."]),
-        (["seed=9223372036854775808"], ["seed=9223372036854775808", "9223372036854775807"]),
+        (["seed=4294967296"], ["seed=4294967296", "4294967295"]),
         (["sampling.eta=0.1"], ["sampling.eta"]),
         (["metric.metrics=[fid]"], ["fid", "clip_score"]),
         (["logger.mode=shared"], ["logger.mode=shared", "offline"]),

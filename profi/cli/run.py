@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profi.catalogue import catalogue
 from profi.cli.schema import register, schema_of
+from profi.cli.words import check_words, quoting, suggestion
 from profi.settings import Config
 from profi.settings.fields import build
 from profi.settings.paths import conf_folder
@@ -235,7 +236,8 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
     missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
     if missing is not None and "submitit" in missing:
         return "; launchers need the extra: pip install -c constraints.txt -e '.[slurm]'"
-    return ""
+    message = one_line(error)
+    return quoting(message) or suggestion(message)
 
 
 def raised_in(error: BaseException, package: str) -> bool:
@@ -284,6 +286,7 @@ def main() -> None:
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
     try:
         add_plugins(plugins_in(sys.argv[1:]))
+        check_words(sys.argv[1:])
         register()
         entry()
     except (HydraException, OmegaConfBaseException) as error:
