@@ -169,17 +169,30 @@ class Job:
         """The picture (RGB) in the given image's size, from the painted [3, h, w] with padding.
 
         The painted pixels are first rounded to bytes and then resized, so at the painted size the
-        picture equals what a run stores. With `blended` the given pixels (8 bits) are put back
-        outside the mask, in the given size, so that I_c = I (sec. 3) holds there bit for bit.
+        picture equals what a run stores.
         """
         pixels = bytes_of(unfit(painted, self.fitted), self.evaluation.bytes)
-        if pixels.shape != self.image.shape:
-            size = (self.image.shape[1], self.image.shape[2])
-            resized = fit_picture(pixels / 255.0, size, self.evaluation.picture)
-            pixels = bytes_of(resized, "rounded")
-        if blended:
-            pixels = torch.where(self.mask, pixels, bytes_of(self.image, "rounded"))
-        return pil_image(pixels)
+        return pil_image(
+            in_given_size(pixels, self.image, self.mask if blended else None, self.evaluation)
+        )
+
+
+def in_given_size(
+    painted: Tensor, image: Tensor, mask: Tensor | None, evaluation: Evaluation
+) -> Tensor:
+    """Painted pixels [3, h, w] uint8 in the size of the given image [3, H, W]: uint8 [3, H, W].
+
+    With a mask [H, W] the given pixels (8 bits) are put back outside of it, in the given size, so
+    that I_c = I (sec. 3) holds there bit for bit.
+    """
+    pixels = painted
+    if pixels.shape != image.shape:
+        size = (image.shape[1], image.shape[2])
+        resized = fit_picture(pixels / 255.0, size, evaluation.picture)
+        pixels = bytes_of(resized, "rounded")
+    if mask is not None:
+        pixels = torch.where(mask, pixels, bytes_of(image, "rounded"))
+    return pixels
 
 
 def jobs_of(

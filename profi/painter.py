@@ -26,6 +26,7 @@ from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
 from profi.models.devices import resolve_device
 from profi.models.exclusive import exclusive
+from profi.models.libraries import quiet_libraries
 from profi.settings.evaluation import Evaluation, evaluation_of
 from profi.settings.method import Sampling
 from profi.settings.presets import model_source, models
@@ -70,7 +71,7 @@ class Choices(TypedDict, total=False):
     trace: Trace | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Painter:
     """Paints images of any size with one model.
 
@@ -93,6 +94,14 @@ class Painter:
             )
         if self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size}: must be at least 1")
+
+    def __repr__(self) -> str:
+        unet = self.backbone.unet
+        return (
+            f"Painter({type(unet).__name__} of {unet.num_parameters() / 1e6:.0f} M parameters, "
+            f"{unet.dtype}, on {self.backbone.device}, long_side={self.long_side}, "
+            f"pad_multiple={self.pad_multiple}, batch_size={self.batch_size})"
+        )
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
@@ -269,7 +278,7 @@ def _reporter(progress: bool | OnProgress, total: int) -> Iterator[OnProgress]:
 
 def load(
     model: str | Path = "mini",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: str = "float32",
     long_side: int | None = None,
     compile: bool = False,
@@ -291,10 +300,9 @@ def load(
 
     Raises UserError, without a long wait, if the model is missing or cannot be loaded.
     """
-    source = model_source(model)
-    backbone = load_backbone(
-        source, resolve_device("device", device), dtype, memory_format(channels_last), vae_dtype
-    )
+    source, place = model_source(model), resolve_device("device", str(device))
+    with quiet_libraries():
+        backbone = load_backbone(source, place, dtype, memory_format(channels_last), vae_dtype)
     if compile:
         CompiledBlocks(backbone.unet).install()
     known = models().get(str(model))

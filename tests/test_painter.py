@@ -242,3 +242,56 @@ def test_import_profi_is_light_and_names_what_there_is() -> None:
         assert getattr(profi, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'paint'"):
         profi.paint  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_loading_is_quiet_and_a_painter_shows_itself_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    painter = profi.load("mini", device=torch.device("cpu"))
+    assert capfd.readouterr() == ("", "")
+    assert repr(painter).startswith("Painter(UNet2DConditionModel of ")
+    assert "\n" not in repr(painter)
+
+
+def test_two_painters_of_one_model_wait_for_each_other(painter: profi.Painter) -> None:
+    other = profi.Painter(painter.backbone, long_side=48, pad_multiple=16)
+    image, mask = picture(48, 48), disc(48, 48)
+    expected = [np.asarray(painter(image, mask, "cat", seed=seed, steps=2)) for seed in (0, 1)]
+    got: dict[int, np.ndarray] = {}
+
+    def paint(which: profi.Painter, seed: int) -> None:
+        got[seed] = np.asarray(which(image, mask, "cat", seed=seed, steps=2))
+
+    threads = [
+        threading.Thread(target=paint, args=(which, seed))
+        for seed, which in enumerate((painter, other))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in (0, 1):
+        assert np.abs(got[seed].astype(int) - expected[seed]).max() <= ONE_LEVEL
+
+
+def test_a_model_that_gives_nan_is_refused(new_backbone: Callable[..., Backbone]) -> None:
+    broken = new_backbone()
+    with torch.no_grad():
+        next(iter(broken.vae.decoder.parameters())).fill_(float("nan"))
+    painter = profi.Painter(broken, long_side=48, pad_multiple=16)
+    with pytest.raises(profi.UserError, match="not finite.*dtype=float32"):
+        painter(picture(48, 48), disc(48, 48), "cat", steps=1)
+
+
+def test_seeds_beyond_the_generator_s_32_bits_are_refused(painter: profi.Painter) -> None:
+    with pytest.raises(profi.UserError, match="from 0 to 2\\^32 - 1"):
+        painter(picture(48, 48), disc(48, 48), "cat", seed=2**32, steps=1)
+
+
+def test_files_are_given_by_their_path(painter: profi.Painter, tmp_path: Path) -> None:
+    image, mask = picture(48, 48), disc(48, 48)
+    image.save(tmp_path / "a.png")
+    mask.save(tmp_path / "m.png")
+    expected = painter(image, mask, "cat", steps=1)
+    got = painter(str(tmp_path / "a.png"), tmp_path / "m.png", "cat", steps=1)
+    assert np.array_equal(np.asarray(got), np.asarray(expected))

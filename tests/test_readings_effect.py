@@ -25,7 +25,7 @@ def painted(out: Path, reading: Reading, evaluation: Evaluation = OURS, code: st
     for metric in ("clip_score", "aesthetic", "accuracy"):
         scores = folder.scores / scores_folder_name(metric, {"x": 1})
         write_scores(scores, 0, [Score("a", 0, metric, 1.0)], "x")
-        (scores / "identity.json").write_text(json.dumps({"x": 1}))
+        (scores / "_identity.json").write_text(json.dumps({"x": 1}))
     return folder.root
 
 

@@ -22,7 +22,7 @@ from profi.types import UserError
         (["data.limit", "=", "8"], "write data.limit=8 without spaces"),
         (
             ["ablation=[base,profi]"],
-            r"only the last would run; several are ablations=\[base,profi\]",
+            r"several are ablations=\[base,profi\]",
         ),
         (["+reading=[paper,released]"], "several are a sweep, -m reading=paper,released"),
         (["model=[mini,sd15]"], "a sweep, -m model=mini,sd15"),

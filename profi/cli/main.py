@@ -7,6 +7,7 @@ import sys
 import click
 
 from profi.cli.paint import paint, run_command
+from profi.cli.stores import export, runs, show
 
 
 @click.group(no_args_is_help=False)
@@ -14,7 +15,8 @@ def profi() -> None:
     """ProFI-Painter: prompt-faithful image inpainting, its ablations and its benchmark."""
 
 
-profi.add_command(paint)
+for command in (paint, runs, show, export):
+    profi.add_command(command)
 
 
 # Hydra parses these arguments, --help too.

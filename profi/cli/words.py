@@ -12,13 +12,16 @@ from profi.settings.fields import settings_in
 from profi.settings.paths import conf_folder
 from profi.types import UserError
 
-#: Hydra's own flags; those of the second kind take the next word as their value.
+#: Hydra's own flags. Those of the second kind take the next word as their value.
 FLAGS = frozenset(
-    "--help -h --hydra-help --version --resolve --run -r --multirun -m --shell-completion -sc".split()  # noqa: SIM905
+    ["--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"]
 )
 WITH_VALUE = frozenset(
-    "--config-dir -cd --config-path -cp --config-name -cn --package -p --cfg -c --info -i "
-    "--experimental-rerun".split()  # noqa: SIM905
+    ["--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p"]
+)
+#: Those with a value that may be left out.
+WITH_CHOICE = frozenset(
+    ["--cfg", "-c", "--info", "-i", "--experimental-rerun", "--shell-completion", "-sc"]
 )
 #: Groups of which a command takes one, and what several of them are.
 ONE_OF = {
@@ -53,8 +56,9 @@ def check_words(words: Sequence[str]) -> None:
 def _check_flag(word: str, rest: Sequence[str]) -> bool:
     """Whether the next word is the flag's value; UserError for a flag that Hydra does not have."""
     name, equals, value = word.partition("=")
-    if name in FLAGS | WITH_VALUE:
-        return name in WITH_VALUE and not equals
+    if name in FLAGS | WITH_VALUE | WITH_CHOICE:
+        given = bool(rest) and "=" not in rest[0]
+        return not equals and (name in WITH_VALUE or (name in WITH_CHOICE and given))
     key = name.lstrip("-").replace("-", "_")
     if not equals:
         value = rest[0] if rest and not rest[0].startswith("-") else "..."

@@ -156,4 +156,7 @@ def _report(
     )
     shown = report(folder, request)
     log.info("report: %s", folder / PAGE)
+    if config.data.source == "folder":
+        shown_runs = " ".join(str(entry.run.root) for entry in entries)
+        log.info("pictures as files: profi export %s --to FOLDER", shown_runs)
     return shown

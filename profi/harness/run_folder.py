@@ -104,6 +104,17 @@ def run_record(run: RunFolder) -> dict[str, Any]:
     return _read_json(run.root / "run.json")
 
 
+def run_settings(run: RunFolder) -> dict[str, Any]:
+    """The settings of the run's last start that differ from their defaults, by section.
+
+    UserError if the folder has none that can be read.
+    """
+    files = list((run.root / "settings").glob("*.json"))
+    if not files:
+        raise UserError(f"{run.root} has no settings/: it is no run of this version")
+    return _read_json(max(files, key=lambda path: path.stat().st_mtime))
+
+
 def evaluation_of_run(run: RunFolder) -> Evaluation:
     """The evaluation that a run was painted with; its rules for scores are not recorded.
 

@@ -27,8 +27,9 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
-#: The file with the identity that the hash in the folder's name is of.
-IDENTITY = "identity.json"
+#: The file with the identity that the hash in the folder's name is of. Readers of Parquet folders
+#: (pandas, pyarrow) pass over names that begin with an underscore.
+IDENTITY = "_identity.json"
 #: The fact that lists how many samples were scored at once (JSON).
 BATCH_SIZES = "batch sizes"
 _SOURCE = "generations"

@@ -2,7 +2,7 @@
 # Table 2 on a Slurm cluster: painted as one array, scored as one array, then one table. Needs the
 # extra `slurm`. Given again after whatever went wrong, it does what is missing.
 #   QUEUE="hydra/launcher=slurm hydra.launcher.partition=gpu" SHARDS=8 scripts/cluster/table2.sh \
-#       model=dreamshaper8 data=coco data.root=... data.annotations=... metric=paper
+#       model=dreamshaper8 data=coco2017 metric=paper reading=released evaluation=released
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}

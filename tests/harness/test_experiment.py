@@ -258,7 +258,7 @@ def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:
     for threshold in (0.3, 0.5):
         folder = run.scores / scores_folder_name("accuracy", {"threshold": threshold})
         write_scores(folder, 0, [Score("a", 0, "accuracy", 100.0)], "x")
-        (folder / "identity.json").write_text(json.dumps({"threshold": threshold}))
+        (folder / "_identity.json").write_text(json.dumps({"threshold": threshold}))
     entry = Entry(run, "m", "base", "paper", 0)
     for threshold in (0.3, 0.5):
         wanted = {"threshold": threshold}
