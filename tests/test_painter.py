@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -279,7 +281,7 @@ def test_a_model_that_gives_nan_is_refused(new_backbone: Callable[..., Backbone]
     with torch.no_grad():
         next(iter(broken.vae.decoder.parameters())).fill_(float("nan"))
     painter = profi.Painter(broken, long_side=48, pad_multiple=16)
-    with pytest.raises(profi.UserError, match="not finite.*dtype=float32"):
+    with pytest.raises(profi.UserError, match=r"not finite.*dtype=float32"):
         painter(picture(48, 48), disc(48, 48), "cat", steps=1)
 
 
