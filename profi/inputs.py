@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
+from profi.metrics.functional.crop import Box, bounding_box
 from profi.settings.evaluation import Evaluation
 from profi.types import MAX_SEED, UserError
 
@@ -154,8 +156,8 @@ def _unit(values: Tensor, name: str) -> Tensor:
 class Job:
     """One picture to paint.
 
-    `image` [3, H, W] in [0, 1] and `mask` [H, W] bool have the given size; `fitted` has both at
-    the model's size, by the rules of `evaluation`.
+    `image` [3, H, W] in [0, 1] and `mask` [H, W] bool have the given size; `fitted` has their part
+    inside of `box` at the model's size, by the rules of `evaluation`. `feather`: see `blend`.
     """
 
     image: Tensor
@@ -164,35 +166,48 @@ class Job:
     seed: int
     evaluation: Evaluation
     fitted: Fitted
+    box: Box
+    feather: int = 0
 
     def finished(self, painted: Tensor, blended: bool) -> Image.Image:
         """The picture (RGB) in the given image's size, from the painted [3, h, w] with padding.
 
         The painted pixels are first rounded to bytes and then resized, so at the painted size the
-        picture equals what a run stores.
+        picture equals what a run stores. Outside of the box it has the given pixels.
         """
         pixels = bytes_of(unfit(painted, self.fitted), self.evaluation.bytes)
-        return pil_image(
-            in_given_size(pixels, self.image, self.mask if blended else None, self.evaluation)
-        )
+        part = (slice(self.box.top, self.box.bottom), slice(self.box.left, self.box.right))
+        image = self.image[:, *part]
+        pixels = in_given_size(pixels, image, self.evaluation)
+        if blended:
+            pixels = blend(pixels, image, self.mask[part], self.feather)
+        whole = bytes_of(self.image, "rounded").clone()
+        whole[:, *part] = pixels
+        return pil_image(whole)
 
 
-def in_given_size(
-    painted: Tensor, image: Tensor, mask: Tensor | None, evaluation: Evaluation
-) -> Tensor:
-    """Painted pixels [3, h, w] uint8 in the size of the given image [3, H, W]: uint8 [3, H, W].
+def in_given_size(painted: Tensor, image: Tensor, evaluation: Evaluation) -> Tensor:
+    """Painted pixels [3, h, w] uint8 in the size of the given image [3, H, W]: uint8 [3, H, W]."""
+    if painted.shape == image.shape:
+        return painted
+    size = (image.shape[1], image.shape[2])
+    return bytes_of(fit_picture(painted / 255.0, size, evaluation.picture), "rounded")
 
-    With a mask [H, W] the given pixels (8 bits) are put back outside of it, in the given size, so
-    that I_c = I (sec. 3) holds there bit for bit.
+
+def blend(painted: Tensor, image: Tensor, mask: Tensor, feather: int = 0) -> Tensor:
+    """Painted pixels [3, H, W] uint8 inside the mask [H, W], those of the image outside: uint8.
+
+    So I_c = I (sec. 3) holds outside the mask bit for bit. With `feather` the painted pixels come
+    in over this many pixels from the mask's edge to its inside.
     """
-    pixels = painted
-    if pixels.shape != image.shape:
-        size = (image.shape[1], image.shape[2])
-        resized = fit_picture(pixels / 255.0, size, evaluation.picture)
-        pixels = bytes_of(resized, "rounded")
-    if mask is not None:
-        pixels = torch.where(mask, pixels, bytes_of(image, "rounded"))
-    return pixels
+    given = bytes_of(image, "rounded")
+    if feather == 0:
+        return torch.where(mask, painted, given)
+    # The image's border is no edge of the mask.
+    hole = np.pad(mask.numpy(), 1, mode="edge")
+    depth = torch.from_numpy(distance_transform_edt(hole)[1:-1, 1:-1]).float()
+    weight = torch.where(mask, (depth / (feather + 1)).clamp(max=1.0), 0.0)
+    return (weight * painted + (1 - weight) * given).round().byte()
 
 
 def jobs_of(
@@ -203,24 +218,31 @@ def jobs_of(
     long_side: int,
     multiple: int,
     evaluation: Evaluation,
+    crop: int | None = None,
+    feather: int = 0,
 ) -> tuple[list[Job], bool]:
     """The jobs of a call, and whether it is a call for a single picture (no argument is a list).
 
-    Images are fitted to `long_side` and `multiple` by the rules of `evaluation` (see `fit`).
+    Images are fitted to `long_side` and `multiple` by the rules of `evaluation` (see `fit`). With
+    `crop` only the mask's bounding box with this margin is. `feather`: see `blend`.
     Raises UserError, with the argument's name, for lists of different lengths, an image or a mask
     of the wrong type (`image_tensor`, `mask_tensor`) or size, an empty mask, a seed out of range.
     """
+    for name, pixels in (("crop", 0 if crop is None else crop), ("feather", feather)):
+        if not isinstance(pixels, Integral) or pixels < 0:
+            raise UserError(f"{name}={pixels!r}: give a whole number of pixels from 0")
     given = {"image": image, "mask": mask, "prompt": prompt, "seed": seed}
+    rules = (long_side, multiple, evaluation, crop, feather)
     lengths = {name: len(v) for name, v in given.items() if isinstance(v, list | tuple | range)}
     if not lengths:
-        return [_job(given, "", long_side, multiple, evaluation)], True
+        return [_job(given, "", *rules)], True
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise UserError(f"the lists differ in length ({shown}); give one of each per picture")
     jobs = []
     for i in range(next(iter(lengths.values()))):
         ith = {name: v[i] if name in lengths else v for name, v in given.items()}
-        jobs.append(_job(ith, f" {i}", long_side, multiple, evaluation))
+        jobs.append(_job(ith, f" {i}", *rules))
     return jobs, False
 
 
@@ -237,7 +259,13 @@ def batches(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
 
 
 def _job(
-    given: dict[str, Any], number: str, long_side: int, multiple: int, evaluation: Evaluation
+    given: dict[str, Any],
+    number: str,
+    long_side: int,
+    multiple: int,
+    evaluation: Evaluation,
+    crop: int | None,
+    feather: int,
 ) -> Job:
     """One checked job; `number` (such as " 2") marks it in error messages."""
     prompt, seed = given["prompt"], given["seed"]
@@ -250,5 +278,16 @@ def _job(
     check_pair(image, mask, f"image{number}", f"mask{number}")
     if not mask.any():
         raise UserError(f"mask{number} is empty: nothing to paint; make the part to paint white")
-    fitted = fit(image, mask, long_side, multiple, evaluation)
-    return Job(image, mask, prompt, int(seed), evaluation, fitted)
+    height, width = mask.shape
+    box = Box(0, 0, height, width)
+    if crop is not None:
+        inner = bounding_box(mask.numpy())
+        box = Box(
+            max(0, inner.top - crop),
+            max(0, inner.left - crop),
+            min(height, inner.bottom + crop),
+            min(width, inner.right + crop),
+        )
+    part = (slice(box.top, box.bottom), slice(box.left, box.right))
+    fitted = fit(image[:, *part], mask[part], long_side, multiple, evaluation)
+    return Job(image, mask, prompt, int(seed), evaluation, fitted, box, feather)

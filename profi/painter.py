@@ -64,6 +64,8 @@ class Choices(TypedDict, total=False):
     positive: str
     negative: str
     long_side: int | None
+    crop: int | None
+    feather: int
     blended: bool
     progress: bool | OnProgress
     callback: Callback | None
@@ -140,6 +142,8 @@ class Painter:
         positive: str = "",
         negative: str = "",
         long_side: int | None = None,
+        crop: int | None = None,
+        feather: int = 0,
         blended: bool = True,
         progress: bool | OnProgress = False,
         callback: Callback | None = None,
@@ -166,6 +170,9 @@ class Painter:
             positive: appended to the prompt ("prompt, positive").
             negative: replaces the empty unconditional text.
             long_side: size in pixels at which to paint; None is the painter's own.
+            crop: paint only the mask's surroundings, this many pixels around its bounding box, at
+                `long_side`, and put them back: finer detail in small masks of large images.
+            feather: let the painted pixels come in over so many pixels inside of the mask's edge.
             blended: keep the given pixels outside the mask, bit for bit.
             progress: True for a progress bar, or a function of (steps done, all steps).
             callback: see `Callback`.
@@ -181,7 +188,8 @@ class Painter:
         """
         side = self.long_side if long_side is None else long_side
         protocol = evaluation_of(evaluation)
-        jobs, alone = jobs_of(image, mask, prompt, seed, side, self.pad_multiple, protocol)
+        size = (side, self.pad_multiple)
+        jobs, alone = jobs_of(image, mask, prompt, seed, *size, protocol, crop, feather)
         sampling = Sampling(
             num_inference_steps=steps,
             guidance_scale=guidance_scale,

@@ -18,7 +18,7 @@ from PIL import Image
 
 import profi
 from profi.fitting import bytes_of
-from profi.inputs import image_tensor, mask_tensor, pil_image
+from profi.inputs import blend, image_tensor, mask_tensor, pil_image
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.mini.world import SHIPPED
@@ -297,3 +297,32 @@ def test_files_are_given_by_their_path(painter: profi.Painter, tmp_path: Path) -
     expected = painter(image, mask, "cat", steps=1)
     got = painter(str(tmp_path / "a.png"), tmp_path / "m.png", "cat", steps=1)
     assert np.array_equal(np.asarray(got), np.asarray(expected))
+
+
+def test_the_surroundings_of_a_mask_are_painted_as_a_picture_of_their_own(
+    painter: profi.Painter,
+) -> None:
+    image, mask = picture(120, 90), Image.new("L", (120, 90))
+    mask.paste(255, (50, 40, 70, 55))
+    got = painter(image, mask, "cat", steps=1, crop=6)
+    box = (44, 34, 76, 61)
+    part = painter(image.crop(box), mask.crop(box), "cat", steps=1)
+    expected = image.copy()
+    expected.paste(part, box)
+    assert np.array_equal(array(got), array(expected))
+    # A margin beyond the picture is the whole of it.
+    whole = painter(image, mask, "cat", steps=1, crop=500)
+    assert np.array_equal(array(whole), array(painter(image, mask, "cat", steps=1)))
+    with pytest.raises(profi.UserError, match="crop=-1"):
+        painter(image, mask, "cat", crop=-1)
+
+
+def test_a_feathered_edge_comes_in_from_the_mask_s_edge() -> None:
+    image = torch.zeros(3, 20, 30)
+    mask = torch.zeros(20, 30, dtype=torch.bool)
+    mask[:, 10:] = True  # cut off by the picture's border, which is no edge
+    painted = torch.full((3, 20, 30), 240, dtype=torch.uint8)
+    got = blend(painted, image, mask, feather=3)
+    assert got[0, 10, 8:16].tolist() == [0, 0, 60, 120, 180, 240, 240, 240]
+    assert torch.equal(got[:, 0], got[:, 10])
+    assert torch.equal(blend(painted, image, mask, 0), torch.where(mask, painted, 0))

@@ -119,6 +119,13 @@ def shown(name: str, **options: Any) -> Callable[..., Any]:
 )
 @shown("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 @shown("--dtype", type=click.Choice(choices_of(ModelConfig, "dtype")), default="float32")
+@click.option(
+    "--crop",
+    type=Number(int, 0, math.inf),
+    metavar="N",
+    help="paint only the mask's surroundings, N pixels around it, and put them back",
+)
+@shown("--feather", type=Number(int, 0, math.inf), default=0, help="pixels of a soft edge")
 @click.option("--unblended", is_flag=True, help="keep the model's output outside the mask too")
 @click.option("--force", is_flag=True, help="overwrite OUT")
 def paint(
@@ -139,6 +146,8 @@ def paint(
     demo_texts: bool,
     device: str,
     dtype: str,
+    crop: int | None,
+    feather: int,
     unblended: bool,
     force: bool,
 ) -> None:
@@ -177,6 +186,8 @@ def paint(
         "positive": positive,
         "negative": negative,
         "long_side": long_side,
+        "crop": crop,
+        "feather": feather,
         "blended": not unblended,
     }
     picture = load(model, device, dtype)(given, hole, prompt, **choices, progress=True)

@@ -21,7 +21,7 @@ from profi.data.masks import triplet_mask
 from profi.harness.build_data import image_root
 from profi.harness.run_folder import RunFolder, evaluation_of_run, run_record, run_settings
 from profi.harness.score import decode
-from profi.inputs import in_given_size, pil_image
+from profi.inputs import blend, in_given_size, pil_image
 from profi.settings import DataConfig, ModelConfig
 from profi.settings.fields import build
 from profi.store.generations import read_generations
@@ -126,7 +126,8 @@ def _write(
         image = torch.from_numpy(given).permute(2, 0, 1) / 255.0
         painted = torch.from_numpy(decode(item.image)).permute(2, 0, 1)
         mask = torch.from_numpy(triplet_mask(triplet))
-        picture = pil_image(in_given_size(painted, image, mask, evaluation_of_run(run)))
+        whole = in_given_size(painted, image, evaluation_of_run(run))
+        picture = pil_image(blend(whole, image, mask))
     _save(picture, path)
     if wanted.inputs:
         _save(Image.fromarray(given), target / "inputs" / path.name)
