@@ -19,11 +19,32 @@ for command in (paint, runs, show, export):
     profi.add_command(command)
 
 
-# Hydra parses these arguments, --help too.
-@profi.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+# Hydra parses the arguments of these, --help too.
+HYDRA = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@profi.command(context_settings=HYDRA)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
     """Paint, score and report: `profi run --help` lists all settings."""
+    _run(*arguments)
+
+
+@profi.command(context_settings=HYDRA)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def fetch(arguments: tuple[str, ...]) -> None:
+    """Get the data and weights of a `profi run` with these arguments beforehand."""
+    _run(*arguments, "stage=fetch")
+
+
+@profi.command(context_settings=HYDRA)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def check(arguments: tuple[str, ...]) -> None:
+    """Try what a `profi run` with these arguments needs, on one picture per row."""
+    _run(*arguments, "stage=check")
+
+
+def _run(*arguments: str) -> None:
     sys.argv = ["profi run", *arguments]
     from profi.cli.run import main as run_main
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from profi.data.images import images_digest
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
+from profi.harness.check import check
 from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.report import PAGE, Request, Shown, report, row_line
@@ -52,6 +53,9 @@ def run(command: Command, console: Console) -> Shown | None:
     """
     config = command.config
     check_writable(command.out)
+    if config.stage in ("fetch", "check"):
+        check(command, console)
+        return None
     samples = _samples(config, console) if command.wants("generate") else None
     count = processes_for(config, samples)
     on_row = partial(_log_row, command)

@@ -136,7 +136,7 @@ def _paint(
         return [], set()
 
     def work(some: Sequence[Loaded]) -> list[Painted]:
-        return _paint_together(inpainter, some, plan, device, meter.advance)
+        return paint_together(inpainter, some, plan, device, meter.advance)
 
     def give_up(item: Loaded, error: Exception) -> None:
         _set_aside(run, item[0], "generate", explained(error, SMALLER_MODEL))
@@ -145,13 +145,17 @@ def _paint(
     return work_through(loaded, work, limit, give_up, "painting")
 
 
-def _paint_together(
+def paint_together(
     inpainter: Inpainter,
     loaded: Sequence[Loaded],
     plan: Plan,
     device: torch.device,
     advance: Callable[[float], None],
 ) -> list[Painted]:
+    """Paint pictures of one size as one batch; `advance` gets the images done, in fractions.
+
+    Raises one of FAILURES, and NotFiniteError if a picture is NaN.
+    """
     counted = 0.0
 
     def progress(done: int, total: int) -> None:

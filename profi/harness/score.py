@@ -97,7 +97,7 @@ def score(
         missing = {g.triplet_id for gap in gaps.values() for g in gap}
         needed = any(metric.needs_original and gaps[metric.name] for metric in metrics)
         todo = [item for item in generations if item.triplet_id in missing]
-        samples = _samples(todo, by_id, originals if needed else None, evaluation)
+        samples = samples_of(todo, by_id, originals if needed else None, evaluation)
         for metric in metrics:
             gap, good = gaps[metric.name], found[metric.name]
             if gap:
@@ -142,7 +142,7 @@ def _good(folder: Path, index: int, source: str) -> dict[str, Score]:
     return {item.triplet_id: item for item in scores if item.triplet_id not in failed}
 
 
-def _samples(
+def samples_of(
     generations: Sequence[Generation],
     by_id: dict[str, Triplet],
     originals: Originals | None,

@@ -82,7 +82,10 @@ class Config:
     logger: LoggerConfig = setting(LoggerConfig, "where progress is logged")
     report: ReportConfig = setting(ReportConfig, "what the report shows")
     sampling: Sampling = setting(Sampling, "how the diffusion is sampled")
-    stage: Literal["all", "generate", "score", "report"] = setting("all", "the stage to run")
+    stage: Literal["all", "generate", "score", "report", "fetch", "check"] = setting(
+        "all",
+        "the stage to run; fetch gets data and weights, check also tries everything on one picture",
+    )
     seed: int = setting(0, "seed of the run", at_least=0, at_most=MAX_SEED)
     seeds: list[int] = setting([], "several seeds, in place of seed")
     ablations: list[str] = setting([], "several ablations, in place of ablation")

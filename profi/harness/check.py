@@ -1,0 +1,212 @@
+"""The stages `fetch` and `check`: what a command needs, got and tried before its long work.
+
+`fetch` gets data and weights. `check` also paints one picture per row, scores it by every metric,
+and estimates time and room. Nothing of it is stored, and one failure does not hide the next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import netrc
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from profi.harness.build_data import load_triplets
+from profi.harness.build_metrics import load_metrics
+from profi.harness.generate import paint_together
+from profi.harness.part_work import Painted
+from profi.harness.rows import load_rows
+from profi.harness.runs import Command, Run, context_of, runs_of
+from profi.harness.score import originals_of, samples_of
+from profi.inpainter import Row
+from profi.metrics import Metric
+from profi.models.folder import HUB_ERRORS
+from profi.settings import Config, Sampling
+from profi.types import MachineError, Triplet, UserError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+#: What a failing thing may raise here: each becomes one line.
+ERRORS: tuple[type[Exception], ...] = (
+    UserError,
+    MachineError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    *HUB_ERRORS,
+)
+STEPS = (1, 3)
+#: A stored picture's share of scores, manifest and logs.
+EXTRA_ROOM = 1.1
+
+
+@dataclass
+class Findings:
+    """The lines of a check, each logged as soon as it is known."""
+
+    good: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def tried(self, what: str, work: Callable[[], T], detail: Callable[[T], str]) -> T | None:
+        """The result of `work`, or None if it fails; logs which."""
+        try:
+            result = work()
+            text = detail(result)
+        except ERRORS as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.bad.append(what)
+            log.error("failed  %s: %s", what, reason)
+            return None
+        self.good += 1
+        log.info("ok      %s: %s", what, text)
+        return result
+
+
+def check(command: Command, console: Console) -> None:
+    """Get and, with the stage `check`, try everything that the command needs.
+
+    Raises:
+        UserError: something failed; the lines before say what.
+    """
+    config, findings = command.config, Findings()
+    triplets = findings.tried(
+        f"data {config.data.name}",
+        lambda: _triplets(config, console),
+        lambda t: f"{len(t)} triplets",
+    )
+    metrics = [m for name in config.metric.metrics for m in _metric(config, name, findings)]
+    if config.logger.name == "wandb" and config.stage == "check":
+        findings.tried("W&B", lambda: _logged_in(config), str)
+    room = 0.0
+    for one in config.per_model:
+        runs = runs_of(replace(command, config=one))
+        rows = findings.tried(
+            f"model {one.model.id}",
+            partial(load_rows, context_of(one), [run.method for run in runs]),
+            lambda rows: f"{len(rows)} row(s) loaded",
+        )
+        if config.stage == "fetch" or not rows or not triplets:
+            continue
+        for name in rows:
+            of_row = [run for run in runs if run.method.name == name]
+            room += _try_row(one, rows[name], of_row, triplets, metrics, findings)
+        del rows
+    if config.stage == "check":
+        findings.tried(f"room in {command.out}", lambda: _free(command.out, room), str)
+    if findings.bad:
+        raise UserError(
+            f"{len(findings.bad)} of {findings.good + len(findings.bad)} checks failed: "
+            f"{', '.join(findings.bad)} (see above)"
+        )
+
+
+def _triplets(config: Config, console: Console) -> tuple[Triplet, ...]:
+    own = config.sections.get(config.data.source)
+    return load_triplets(config.data, console, config.evaluation, own)[0]
+
+
+def _metric(config: Config, name: str, findings: Findings) -> list[Metric]:
+    """The metric, or nothing if it cannot be loaded."""
+    alone = replace(config.metric, metrics=[name])
+    arguments = (alone, config.model.device, config.evaluation, config.sections)
+    found = findings.tried(f"metric {name}", lambda: load_metrics(*arguments), lambda _: "loaded")
+    return found or []
+
+
+def _try_row(
+    config: Config,
+    row: Row,
+    runs: Sequence[Run],
+    triplets: Sequence[Triplet],
+    metrics: Sequence[Metric],
+    findings: Findings,
+) -> float:
+    """Paint and score one triplet; returns the bytes that the row's pictures will take."""
+    run, triplet, count = runs[0], triplets[0], len(triplets) * len(runs)
+    label = f"{config.model.id} {run.key.ablation}"
+
+    def paint() -> tuple[Painted, float]:
+        loaded = [(triplet, run.plan.fitted(triplet))]
+        found: list[Painted] = []
+        # The first picture warms up.
+        for steps in (STEPS[0], *STEPS):
+            short = of_steps(row, config.sampling, steps)
+            found += paint_together(short, loaded, run.plan, row.device, lambda _: None)
+            if short is row:
+                return found[0], found[0].seconds
+        per_step = max(0.0, (found[2].seconds - found[1].seconds) / (STEPS[1] - STEPS[0]))
+        rest = max(0.0, found[1].seconds - per_step * STEPS[0])
+        return found[2], rest + per_step * config.sampling.num_inference_steps
+
+    def shown(result: tuple[Painted, float]) -> str:
+        painted, seconds = result
+        peak = painted.peak_memory_bytes
+        memory = "" if math.isnan(peak) else f", {peak / 2**30:.1f} GiB"
+        hours = seconds * count / 3600
+        return f"{seconds:.2g} s a picture{memory}: {hours:.2g} h for {count}, one at a time"
+
+    result = findings.tried(f"painting {label}", paint, shown)
+    if result is None:
+        return 0.0
+    item = result[0].encoded()
+    originals = originals_of(run.plan) if any(m.needs_original for m in metrics) else None
+    samples = findings.tried(
+        f"crops of {label}",
+        lambda: samples_of([item], {triplet.triplet_id: triplet}, originals, config.evaluation),
+        lambda _: "made",
+    )
+    for metric in metrics if samples else ():
+        (sample,) = (samples or {}).values()
+        findings.tried(
+            f"{metric.name} of {label}",
+            partial(lambda m, s: m([s])[0], metric, sample),
+            lambda value: f"{value:.4g}",
+        )
+    return len(item.image) * count * EXTRA_ROOM
+
+
+def of_steps(row: Row, sampling: Sampling, steps: int) -> Row:
+    """The row with another number of steps; the row itself, if it has none that can be set."""
+    if not (is_dataclass(row) and isinstance(getattr(row, "sampling", None), Sampling)):
+        return row
+    return replace(row, sampling=replace(sampling, num_inference_steps=steps))
+
+
+def _logged_in(config: Config) -> str:
+    """How W&B will be reached."""
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            "the package is not installed: pip install -c constraints.txt -e '.[wandb]'"
+        )
+    if config.logger.mode == "offline":
+        return f"offline, into {config.out}/wandb"
+    if os.environ.get("WANDB_API_KEY"):
+        return "the key of WANDB_API_KEY"
+    try:
+        known = netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        known = None
+    if known is None:
+        raise UserError("not logged in: run wandb login, or set logger.mode=offline")
+    return "the key of ~/.netrc"
+
+
+def _free(out: Path, wanted: float) -> str:
+    """The room for the pictures; UserError if there is too little."""
+    existing = out
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 1e9:.1f} GB free, about {wanted / 1e9:.2g} GB needed"
+    if free < wanted:
+        raise UserError(f"{text}; name another folder with out=...")
+    return text
