@@ -7,6 +7,7 @@
 # make test-mmdet, make test-vision   the metrics' tests there
 # make notebooks   runs the notebooks and exports them to outputs/notebooks/*.html
 # make check       style, types and the arrows between the packages
+# make clean       removes the environments and caches; outputs/ is kept
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install test test-slow test-slurm check mmdet test-mmdet vision test-vision notebooks
+.PHONY: run install test test-slow test-slurm check clean mmdet test-mmdet vision test-vision notebooks
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -78,6 +79,11 @@ test-slurm: $(STAMP)
 notebooks: $(STAMP)
 	PROFI_STATIC_NOTEBOOKS=1 $(BIN)/jupyter nbconvert --execute --to html \
 		--output-dir outputs/notebooks notebooks/*.ipynb
+
+# What was built and downloaded here; outputs/ is kept.
+clean:
+	rm -rf $(VENV) $(VENV_MMDET) $(VENV_VISION) profi.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ class Options:
         if self.pictures and bool(self.val_root) != bool(self.val_annotations):
             raise UserError("val_root=... and val_annotations=... go together: give both or none")
         if self.wandb and importlib.util.find_spec("wandb") is None:
-            raise UserError("wandb is not installed: pip install 'profi[wandb]'")
+            raise UserError("wandb is not installed: pip install -c constraints.txt -e '.[wandb]'")
 
 
 DEFAULTS: dict[str, tuple[Options, Recipe]] = {

@@ -22,7 +22,7 @@ try:
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as wr
 except ImportError:
-    sys.exit("error: W&B's reports are not installed: pip install 'profi[wandb]'")
+    sys.exit("error: W&B's reports are not installed: pip install -c constraints.txt -e '.[wandb]'")
 
 ABLATION = "ablation"
 COUNTS = ("images_missing", "scores_missing", "scores_nan", "quarantined")

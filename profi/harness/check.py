@@ -187,7 +187,7 @@ def _logged_in(config: Config) -> str:
         raise UserError(
             "the package is not installed: pip install -c constraints.txt -e '.[wandb]'"
         )
-    if config.logger.mode == "offline":
+    if (os.environ.get("WANDB_MODE") or config.logger.mode) != "online":
         return f"offline, into {config.out}/wandb"
     if os.environ.get("WANDB_API_KEY"):
         return "the key of WANDB_API_KEY"

@@ -69,11 +69,12 @@ def run(command: Command, console: Console) -> Shown | None:
             f"{', '.join(done.left_out)}"
         )
     if not done.entries:
-        missing = done.absent[0]
         raise MissingRowError(
-            f"nothing painted with these settings for ablation={missing.key.ablation} "
-            f"seed={missing.seed} in {command.out}: run stage=generate first"
+            f"nothing painted in {command.out} with these settings "
+            f"({absent_text(done.absent)}): run stage=generate first"
         )
+    if done.absent:
+        log.warning("nothing painted, left out: %s", absent_text(done.absent))
     if not command.wants("report"):
         return None
     # Workers have no logger: then the results are logged with the report.
@@ -99,6 +100,17 @@ def _meter(
     console: Console, stage: str, item: Run, images: int, listener: Listener
 ) -> AbstractContextManager[Meter]:
     return meter(console, f"{stage} {item.label}", images, listener)
+
+
+def absent_text(absent: Sequence[Absent]) -> str:
+    """The runs by row: `profi-mini base seeds 0, 1; profi-mini profi seed 0`."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for item in absent:
+        seeds.setdefault((item.key.model, item.key.ablation), []).append(str(item.seed))
+    return "; ".join(
+        f"{model} {ablation} {'seed' if len(of) == 1 else 'seeds'} {', '.join(of)}"
+        for (model, ablation), of in seeds.items()
+    )
 
 
 def _log_row(command: Command, done: RowDone) -> None:

@@ -60,6 +60,8 @@ class Meter:
             self._bar.advance(self._task, images)
         if time.monotonic() - self._listened >= PAUSE:
             self._listen()
+        if self._bar is None and time.monotonic() - self._logged >= PAUSE:
+            self.log("in work")
 
     def extend(self, images: int) -> None:
         """Add `images` to the total."""

@@ -16,6 +16,7 @@ from profi.harness.run_status import Entry, read_status
 from profi.reports.names import metric_style
 from profi.settings import DataConfig, ModelConfig
 from profi.settings.fields import build
+from profi.store.generations import painted_count
 from profi.store.journal import read_lines
 from profi.store.parts import part_indices, part_path
 from profi.store.scores import metric_of, newest_scores
@@ -50,19 +51,12 @@ def _listed(run: RunFolder) -> tuple[float, Listed]:
     indices = part_indices(run.generations)
     files = [part_path(run.generations, index) for index in indices]
     last = max((path.stat().st_mtime for path in files), default=math.nan)
-    painted = sum(rows_of(path) for path in files)
+    painted = painted_count(run.generations)
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last)) if files else "-"
     starts = read_lines(run.root / "starts.jsonl")
     commit = str((starts[-1] if starts else {}).get("commit") or "-")[:12]
     item = Listed(run, what_of(run), painted, len(read_manifest(run.manifest)), when, commit)
     return (last if files else 0.0), item
-
-
-def rows_of(path: Path) -> int:
-    """The number of rows of a Parquet file, from its footer."""
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
 
 
 def what_of(run: RunFolder) -> str:

@@ -27,6 +27,7 @@ from profi.harness.score import originals_of, score
 from profi.inpainter import Row
 from profi.metrics import Metric
 from profi.reports.names import RowKey
+from profi.store.generations import painted_count
 from profi.store.scores import scores_folder_name
 from profi.types import MissingRowError, Triplet, UserError
 
@@ -108,7 +109,6 @@ def work(
                     )
                     if entry is None:
                         done.absent.append(item.absent)
-                        log.warning("%s: nothing painted, skipped", item.label)
                     else:
                         done.entries.append(entry)
                     tally = tally + painted
@@ -205,6 +205,8 @@ def _score(
     meters: Meters,
 ) -> None:
     triplets = read_manifest(entry.run.manifest)
+    if not item.command.wants("generate"):
+        _log_unpainted(item, entry, triplets)
     with _stage("score", item, entry, triplets, run_log, meters) as (label, progress):
         tally = score(
             entry.run,
@@ -222,4 +224,16 @@ def _score(
             tally.computed,
             tally.kept,
             tally.n_nan,
+        )
+
+
+def _log_unpainted(item: Run, entry: Entry, triplets: Sequence[Triplet]) -> None:
+    """Say how many of the run's triplets have no picture to score, if any."""
+    painted = painted_count(entry.run.generations)
+    if painted < len(triplets):
+        log.warning(
+            "%s: %d of %d triplets are painted; stage=generate paints the rest",
+            item.label,
+            painted,
+            len(triplets),
         )

@@ -33,7 +33,10 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """The settings of a W&B run: its files lie in `folder`/wandb; `mode` is online or offline."""
+    """The settings of a W&B run: its files lie in `folder`/wandb; `mode` is online or offline.
+
+    W&B's own variable WANDB_MODE overrules `mode`.
+    """
 
     project: str
     entity: str | None
@@ -61,9 +64,12 @@ class WandbLog:
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
-            raise RuntimeError("W&B is not installed: pip install 'profi[wandb]'") from error
+            raise RuntimeError(
+                "W&B is not installed: pip install -c constraints.txt -e '.[wandb]'"
+            ) from error
         # On a terminal `init` would ask for a key and wait.
-        if settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+        mode = os.environ.get("WANDB_MODE") or settings.mode
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("nobody is logged in to W&B: `wandb login`, or logger.mode=offline")
         self._wandb = wandb
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +79,7 @@ class WandbLog:
         self._run = wandb.init(
             project=settings.project,
             entity=settings.entity,
-            mode=settings.mode,
+            mode=mode,
             dir=str(settings.folder),
             id=run_id,
             name=name,
@@ -90,7 +96,8 @@ class WandbLog:
             ),
         )
         self._stages: set[str] = set()
-        if settings.mode == "online":
+        self._mode = mode
+        if mode == "online":
             log.info("W&B: %s", self._run.url)
 
     def progress(self, stage: str, values: Mapping[str, float]) -> None:
@@ -119,7 +126,10 @@ class WandbLog:
 
     def finish(self, succeeded: bool) -> None:
         """Close the run as finished or as failed."""
+        folder = Path(self._run.dir).parent
         self._run.finish(exit_code=0 if succeeded else 1)
+        if self._mode == "offline":
+            log.info("W&B: stored; to upload it: wandb sync %s", folder)
 
     def _image(self, picture: bytes) -> Any:
         if not picture:

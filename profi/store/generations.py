@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from profi.store.parts import Part, read_part, read_parts, write_part
+from profi.store.parts import (
+    Part,
+    part_indices,
+    part_path,
+    read_part,
+    read_parts,
+    write_part,
+)
 from profi.types import Generation, digest
 
 SCHEMA = pa.schema(
@@ -48,6 +57,15 @@ def read_generations(folder: Path) -> Iterator[Generation]:
     """All painted images of a run, verified, one part in memory at a time."""
     for part in read_parts(folder, SCHEMA):
         yield from _generations(part)
+
+
+def painted_count(folder: Path) -> int:
+    """The number of painted images of a run, by the parts' footers; damaged parts have none."""
+    count = 0
+    for index in part_indices(folder):
+        with suppress(pa.ArrowInvalid, OSError):
+            count += int(pq.read_metadata(part_path(folder, index)).num_rows)
+    return count
 
 
 def _generations(part: Part) -> list[Generation]:

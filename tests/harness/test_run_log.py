@@ -17,7 +17,7 @@ import pytest
 from experiment_calls import folder_of
 from rich.console import Console
 
-from profi.harness import experiment
+from profi.harness import experiment, work
 from profi.harness.experiment import run
 from profi.harness.run_log import RunIdentity, RunLogs
 from profi.harness.runs import Command
@@ -68,7 +68,8 @@ def small(config: Config, **changes: Any) -> Config:
 
 
 def listening(monkeypatch: pytest.MonkeyPatch, recorded: RecordedCalls) -> None:
-    monkeypatch.setattr(experiment, "run_logs", lambda *_: RunLogs(recorded.opener))
+    for module in (experiment, work):
+        monkeypatch.setattr(module, "run_logs", lambda *_: RunLogs(recorded.opener))
 
 
 def test_a_run_is_logged_from_its_start_to_its_scores(
@@ -175,7 +176,7 @@ def test_a_run_that_is_broken_off_is_logged_as_failed_and_the_error_goes_on(
     def broken(*_: object) -> None:
         raise UserError("all samples failed")
 
-    monkeypatch.setattr(experiment, "generate", broken)
+    monkeypatch.setattr(work, "generate", broken)
     with pytest.raises(UserError, match="all samples failed"):
         go(settings(stage="generate"))
     assert [(what, value) for what, _, value in recorded.calls][1:] == [("finish", False)]
@@ -200,7 +201,7 @@ def test_without_wandb_the_run_goes_on(
     with caplog.at_level(logging.WARNING, logger="profi"):
         go(config)
     (warning,) = [r.message for r in caplog.records if "logger failed" in r.message]
-    assert "pip install 'profi[wandb]'" in warning
+    assert "pip install -c constraints.txt -e '.[wandb]'" in warning
     assert (folder_of(config, "base", 0).root / "scores").is_dir()
 
 
