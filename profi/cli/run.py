@@ -30,7 +30,8 @@ from profi.cli.schema import register, schema_of
 from profi.cli.words import check_words, quoting, suggestion
 from profi.settings import Config
 from profi.settings.fields import build
-from profi.settings.paths import conf_folder
+from profi.settings.paths import conf_folder, shipped_path
+from profi.settings.presets import hub_id
 from profi.types import MissingRowError, UserError
 
 if TYPE_CHECKING:
@@ -91,6 +92,24 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     return cast(Config, build(Config, values))
 
 
+def check_folders(config: Config) -> None:
+    """UserError for a folder or file of the settings that is not there; torch is not needed."""
+    data, (one, *others) = config.data, [each.model for each in config.per_model]
+    paints = config.stage not in ("score", "report", "check", "fetch")
+    if paints and data.root and not shipped_path(data.root).is_dir():
+        raise UserError(f"data.root={data.root}: there is no such folder")
+    if paints and data.annotations and not shipped_path(data.annotations).is_file():
+        raise UserError(f"data.annotations={data.annotations} does not exist: set it to the file")
+    # Of several models, one that is missing is left out, not refused.
+    if paints and not others and one.path is not None and hub_id(one.path) is None:
+        folder = shipped_path(one.path)
+        if not folder.is_dir():
+            raise UserError(
+                f"{one.id}: there is no folder {folder}; "
+                "point model.path=... at a local folder in the diffusers layout"
+            )
+
+
 def console_for(stream: TextIO) -> Console:
     """A console of the terminal's width; of WIDTH columns if the stream is a file or a pipe."""
     from rich.console import Console
@@ -137,6 +156,7 @@ def run_job(composed: DictConfig) -> None:
         UserError: the settings are not valid, or the machine cannot run them.
     """
     config = accepted(composed, overrides())
+    check_folders(config)
     console = set_up_logging(config.logger.level)
     # These imports load torch, diffusers and transformers.
     from profi.models.libraries import silence_libraries
