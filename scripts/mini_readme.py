@@ -72,12 +72,17 @@ def curves(work: Path, target: Path) -> None:
     figure.savefig(target, dpi=80)
 
 
+def minutes(seconds: float | None) -> str:
+    """A stage's time; of some stages it was not kept."""
+    return "not kept" if seconds is None else f"{seconds / 60:.0f} min"
+
+
 def page(size: World, figures: dict, notes: str) -> str:
     """The README's text; `notes` tell what the figures do not."""
     stages = [stage for stage in STAGES if stage in figures]
     models = "\n".join(
         f"| {stage} | {WHAT[stage]} | {f['parameters'] / 1e6:.2f} M | {f['steps']:,} | "
-        f"{f['samples']:,} | {f['seconds'] / 60:.0f} min | {f['device']} |"
+        f"{f['samples']:,} | {minutes(f['seconds'])} | {f['device']} |"
         for stage in stages
         for f in (figures[stage],)
     )
@@ -93,23 +98,33 @@ def page(size: World, figures: dict, notes: str) -> str:
         f"![training losses](shipped/{size.size}/{path.name})"
         for path in sorted(size.folder.glob("curves*.png"))
     )
+    half, quarter = size.latent_size // 2, size.latent_size // 4
     return f"""# The embedded world
 
 Scenes of {len(size.categories)} COCO categories, {size.image_size} pixels a side, and models of
 them that we trained ourselves, so that the whole protocol runs on a laptop, offline, through the
 same classes as Stable Diffusion, CLIP and a COCO detector.
 
-- **Scenes** (`scenes.py`): 1 to 4 objects over gradients, horizons, mottling and stripes; scale,
-  place, flip, rotation, colour and occlusion vary; masks are exact. Validation scenes differ from
-  training scenes in seed and layout and, for categories with three or more sprites, in sprite.
-  The sprites come from two published emoji sets (`sprites/NOTICE`).
+- **Scenes** (`scenes.py`): up to {size.max_objects} objects over gradients, horizons, mottling and
+  stripes; scale, place, flip, rotation, colour and occlusion vary, often several objects are of one
+  category; masks are exact. Validation scenes differ from training scenes in seed, layout and sprite:
+  of every category some sprites are for validation alone. The sprites come from published emoji
+  sets (`sprites/NOTICE`).
 - **Data** (`shipped/{size.size}/data`): {counts["images"]} validation scenes with
-  {counts["annotations"]} instances, in COCO's format with COCO's ids.
+  {counts["annotations"]} instances, in COCO's format with COCO's ids; and three hard sets for
+  `data.annotations`: `instances_absent.json` (the prompt is something that the scene does not show),
+  `instances_crowded.json` ({counts["crowded"]} instances: at least three more of their kind stand
+  outside the mask), `instances_two_holes.json` ({counts["two_holes"]} instances of two parts).
 - **Categories**: {", ".join(size.categories)}.
-- **Latents**: 4 x {size.latent_size} x {size.latent_size}; the UNets attend at
-  down-factors 2 and 4 ({size.latent_size // 2} and {size.latent_size // 4} a side;
-  H/16 and H/32 of the paper, relative to the latents). Stable Diffusion's noise schedule,
-  v-prediction.
+- **Latents**: {size.latent_channels} x {size.latent_size} x {size.latent_size}; the UNets attend at
+  down-factors 2 and 4 ({half} and {quarter} a side; H/16 and H/32 of the paper, relative to the
+  latents). Stable Diffusion's noise schedule, v-prediction.
+
+How the base model comes by the paper's failures: a text-to-image model learns the scenes; the
+inpainting model goes on from it with captions of the whole scene, shortly with half of the masks over
+an object (`inpaint`), then long with random masks alone (`inpaint_random`), whose captions leave
+things out and are sometimes another picture's, as captions from the web do. No mask of the training
+is made like the benchmark's, and no caption names what is in the hole.
 
 | stage | class | parameters | steps | samples | time | on |
 |---|---|---|---|---|---|---|
@@ -128,7 +143,7 @@ It is not a model of human taste and not on LAION's scale.
 What the base inpainting model does with prompts, and how it fails, is in
 [the recorded results](../../results/README.md).
 
-Training again, stage by stage (`size=gpu` is the larger world: 32 categories, 128x128 images):
+Training again, stage by stage (`size=gpu` is the larger world: 32 categories):
 
     pip install -e '.[scenes]'                # only for build_sprites.py
     python scripts/build_sprites.py
@@ -139,6 +154,8 @@ Training again, stage by stage (`size=gpu` is the larger world: 32 categories, 1
 
 def main(arguments: list[str]) -> None:
     """Write the page and its plot."""
+    if {"-h", "--help"} & set(arguments) or not all("=" in word for word in arguments):
+        sys.exit(__doc__)
     chosen = dict(argument.split("=", 1) for argument in arguments)
     size = world(chosen.get("size", "cpu"))
     work = Path(chosen.get("work", "outputs/mini")) / size.size
