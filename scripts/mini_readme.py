@@ -107,12 +107,12 @@ same classes as Stable Diffusion, CLIP and a COCO detector.
 
 - **Scenes** (`scenes.py`): up to {size.max_objects} objects over gradients, horizons, mottling and
   stripes; scale, place, flip, rotation, colour and occlusion vary, often several objects are of one
-  category; masks are exact. Validation scenes differ from training scenes in seed, layout and sprite:
-  of every category some sprites are for validation alone. The sprites come from published emoji
-  sets (`sprites/NOTICE`).
+  category; masks are exact. Validation scenes differ from training scenes in seed, layout and
+  sprite: of every category some sprites are for validation alone. The sprites come from published
+  emoji sets (`sprites/NOTICE`).
 - **Data** (`shipped/{size.size}/data`): {counts["images"]} validation scenes with
   {counts["annotations"]} instances, in COCO's format with COCO's ids; and three hard sets for
-  `data.annotations`: `instances_absent.json` (the prompt is something that the scene does not show),
+  `data.annotations`: `instances_absent.json` (the prompt is something that the scene lacks),
   `instances_crowded.json` ({counts["crowded"]} instances: at least three more of their kind stand
   outside the mask), `instances_two_holes.json` ({counts["two_holes"]} instances of two parts).
 - **Categories**: {", ".join(size.categories)}.
@@ -121,8 +121,8 @@ same classes as Stable Diffusion, CLIP and a COCO detector.
   latents). Stable Diffusion's noise schedule, v-prediction.
 
 How the base model comes by the paper's failures: a text-to-image model learns the scenes; the
-inpainting model goes on from it with captions of the whole scene, shortly with half of the masks over
-an object (`inpaint`), then long with random masks alone (`inpaint_random`), whose captions leave
+inpainting model goes on from it with captions of the whole scene, shortly with half of the masks
+over an object (`inpaint`), then long with random masks alone (`inpaint_random`), whose captions leave
 things out and are sometimes another picture's, as captions from the web do. No mask of the training
 is made like the benchmark's, and no caption names what is in the hole.
 
