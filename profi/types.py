@@ -33,9 +33,9 @@ class Triplet:
 
     The mask is `hull`, filled: the convex hull of the instance's polygons as a flat tuple
     (x0, y0, x1, y1, ...) in pixels of the stored image; `filling` is the rule by which it is
-    filled (`Evaluation.hull`). Where the mask was given as a picture, `rle` is that mask (MSCOCO's
-    compressed run lengths), in pixels of the upright image, `hull` is empty, and there is neither
-    annotation nor category (None).
+    filled (`Evaluation.hull`). Where it is not one hull, `rle` is the mask (MSCOCO's compressed run
+    lengths) and `hull` is empty. A mask that was given as a picture is in pixels of the upright
+    image, and there is neither annotation nor category (None).
     """
 
     triplet_id: str

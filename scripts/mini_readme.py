@@ -122,9 +122,9 @@ same classes as Stable Diffusion, CLIP and a COCO detector.
 
 How the base model comes by the paper's failures: a text-to-image model learns the scenes; the
 inpainting model goes on from it with captions of the whole scene, shortly with half of the masks
-over an object (`inpaint`), then long with random masks alone (`inpaint_random`), whose captions leave
-things out and are sometimes another picture's, as captions from the web do. No mask of the training
-is made like the benchmark's, and no caption names what is in the hole.
+over an object (`inpaint`), then long with random masks alone (`inpaint_random`), whose captions
+leave things out and are sometimes another picture's, as captions from the web do. No mask of the
+training is made like the benchmark's, and no caption names what is in the hole.
 
 | stage | class | parameters | steps | samples | time | on |
 |---|---|---|---|---|---|---|

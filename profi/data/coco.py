@@ -7,14 +7,17 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools.coco import COCO
 
 from profi.data.coco_faults import faults_of, shown
 from profi.data.hulls import hull_area, hull_mask, hull_of
 from profi.data.manifest import Candidates
+from profi.data.masks import mask_rle
 from profi.settings.evaluation import OURS, Evaluation
 from profi.types import Triplet, UserError
 
@@ -25,7 +28,10 @@ SMALL = "hull below min_area"
 
 
 def read_coco(
-    annotations: Path, min_area: float = 1.0, evaluation: Evaluation = OURS
+    annotations: Path,
+    min_area: float = 1.0,
+    evaluation: Evaluation = OURS,
+    holes_apart: bool = False,
 ) -> Candidates:
     """One triplet per instance: its image, the hull of its polygons, its category's name.
 
@@ -36,6 +42,7 @@ def read_coco(
         annotations: an instances JSON in MSCOCO's format.
         min_area: smallest area of a hull, in square pixels.
         evaluation: the rules for hulls, crowds and names.
+        holes_apart: a mask is the hulls of an instance's polygons, not the hull of all of them.
 
     Raises:
         UserError: the file is missing, is not an instances file, or refers to missing entries.
@@ -45,7 +52,15 @@ def read_coco(
         found: list[Triplet | str] = []
         for image_id in sorted(coco.imgToAnns):
             polygons = _polygons_of(coco, image_id)
-            found += [_candidate(coco, a, i, min_area, evaluation) for i, a in enumerate(polygons)]
+            of_image = [
+                _candidate(coco, a, i, min_area, evaluation) for i, a in enumerate(polygons)
+            ]
+            if holes_apart:
+                of_image = [
+                    _apart(one, a["segmentation"], evaluation) if isinstance(one, Triplet) else one
+                    for one, a in zip(of_image, polygons, strict=True)
+                ]
+            found += of_image
             found += [RUN_LENGTH] * (len(coco.imgToAnns[image_id]) - len(polygons))
     return _candidates(annotations, found)
 
@@ -179,6 +194,19 @@ def _candidate(
         hull=hull,
         filling=rules.hull,
     )
+
+
+def _apart(triplet: Triplet, polygons: Sequence[Sequence[float]], rules: Evaluation) -> Triplet:
+    """The triplet with the mask of every polygon's own hull; one polygon changes nothing."""
+    hulls = [hull_of([polygon], rules.hull) for polygon in polygons]
+    masks = [
+        hull_mask(hull, triplet.height, triplet.width, rules.hull)
+        for hull in hulls
+        if hull is not None
+    ]
+    if len(masks) < 2:
+        return triplet
+    return replace(triplet, hull=(), rle=mask_rle(np.logical_or.reduce(masks)))
 
 
 def _is_seen(hull: Sequence[float], height: int, width: int, rules: Evaluation) -> bool:

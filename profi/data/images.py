@@ -48,16 +48,16 @@ def image_path(root: Path, triplet: Triplet) -> Path:
 def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     """The image of a triplet: uint8 [height, width, 3], RGB.
 
-    A mask file was drawn on the image as a viewer shows it, so with a mask file the orientation tag
-    is applied. Polygons refer to the stored pixels, as in MSCOCO; if only the upright image has
-    the size that the annotations give, they refer to that.
+    A mask file was drawn on the image as a viewer shows it, so for a triplet without annotation the
+    orientation tag is applied. Polygons refer to the stored pixels, as in MSCOCO; if only the
+    upright image has the size that the annotations give, they refer to that.
 
     Raises:
         UserError: the image is missing, unreadable, or has another size than the mask.
     """
     path = image_path(root, triplet)
     size = (triplet.height, triplet.width)
-    if triplet.rle is None:
+    if triplet.annotation_id is not None:
         try:
             pixels = read_stored(path, size)
         except FileNotFoundError as error:

@@ -116,7 +116,8 @@ def read_coco(context: DataContext) -> Candidates:
     """The instances of a file in MSCOCO's format."""
     data = context.data
     annotations = shipped_path(data.annotations)
-    return coco.read_coco(annotations, data.min_area, context.evaluation)
+    apart = data.holes == "hull_per_polygon"
+    return coco.read_coco(annotations, data.min_area, context.evaluation, apart)
 
 
 def read_coco2017(context: DataContext) -> Candidates:

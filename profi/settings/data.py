@@ -40,6 +40,11 @@ class DataConfig:
         at_least=1,
     )
     sample_seed: int = setting(0, "seed of the draw", at_least=0)
+    holes: Literal["one_hull", "hull_per_polygon"] = setting(
+        "one_hull",
+        "the mask of an instance with several polygons: one hull of all (the paper), or a hull of "
+        "each (coco)",
+    )
     min_area: float = setting(
         1.0, "smallest area of a hull, in square pixels (sample=seeded)", at_least=0
     )
@@ -54,6 +59,8 @@ class DataConfig:
             self._require("root", "a folder with images/, masks/ and prompts.csv")
             if self.annotations:
                 raise UserError("data.annotations: data.source=folder uses none; leave it empty")
+        if self.holes != "one_hull" and self.source != "coco":
+            raise UserError(f"data.holes={self.holes} is for data=coco and data=mini alone")
         if self.sample == "released" and self.source != "coco2017":
             raise UserError(
                 "data.sample=released: this list exists only for val2017; use data=coco2017 or "

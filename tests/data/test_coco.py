@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from profi.data.coco import CROWD, NO_MASK, RUN_LENGTH, SMALL, read_coco
@@ -17,6 +18,7 @@ from profi.data.manifest import (
     sample_triplets,
     write_manifest,
 )
+from profi.data.masks import triplet_mask
 from profi.types import Triplet, UserError
 
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]
@@ -201,3 +203,19 @@ def test_lvis_names_its_files_by_their_address(tmp_path: Path) -> None:
     changes = {"images__file_name": ..., "images__coco_url": "http://x/val2017/000000000009.jpg"}
     found = read_coco(write(tmp_path / "a.json", broken(**changes)))
     assert found.triplets[-1].file_name == "000000000009.jpg"
+
+
+def test_every_polygon_may_have_a_hull_of_its_own(tmp_path: Path) -> None:
+    content = instances(4)
+    far = [20.0, 2.0, 28.0, 2.0, 28.0, 8.0, 20.0, 8.0]
+    content["annotations"][0]["segmentation"] = [*SQUARE, far]
+    path = write(tmp_path / "a.json", content)
+    together, apart = read_coco(path), read_coco(path, holes_apart=True)
+    assert together.triplets[1:] == apart.triplets[1:]
+    one, two = triplet_mask(together.triplets[0]), triplet_mask(apart.triplets[0])
+    expected = np.zeros((20, 30), bool)
+    expected[2:12, 2:12] = expected[2:8, 20:28] = True
+    assert np.array_equal(two, expected)
+    assert one[4, 16]
+    assert (one & two).sum() == two.sum()
+    assert apart.triplets[0].triplet_id == together.triplets[0].triplet_id
