@@ -32,8 +32,14 @@ THRESHOLD = 0.3  # of the paper's accuracy
 FALSE_LABELS = 0.03
 
 
+ANYWHERE = 0.25  # of the views
+
+
 def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tensor, Tensor]:
-    """Random views that contain one object each (three quarters), or the whole scene.
+    """Random views that contain one object each (mostly), the whole scene, or a part of it.
+
+    A part may be empty, or show objects that are cut off: so the detector learns what a painting
+    looks like that shows the background in place of an object.
 
     Returns images [N, 3, H, W], boxes [N, K, 4] as shares of the view, kinds [N, K] (-1: absent
     or cut to less than a third).
@@ -55,6 +61,10 @@ def zoom(scenes: Scenes, g: torch.Generator, world: World) -> tuple[Tensor, Tens
     )
     extent = torch.where(whole, 1.0, extent)
     middle = torch.where(whole, 0.5, centre + shift)
+    anywhere = torch.rand((n, 1), generator=g, device=g.device) < ANYWHERE
+    drawn = torch.rand((n, 4), generator=g, device=g.device)
+    extent = torch.where(anywhere, 0.2 + 0.4 * drawn[:, :2], extent)
+    middle = torch.where(anywhere, drawn[:, 2:], middle)
     view = torch.cat([middle - extent / 2, middle + extent / 2], 1)
     images = view_resize(scenes.image, view, world.detector_size)
     origin, reach = view[:, None, :2].repeat(1, 1, 2), extent[:, None].repeat(1, 1, 2)
