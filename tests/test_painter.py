@@ -39,11 +39,11 @@ def mini() -> profi.Painter:
 
 
 def test_three_lines_paint_a_picture_of_the_embedded_world(mini: profi.Painter) -> None:
-    image = Image.open(SHIPPED / "cpu/data/images/000000000001.png").convert("RGB")
-    mask = disc(64, 64)
+    image = Image.open(SHIPPED / "cpu/data/images/000000000001.webp").convert("RGB")
+    mask = disc(128, 128)
     painted = mini(image, mask, "a banana", steps=3)
     assert isinstance(painted, Image.Image)
-    assert (painted.mode, painted.size) == ("RGB", (64, 64))
+    assert (painted.mode, painted.size) == ("RGB", (128, 128))
     assert same_outside(painted, image, mask)
     inside = np.asarray(mask) > 127
     assert float(np.abs(array(painted) - array(image))[inside].mean()) > 10
@@ -52,7 +52,7 @@ def test_three_lines_paint_a_picture_of_the_embedded_world(mini: profi.Painter) 
 @pytest.mark.parametrize("reading", ["paper", "released"])
 def test_it_paints_what_the_inpainter_paints(mini: profi.Painter, reading: str) -> None:
     """Of an image in the model's size nothing is scaled: the pictures are equal bit for bit."""
-    image, mask = picture(64, 48), disc(64, 48)
+    image, mask = picture(128, 96), disc(128, 96)
     got = mini(image, mask, "a bus", seed=5, reading=reading, steps=2, blended=False)
     method = compose("profi", {"paper": PAPER, "released": RELEASED}[reading])
     paint = StableInpainting(mini.backbone, method, Sampling(num_inference_steps=2))

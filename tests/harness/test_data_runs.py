@@ -55,7 +55,7 @@ def test_a_folder_is_painted_scored_and_reported(
         accuracy=AccuracyConfig(path="shipped:cpu/detector"),
     )
     config = settings(
-        model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
+        model=ModelConfig(device="cpu", long_side=64, pad_multiple=32),
         data=write_folder(tmp_path / "set"),
         metric=metric,
     )

@@ -60,7 +60,7 @@ print(landed)
 def carry_out(out: str, stage: str) -> None:
     """One stage of a run of many parts on the embedded world."""
     config = Config(
-        model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
+        model=ModelConfig(device="cpu", long_side=64, pad_multiple=32),
         ablation=AblationConfig("profi"),
         data=DataConfig(limit=TRIPLETS),
         metric=MetricConfig(

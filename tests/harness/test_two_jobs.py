@@ -35,7 +35,7 @@ paint(out / "runs")
 def paint(out: Path) -> None:
     """A part for each triplet, so that there is much to collide over."""
     config = Config(
-        model=ModelConfig(device="cpu", long_side=64, pad_multiple=16),
+        model=ModelConfig(device="cpu", long_side=64, pad_multiple=32),
         ablation=AblationConfig("base"),
         data=DataConfig(limit=TRIPLETS),
         sampling=Sampling(num_inference_steps=2),

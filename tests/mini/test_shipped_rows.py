@@ -76,7 +76,8 @@ def test_the_controlnet_tells_the_unet_what_is_around_the_hole(model, scenes) ->
         model.scheduler.get_velocity(batch.latents, noise, t),
     )
     context = model.context(batch.ids)
-    holes = batch.mask.repeat_interleave(4, 2).repeat_interleave(4, 3)[:, 0]
+    scale = SIZE.image_size // SIZE.latent_size
+    holes = batch.mask.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[:, 0]
 
     def error(told: Tensor) -> tuple[float, float]:
         """Mean squared errors of v, outside and inside of the holes."""

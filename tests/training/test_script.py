@@ -51,7 +51,7 @@ COCO = ["data=coco", "crop_captions=", "captions=0"]
     [
         (["model=nowhere"], "nowhere"),
         (["work=README.md/x"], "work=README.md/x: Not a directory"),
-        (["side=60"], "side=60: must be a multiple of 16"),
+        (["side=60"], "side=60: must be a multiple of 32"),
         # Before the model and train2017 are fetched, which no test may do:
         (["data=coco"], "crop_captions=... is missing"),
         (["data=coco", "crop_captions=README.md"], "no file of captions"),

@@ -49,7 +49,8 @@ def test_a_schedule_that_nothing_could_paint_with_is_refused(
 
 def unet(**changes: Any) -> UNet2DConditionModel:
     given: dict[str, Any] = {
-        "in_channels": 4,
+        "in_channels": 8,
+        "out_channels": 8,
         "block_out_channels": (32,),
         "down_block_types": ("CrossAttnDownBlock2D",),
         "up_block_types": ("CrossAttnUpBlock2D",),
@@ -71,7 +72,7 @@ SDXL = {
     [
         (SDXL, "two text encoders"),
         ({"in_channels": 9}, "9 input channels.*a text-to-image model"),
-        ({"out_channels": 8}, "8 output channels"),
+        ({"out_channels": 4}, "4 output channels"),
         ({"num_class_embeds": 5}, "num_class_embeds=5"),
         ({"cross_attention_dim": 64}, "text embeddings of 64 channels"),
     ],

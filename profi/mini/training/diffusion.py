@@ -41,11 +41,11 @@ T2I_PLANS = {
     "gpu": Plan(steps=60000, batch=256, rate=6e-4, warmup=500, decay=0.25, ema=0.9995),
 }
 INPAINT_PLANS = {
-    "cpu": Plan(steps=4000, batch=64, rate=8e-4, warmup=200, decay=0.2, ema=0.9995),
+    "cpu": Plan(steps=3000, batch=64, rate=8e-4, warmup=200, decay=0.2, ema=0.9995),
     "gpu": Plan(steps=40000, batch=256, rate=4e-4, warmup=500, decay=0.3, ema=0.9995),
 }
 RANDOM_PLANS = {
-    "cpu": Plan(steps=16000, batch=64, rate=8e-4, warmup=100, decay=0.5, ema=0.9995),
+    "cpu": Plan(steps=9000, batch=64, rate=8e-4, warmup=100, decay=0.5, ema=0.9995),
     "gpu": Plan(steps=40000, batch=256, rate=2e-4, warmup=500, decay=0.5, ema=0.9995),
 }
 

@@ -1,8 +1,8 @@
 """Stage `scenes`: the validation scenes and three hard sets, as pictures and COCO-format files.
 
 instances_val.json        every visible object of the validation scenes
-instances_absent.json     the same objects under the name of a category that their scene does not
-                          show: nothing in the picture helps the prompt
+instances_absent.json     one object of every second scene under the name of a category that the
+                          scene does not show: nothing in the picture helps the prompt
 instances_crowded.json    other scenes, each of one category alone: for each of their objects three
                           and more of its kind stand outside the mask (appendix F)
 instances_two_holes.json  two objects of one category and scene as one instance of several parts
@@ -38,7 +38,11 @@ def polygons(mask: np.ndarray) -> list[list[float]]:
     padded = np.pad(mask.astype(float), 1)
     lines = contourpy.contour_generator(z=padded).lines(0.5)
     corners = [_corners(np.asarray(line)[:-1] - 0.5) for line in lines]
-    return [outline.ravel().round(2).tolist() for outline in corners if len(outline) >= 3]
+    return [
+        [int(x) if x.is_integer() else x for x in outline.ravel().round(2).tolist()]
+        for outline in corners
+        if len(outline) >= 3
+    ]
 
 
 def _corners(outline: np.ndarray) -> np.ndarray:
@@ -94,7 +98,7 @@ def save_images(scenes: Scenes, folder: Path, first_id: int) -> list[dict]:
     for i, image in enumerate(scenes.image, start=first_id):
         name, side = f"{i:012d}.webp", image.shape[-1]
         pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
-        Image.fromarray(pixels).save(folder / name, lossless=True)
+        Image.fromarray(pixels).save(folder / name, lossless=True, quality=100, method=6)
         records.append({"id": i, "file_name": name, "width": side, "height": side})
     return records
 
@@ -116,13 +120,16 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         shown = {world.categories[k] for k in kinds if k >= 0}
         missing = [name for name in world.categories if name not in shown]
         groups: dict[str, list[np.ndarray]] = defaultdict(list)
+        first = i % 2 == 1
         for mask, kind in zip(scenes.masks[i - 1].numpy(), kinds, strict=True):
             if kind < 0:
                 continue
             name, outlines, area = world.categories[kind], polygons(mask), float(mask.sum())
             val.add(i, name, outlines, area)
             other = missing[sample_seed(seed, f"{i}:{len(val.annotations)}") % len(missing)]
-            absent.add(i, other, outlines, area)
+            if first:
+                absent.add(i, other, outlines, area)
+            first = False
             groups[name].append(mask)
         for name, masks in groups.items():
             if len(masks) >= 2:

@@ -32,7 +32,7 @@ MODEL_INDEX = {
     "feature_extractor": [None, None],
     "requires_safety_checker": False,
 }
-LIMIT_MB = 64
+LIMIT_MB = 60
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
