@@ -99,6 +99,11 @@ def sample_seed(run_seed: int, triplet_id: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
+def noise_seed(run_seed: int, triplet_id: str) -> int:
+    """`sample_seed` in the bits that a generator of PyTorch uses."""
+    return sample_seed(run_seed, triplet_id) & MAX_SEED
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """What a run is.

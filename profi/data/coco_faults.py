@@ -15,9 +15,10 @@ SHOWN = 3
 def faults_of(document: Mapping[str, Any]) -> list[Fault]:
     """All faults; an entry that lacks only `file_name` gets it from its `coco_url`, as LVIS has.
 
-    Raises KeyError or TypeError if the document is not made of the three lists.
+    A file without categories, such as MSCOCO's captions, needs no outlines. Raises KeyError or
+    TypeError if the document is not made of lists.
     """
-    images, categories = document["images"], document["categories"]
+    images, categories = document["images"], document.get("categories", [])
     faults = [*_of_entries("image", images), *_of_entries("category", categories)]
     for image in images:
         if not image.get("file_name"):
@@ -33,10 +34,13 @@ def faults_of(document: Mapping[str, Any]) -> list[Fault]:
             faults.append(f"category {category.get('id')}: its name is {category.get('name')!r}")
     annotations = document["annotations"]
     faults += _of_entries("annotation", annotations)
-    known = {"image_id": _ids(images), "category_id": _ids(categories)}
+    known = {"image_id": _ids(images)}
+    outlined = "categories" in document
+    if outlined:
+        known["category_id"] = _ids(categories)
     for annotation in annotations:
         name = f"annotation {annotation.get('id')}"
-        faults += [f"{name}: {fault}" for fault in _of(annotation, known)]
+        faults += [f"{name}: {fault}" for fault in _of(annotation, known, outlined)]
     return faults
 
 
@@ -65,12 +69,14 @@ def _of_entries(kind: str, entries: list[dict[str, Any]]) -> Iterator[Fault]:
         seen.add(name if _is_whole(name) else None)
 
 
-def _of(annotation: Mapping[str, Any], known: Mapping[str, set[Any]]) -> Iterator[Fault]:
+def _of(
+    annotation: Mapping[str, Any], known: Mapping[str, set[Any]], outlined: bool
+) -> Iterator[Fault]:
     for key, ids in known.items():
         if not isinstance(annotation.get(key), int | float) or annotation[key] not in ids:
             yield f"{key} {annotation.get(key)!r} is not in the file"
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, Mapping):
+    if isinstance(segmentation, Mapping) or not outlined:
         return
     if not isinstance(segmentation, list):
         yield "no segmentation"

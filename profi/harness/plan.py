@@ -18,7 +18,7 @@ from profi.data.manifest import parts
 from profi.data.masks import triplet_mask
 from profi.fitting import Extent, Fitted, fit, padded_size, working_size
 from profi.settings.evaluation import Evaluation
-from profi.types import MAX_SEED, Triplet, sample_seed
+from profi.types import Triplet, noise_seed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Plan:
         of_run = self.evaluation.noise == "run"
         if of_run:
             return self.seed
-        return sample_seed(self.seed, triplet.triplet_id) & MAX_SEED
+        return noise_seed(self.seed, triplet.triplet_id)
 
     def padded_size(self, triplet: Triplet) -> Extent:
         """(height, width) of `fitted`, without reading the image."""

@@ -21,7 +21,7 @@ from profi.models.text import PromptEncoder, TextTower
 from profi.settings.evaluation import OURS
 from profi.settings.method import Sampling
 from profi.training.examples import TextToImage
-from profi.types import Triplet, sample_seed
+from profi.types import Triplet, noise_seed
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ValidationSheets:
             mask = torch.from_numpy(triplet_mask(triplet))
             fitted = fit(pixels, mask, self.side, row.pixel_multiple, OURS)
             image, hole = fitted.image[None], fitted.mask[None]
-            painted = row(image, hole, [triplet.prompt], [sample_seed(0, triplet.triplet_id)])
+            painted = row(image, hole, [triplet.prompt], [noise_seed(0, triplet.triplet_id)])
             shown = torch.where(hole[:, None], 0.5, image)
             columns.append(_square(torch.cat([image, shown, painted], dim=2)[0], self.side))
         sheet = torch.cat(columns, dim=2).clamp(0, 1)

@@ -124,7 +124,7 @@ def test_the_list_with_other_annotations_is_refused_before_the_images_are_fetche
     server: FileServer, val2017: DataConfig
 ) -> None:
     other = DataConfig().annotations
-    with pytest.raises(UserError, match=r"data\.sample=released: .* has 240 images, not 4"):
+    with pytest.raises(UserError, match=r"data\.sample=released: .* has 400 images, not 4"):
         load_triplets(replace(val2017, annotations=other))
     assert "/zips/val2017.zip" not in {path for path, _ in server.requests}
 

@@ -29,7 +29,7 @@ PLANS = {
 }
 POOL = 2048
 THRESHOLD = 0.3  # of the paper's accuracy
-FALSE_LABELS = 0.03
+FALSE_LABELS = 0.015
 
 
 ANYWHERE = 0.25  # of the views
