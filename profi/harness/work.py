@@ -38,6 +38,8 @@ shares = logging.getLogger(f"{__name__}.shares")
 #: `meters(stage, run, number of images, listener)`: the progress of one stage of one run.
 Meters = Callable[[str, Run, int, Listener], AbstractContextManager[Meter]]
 NOTHING = Tally(0, 0, 0)
+#: The name of the stage in labels and logs.
+SCORE = "score"
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _score(
     triplets = read_manifest(entry.run.manifest)
     if not item.command.wants("generate"):
         _log_unpainted(item, entry, triplets)
-    with _stage("score", item, entry, triplets, run_log, meters) as (label, progress):
+    with _stage(SCORE, item, entry, triplets, run_log, meters) as (label, progress):
         tally = score(
             entry.run,
             metrics,

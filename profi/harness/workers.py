@@ -28,7 +28,7 @@ from profi.catalogue import catalogue
 from profi.harness.generate import Tally
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.runs import Command, Run, Samples, runs_of
-from profi.harness.work import RowDone, Work, shares, work
+from profi.harness.work import SCORE, RowDone, Work, shares, work
 from profi.models.libraries import silence_libraries
 from profi.reports.names import RowKey
 from profi.settings import Config, LoggerConfig, parse_shard
@@ -261,7 +261,11 @@ class _Reporting(Meter):
 def _reporting(
     send: Callable[[Any], None], stage: str, run: Run, images: int, listener: Listener
 ) -> Iterator[Meter]:
-    yield _Reporting(send, run, images)
+    # Scores are counted only where nothing is painted: an image counts once.
+    if stage == SCORE and run.command.wants("generate"):
+        yield _Reporting(lambda _: None, run, images)
+    else:
+        yield _Reporting(send, run, images)
 
 
 class _Forward(logging.Handler):
