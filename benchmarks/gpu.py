@@ -32,7 +32,7 @@ import torch
 from benchmarks.architectures import SD15, Architecture, Tower, make_backbone
 from benchmarks.rows import ROWS, Models, usual_vae_dtype
 from benchmarks.speed import MORE, PEER, Inputs, calls
-from benchmarks.timing import machine, timed
+from benchmarks.timing import in_turns, machine, timed
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone
@@ -57,20 +57,13 @@ Part = Callable[[], Figures]
 
 def medians(rows: dict[str, Callable[[], object]], of: Backbone, repeats: int) -> Figures:
     """Per row the median seconds and the extremes; the rows take turns after a first round."""
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for round_ in range(repeats + 1):
-        for name, call in rows.items():
-            of.forget()
-            taken = timed(call, of.device)
-            if round_:
-                seconds[name].append(taken)
     return {
         name: {
             "seconds": statistics.median(taken),
             "least": min(taken),
             "most": max(taken),
         }
-        for name, taken in seconds.items()
+        for name, taken in in_turns(rows, of, repeats).items()
     }
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
-from benchmarks.timing import header, parser, timed, told
+from benchmarks.timing import header, in_turns, parser, told
 from profi.inpainter import start_noise
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
@@ -123,14 +123,7 @@ def main() -> None:
         flush=True,
     )
     rows = calls(args, backbone)
-    seconds: dict[str, list[float]] = {row: [] for row in rows}
-    for i in range(args.repeats + 1):
-        for row, call in rows.items():
-            # Nobody profits from what another row had encoded.
-            backbone.forget()
-            taken = timed(call, backbone.device)
-            if i > 0:
-                seconds[row].append(taken)
+    seconds = in_turns(rows, backbone, args.repeats)
     medians = {row: statistics.median(times) for row, times in seconds.items()}
     for row, times in seconds.items():
         print(

@@ -7,12 +7,12 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import diffusers
 import torch
 
-from profi.models.backbone import DTYPES
+from profi.models.backbone import DTYPES, Backbone
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -49,6 +49,21 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     call()
     _wait(device)
     return time.perf_counter() - start
+
+
+def in_turns(
+    rows: Mapping[str, Callable[[], object]], of: Backbone, repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each row, `repeats` times in turns, after a first round that warms up."""
+    seconds: dict[str, list[float]] = {row: [] for row in rows}
+    for round_number in range(repeats + 1):
+        for row, call in rows.items():
+            # Nobody profits from what another row had encoded.
+            of.forget()
+            taken = timed(call, of.device)
+            if round_number > 0:
+                seconds[row].append(taken)
+    return seconds
 
 
 def _wait(device: torch.device) -> None:

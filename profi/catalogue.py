@@ -296,6 +296,12 @@ class Catalogue:
         register(self)
         self._plugins.add(name)
 
+    def add_plugins(self, names: Iterable[str]) -> None:
+        """Add the installed plugins and these: settings may name only what is registered."""
+        self.add_installed_plugins()
+        for name in names:
+            self.add_plugin(name)
+
     def add_installed_plugins(self) -> None:
         """Add the plugins of the installed entry points."""
         for point in entry_points(group=GROUP):

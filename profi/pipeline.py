@@ -195,7 +195,7 @@ class ProFIPainterPipeline(  # type: ignore[misc]  # diffusers has no types
         Raises:
             UserError: invalid inputs, or components that do not fit together.
         """
-        self._check(output_type, num_images_per_prompt, guidance_scale)
+        self._check(output_type, num_images_per_prompt)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
@@ -266,7 +266,7 @@ class ProFIPainterPipeline(  # type: ignore[misc]  # diffusers has no types
             return result, found
         return StableDiffusionPipelineOutput(images=result, nsfw_content_detected=found)
 
-    def _check(self, output_type: str, per_prompt: int, guidance_scale: float) -> None:
+    def _check(self, output_type: str, per_prompt: int) -> None:
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type={output_type}: choose one of {', '.join(OUTPUT_TYPES)}")
         if not isinstance(per_prompt, int) or per_prompt < 1:

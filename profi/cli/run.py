@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from profi.catalogue import catalogue
 from profi.cli.schema import register, schema_of
 from profi.cli.words import check_words, quoting, suggestion
 from profi.settings import Config
+from profi.settings.command import QUEUED
 from profi.settings.fields import build
 from profi.settings.paths import conf_folder, shipped_path
 from profi.settings.presets import hub_id
@@ -42,8 +43,6 @@ INTERRUPTED = 130
 WIDTH = 160
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
-# submitit sets this variable in its processes, on this machine and on Slurm.
-QUEUED = "SUBMITIT_EXECUTOR"
 SAME_COMMAND = "the same command resumes here"
 # Lines that OmegaConf and Hydra add to their messages: inner types, search paths, manuals.
 NOISE = (
@@ -88,7 +87,7 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         raise UserError(one_line(error)) from error
     values = cast(dict[str, Any], merged)
     # A job of a queue begins here, in a process of its own.
-    add_plugins(values["plugins"])
+    catalogue.add_plugins(values["plugins"])
     return cast(Config, build(Config, values))
 
 
@@ -271,13 +270,6 @@ def raised_in(error: BaseException, package: str) -> bool:
     return any(name.partition(".")[0] == package for name in places)
 
 
-def add_plugins(names: Iterable[str]) -> None:
-    """Register the installed plugins and these: settings may name only what is registered."""
-    catalogue.add_installed_plugins()
-    for name in names:
-        catalogue.add_plugin(name)
-
-
 def plugins_in(arguments: Sequence[str]) -> list[str]:
     """The modules of `plugins=[...]` on the command line."""
     found = []
@@ -305,7 +297,7 @@ def main() -> None:
     folder = str(conf_folder().resolve())
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
     try:
-        add_plugins(plugins_in(sys.argv[1:]))
+        catalogue.add_plugins(plugins_in(sys.argv[1:]))
         check_words(sys.argv[1:])
         register()
         entry()

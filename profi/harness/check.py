@@ -25,7 +25,7 @@ from profi.harness.build_metrics import load_metrics
 from profi.harness.generate import paint_together
 from profi.harness.part_work import Painted
 from profi.harness.rows import load_rows
-from profi.harness.runs import Command, Run, context_of, runs_of
+from profi.harness.runs import Command, Run, context_of, existing_parent, runs_of
 from profi.harness.score import originals_of, samples_of
 from profi.inpainter import Row
 from profi.metrics import Metric
@@ -202,10 +202,7 @@ def _logged_in(config: Config) -> str:
 
 def _free(out: Path, wanted: float) -> str:
     """The room for the pictures; UserError if there is too little."""
-    existing = out
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(existing_parent(out)).free
     text = f"{free / 1e9:.1f} GB free, about {wanted / 1e9:.2g} GB needed"
     if free < wanted:
         raise UserError(f"{text}; name another folder with out=...")

@@ -24,6 +24,7 @@ from profi.harness.runs import (
     Command,
     Run,
     Samples,
+    all_runs,
     check_writable,
     group_of,
     report_folder,
@@ -117,13 +118,8 @@ def _log_row(command: Command, done: RowDone) -> None:
     """Log the scores of a row whose seeds are scored."""
     if not done.folders:
         return
-    runs = [
-        run
-        for one in command.config.per_model
-        for run in runs_of(replace(command, config=one))
-        if run.key == done.key
-    ]
-    entries = [entry for run in runs for entry in (run.find(),) if entry is not None]
+    found = [run.find() for run in all_runs(command) if run.key == done.key]
+    entries = [entry for entry in found if entry is not None]
     if entries:
         log.info("%s", row_line(entries, done.folders))
 

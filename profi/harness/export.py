@@ -19,7 +19,14 @@ from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.harness.build_data import image_root
-from profi.harness.run_folder import RunFolder, evaluation_of_run, run_record, run_settings
+from profi.harness.run_folder import (
+    RunFolder,
+    evaluation_of_run,
+    existing_run,
+    method_name,
+    run_record,
+    run_settings,
+)
 from profi.harness.score import decode
 from profi.inputs import blend, in_given_size, pil_image
 from profi.settings import DataConfig, ModelConfig
@@ -64,9 +71,7 @@ def export(
         raise UserError(f"{target} is not an empty folder: name another one")
     rows: list[dict[str, Any]] = []
     for folder in runs:
-        run = RunFolder(folder)
-        if not (folder / "run.json").is_file():
-            raise UserError(f"{folder} is not a run's folder: give outputs/<run id>")
+        run = existing_run(folder)
         before = len(rows)
         for row in _exported(run, target, wanted):
             rows.append(row)
@@ -86,7 +91,7 @@ def _exported(run: RunFolder, target: Path, wanted: Wanted) -> Iterator[dict[str
     """Write a run's pictures one by one; yields their lines of the table."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
     model = build(ModelConfig, settings["model"]).id
-    ablation = (pixels.get("method") or {}).get("name", "base")
+    ablation = method_name(pixels)
     root = wanted.data_root or image_root(build(DataConfig, settings["data"]))
     folder = target / _plain(f"{model}-{ablation}-seed{pixels['seed']}-{run.run_id}")
     triplets = {t.triplet_id: t for t in read_manifest(run.manifest)}

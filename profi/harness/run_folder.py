@@ -104,6 +104,18 @@ def run_record(run: RunFolder) -> dict[str, Any]:
     return _read_json(run.root / "run.json")
 
 
+def existing_run(folder: Path) -> RunFolder:
+    """The run in a folder; UserError if it is none."""
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder} is not a run's folder: give outputs/<run id>")
+    return RunFolder(folder)
+
+
+def method_name(pixels: Mapping[str, Any]) -> str:
+    """The method of a run's pixels; rows without methods have `base` alone."""
+    return str((pixels.get("method") or {}).get("name", "base"))
+
+
 def run_settings(run: RunFolder) -> dict[str, Any]:
     """The settings of the run's last start that differ from their defaults, by section.
 

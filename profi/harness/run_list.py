@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from profi.data.manifest import read_manifest
-from profi.harness.run_folder import RunFolder, run_record, run_settings
+from profi.harness.run_folder import RunFolder, existing_run, method_name, run_record, run_settings
 from profi.harness.run_status import Entry, read_status
 from profi.reports.names import metric_style
 from profi.settings import DataConfig, ModelConfig
@@ -64,19 +64,15 @@ def what_of(run: RunFolder) -> str:
     pixels, settings = run_record(run)["pixels"], run_settings(run)
     model = build(ModelConfig, settings["model"])
     data = build(DataConfig, settings["data"])
-    method = (pixels.get("method") or {}).get("name", "base")
     limit = "" if data.limit is None else f", {data.limit} triplets"
-    return f"{model.id} {method} seed {pixels['seed']} on {data.name}{limit}"
+    return f"{model.id} {method_name(pixels)} seed {pixels['seed']} on {data.name}{limit}"
 
 
 def details(folder: Path) -> Iterator[str]:
     """Lines about one run: what it is, how far, its scores, its failures."""
-    run = RunFolder(folder)
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder} is not a run's folder: give outputs/<run id>")
+    run = existing_run(folder)
     pixels = run_record(run)["pixels"]
-    method = (pixels.get("method") or {}).get("name", "base")
-    status = read_status(Entry(run, "", method, "", pixels["seed"]))
+    status = read_status(Entry(run, "", method_name(pixels), "", pixels["seed"]))
     yield f"run       {run.run_id}: {what_of(run)}"
     yield f"painted   {len(status.part_of)} of {len(status.triplets)}"
     starts = [

@@ -124,6 +124,12 @@ def runs_of(command: Command) -> list[Run]:
     return [_run(command, methods[name], seed) for name, seed in config.wanted]
 
 
+def all_runs(command: Command) -> list[Run]:
+    """The runs of all models of the command, in order."""
+    config = command.config
+    return [run for one in config.per_model for run in runs_of(replace(command, config=one))]
+
+
 def _run(command: Command, method: Method, seed: int) -> Run:
     config, model = command.config, command.config.model
     plan = Plan(
@@ -201,11 +207,16 @@ class Command:
         return self.config.stage in (stage, "all")
 
 
+def existing_parent(path: Path) -> Path:
+    """The path itself or the closest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def check_writable(out: Path) -> None:
     """UserError if runs cannot be written to `out`."""
-    existing = out
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = existing_parent(out)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         what = "is not a folder" if not existing.is_dir() else "cannot be written to"
         raise UserError(f"out={out}: {existing} {what}; name another folder with out=...")

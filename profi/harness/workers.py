@@ -27,17 +27,16 @@ from rich.console import Console
 from profi.catalogue import catalogue
 from profi.harness.generate import Tally
 from profi.harness.progress import Listener, Meter, meter
-from profi.harness.runs import Command, Run, Samples, runs_of
+from profi.harness.runs import Command, Run, Samples, all_runs
 from profi.harness.work import SCORE, RowDone, Work, shares, work
 from profi.models.libraries import silence_libraries
 from profi.reports.names import RowKey
 from profi.settings import Config, LoggerConfig, parse_shard
+from profi.settings.command import QUEUED
 from profi.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: submitit sets this in its jobs: the queue shares the work among processes, not the job.
-QUEUED = "SUBMITIT_EXECUTOR"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Only the parent reacts to these; its workers end with it.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -60,6 +59,7 @@ def processes_for(config: Config, samples: Samples | None) -> int:
 
 def _automatic(config: Config) -> int:
     if QUEUED in os.environ:
+        # The queue shares the work among jobs.
         return 1
     device = config.model.device
     if device in ("auto", "cuda") and torch.cuda.is_available():
@@ -154,11 +154,7 @@ def _collect(
                     log.log(*message)
     entries = {(entry.key, entry.seed): entry for part in parts for entry in part.entries}
     absent = {(item.key, item.seed): item for part in parts for item in part.absent}
-    order = [
-        (run.key, run.seed)
-        for one in command.config.per_model
-        for run in runs_of(replace(command, config=one))
-    ]
+    order = [(run.key, run.seed) for run in all_runs(command)]
     return Work(
         [entries[key] for key in order if key in entries],
         [absent[key] for key in order if key in absent and key not in entries],
@@ -300,9 +296,7 @@ def _serve(
     use_own_gpu(number)
     silence_libraries()
     try:
-        catalogue.add_installed_plugins()
-        for name in command.config.plugins:
-            catalogue.add_plugin(name)
+        catalogue.add_plugins(command.config.plugins)
         send(work(command, samples, partial(_reporting, send), send))
     except Exception as error:  # noqa: BLE001  # the parent raises it
         trace = "".join(traceback.format_exception(error))

@@ -6,19 +6,30 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+
+def _libraries() -> tuple[Any, Any]:
+    """The modules that control the libraries' log output."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    return diffusers_logging, transformers_logging
+
+
+def _silence(libraries: tuple[Any, Any]) -> None:
+    for library in libraries:
+        # Their logged errors are also raised, and those are reported in one line.
+        library.set_verbosity(logging.CRITICAL)
+        library.disable_progress_bar()
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """No progress bars and warnings of diffusers and transformers inside the block."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
+    libraries = _libraries()
     before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity(logging.CRITICAL)
-        library.disable_progress_bar()
+    _silence(libraries)
     try:
         yield
     finally:
@@ -35,10 +46,4 @@ def silence_libraries() -> None:
     """
     for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(name, "critical")
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        # Their logged errors are also raised, and those are reported in one line.
-        library.set_verbosity(logging.CRITICAL)
-        library.disable_progress_bar()
+    _silence(_libraries())

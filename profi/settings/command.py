@@ -18,6 +18,9 @@ from profi.settings.model import ModelConfig
 from profi.settings.reading import DEFAULT_READING, READINGS, Reading
 from profi.types import MAX_SEED, UserError
 
+#: submitit sets this variable in the processes of its jobs, on this machine and on Slurm.
+QUEUED = "SUBMITIT_EXECUTOR"
+
 
 @dataclass(frozen=True)
 class LoggerConfig:
