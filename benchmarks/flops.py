@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, SHARE, Size, Step
-from profi.settings.reading import READINGS, Reading
+from profi.settings.method import READINGS, Reading
 
 
 def step_flops(row: str, reading: Reading, size: Size) -> int:

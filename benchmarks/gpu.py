@@ -37,8 +37,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone
 from profi.models.compiled import CompiledBlocks
-from profi.settings.method import Sampling
-from profi.settings.reading import RELEASED
+from profi.settings.method import RELEASED, Sampling
 
 TINY = Architecture(
     64,

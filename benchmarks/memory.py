@@ -26,7 +26,7 @@ from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.steps import NAIVE, ROWS, Size, Step
 from profi.models.backbone import DTYPES, Backbone
 from profi.models.schedule import Schedule
-from profi.settings.reading import READINGS, Reading
+from profi.settings.method import READINGS, Reading
 
 
 class LiveBytes(TorchDispatchMode):

@@ -20,7 +20,7 @@ from torch import Tensor
 from profi.method.masks import mask_pyramid
 from profi.models.backbone import Backbone
 from profi.models.text import Conditioning
-from profi.settings.reading import Reading
+from profi.settings.method import Reading
 
 SMALLEST = 2  # PAIntA at down-factors 2 and 4 of the latents
 LOWEST = 4  # RASG at 4

@@ -36,8 +36,7 @@ from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone, load_backbone
 from profi.settings import DataConfig, shipped_path
 from profi.settings.evaluation import OURS
-from profi.settings.method import Sampling
-from profi.settings.reading import READINGS
+from profi.settings.method import READINGS, Sampling
 from profi.types import UserError
 
 

@@ -37,7 +37,7 @@ from benchmarks.steps import Size, Step
 from profi.baselines.smartbrush import SMARTBRUSH
 from profi.models.backbone import DTYPES, Backbone, auto_vae_dtype
 from profi.models.unet_role import INPAINTING, TEXT_TO_IMAGE, UNetRole
-from profi.settings.reading import RELEASED
+from profi.settings.method import RELEASED
 
 SMARTBRUSH_UNET = {"in_channels": 9, "out_channels": 5, "num_class_embeds": 5}
 Call = Callable[[], object]

@@ -29,8 +29,7 @@ from profi.inpainter import start_noise
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import DTYPES, Backbone
-from profi.settings.method import Sampling
-from profi.settings.reading import READINGS
+from profi.settings.method import READINGS, Sampling
 
 PEER = "diffusers"
 MORE = (*(row for row in ROWS if row != "base"), NAIVE)

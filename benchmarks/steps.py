@@ -10,13 +10,17 @@ from torch import Tensor
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
 from profi.method.attention import AttentionControl, Plain, controlled
-from profi.method.attention_objective import DOWN_FACTOR, AttentionObjective
-from profi.method.capture import ByKind, CrossAttentionCapture
-from profi.method.denoiser import InpaintingDenoiser
+from profi.method.attention_objective import (
+    DOWN_FACTOR,
+    AttentionObjective,
+    ByKind,
+    CrossAttentionCapture,
+)
 from profi.method.painta import PAIntA
+from profi.method.sampling import InpaintingDenoiser
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
-from profi.settings.reading import Reading
+from profi.settings.method import Reading
 
 ROWS = ("base", "painta_only", "rasg_only", "profi")
 NAIVE = "naive profi"

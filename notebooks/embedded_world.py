@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from profi.data.images import load_image
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.build_data import image_root, load_triplets
 from profi.harness.build_metrics import load_metrics
 from profi.metrics import Metric, Sample

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
-from profi.metrics.functional.crop import Box, bounding_box
+from profi.metrics.functional import Box, bounding_box
 from profi.settings.evaluation import Evaluation
 from profi.types import MAX_SEED, UserError
 

@@ -24,13 +24,10 @@ from profi.method.sampling import StepState
 from profi.method.trace import Trace
 from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
-from profi.models.devices import resolve_device
-from profi.models.exclusive import exclusive
-from profi.models.libraries import quiet_libraries
+from profi.models.devices import exclusive, quiet_libraries, resolve_device
 from profi.settings.evaluation import Evaluation, evaluation_of
-from profi.settings.method import Sampling
+from profi.settings.method import DEFAULT_READING, Reading, Sampling, reading_of
 from profi.settings.presets import model_source, models
-from profi.settings.reading import DEFAULT_READING, Reading, reading_of
 from profi.types import UserError
 
 # Called with (steps done, all steps).

@@ -28,7 +28,7 @@ from profi.method.inpainting import Given, StableInpainting
 from profi.method.methods import compose
 from profi.method.sampling import StepState
 from profi.models.backbone import Backbone, both_texts
-from profi.models.exclusive import exclusive
+from profi.models.devices import exclusive
 from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.pipeline_inputs import (
@@ -42,8 +42,7 @@ from profi.pipeline_inputs import (
     texts_of,
 )
 from profi.settings.evaluation import Evaluation, evaluation_of
-from profi.settings.method import Sampling
-from profi.settings.reading import DEFAULT_READING, Reading, reading_of
+from profi.settings.method import DEFAULT_READING, Reading, Sampling, reading_of
 from profi.types import UserError
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")

@@ -20,9 +20,8 @@ from profi.harness.progress import byte_meter
 from profi.models.devices import resolve_device
 from profi.settings import shipped_path
 from profi.settings.fields import check_fields, setting
-from profi.training.coco_files import coco_files
 from profi.training.crop_captions import Blip, begun, caption_instances
-from profi.training.instance_list import read_instances
+from profi.training.instance_list import coco_files, read_instances
 from profi.types import UserError
 
 

@@ -28,9 +28,8 @@ from profi.data.masks import triplet_mask
 from profi.harness.run_folder import RunFolder, evaluation_of_run
 from profi.harness.score import decode, painted_mask
 from profi.metrics import TransformersDetector
-from profi.metrics.functional.accuracy import Detection
-from profi.metrics.functional.crop import bounding_box, crop
-from profi.models.libraries import silence_libraries
+from profi.metrics.functional import Detection, bounding_box, crop
+from profi.models.devices import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.types import Triplet, UserError

@@ -54,8 +54,7 @@ from reliability.refusals import hub_is_down, wrong_weights
 
 from profi.data.manifest import read_manifest
 from profi.harness.provenance import environment
-from profi.store.journal import read_lines
-from profi.store.parts import part_facts, part_path
+from profi.store.parts import part_facts, part_path, read_lines
 
 
 def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:

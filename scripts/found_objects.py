@@ -20,16 +20,15 @@ import numpy as np
 import pandas as pd
 
 from profi.data.coco import read_coco
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.run_folder import RunFolder, evaluation_of_run
 from profi.harness.score import decode, painted_mask
 from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.metrics.clip_encoder import ClipEncoder
-from profi.metrics.functional.crop import bounding_box, crop, pad_to_square
-from profi.metrics.functional.frechet import frechet_distance
-from profi.models.libraries import silence_libraries
+from profi.metrics.functional import bounding_box, crop, frechet_distance, pad_to_square
+from profi.models.devices import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.types import UserError

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.score import decode
 from profi.reports.figures import StripRow, comparison_strip
 from profi.settings import shipped_path

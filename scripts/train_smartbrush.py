@@ -36,16 +36,13 @@ from profi.models.folder import from_hub
 from profi.settings import shipped_path
 from profi.settings.fields import check_fields, setting
 from profi.settings.presets import hub_id
-from profi.training.coco_files import coco_files, coco_fingerprint
 from profi.training.examples import Source, TextToImage, start_fingerprint
-from profi.training.instance_list import read_instances
+from profi.training.instance_list import coco_files, coco_fingerprint, read_instances
 from profi.training.instances import CocoSource, Instances, read_captions
-from profi.training.metrics_log import loss_line
-from profi.training.recipe import Recipe
+from profi.training.metrics_log import loss_line, open_run
 from profi.training.smartbrush_loss import from_text_to_image
-from profi.training.smartbrush_training import save_model, train_smartbrush
+from profi.training.smartbrush_training import Recipe, save_model, train_smartbrush
 from profi.training.validation_sheets import ValidationSheets
-from profi.training.wandb_run import open_run
 from profi.types import Triplet, UserError
 
 # The first process paints pictures and fetches files while the others wait.

@@ -5,7 +5,7 @@
 
 The group is what `logger=wandb` files an experiment's runs under: its name and its reading. Saving
 needs a login (`wandb login`); `--dry-run` prints the definition and asks no server. What the panels
-show is what `profi.reports.wandb_log` and `profi.harness.log_results` write.
+show is what `profi.reports.wandb_log` and `profi.harness.run_log` write.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from profi.catalogue import catalogue
-from profi.reports.names import metric_style
+from profi.reports.render import metric_style
 from profi.reports.wandb_log import IMAGES, PICTURES
 
 try:

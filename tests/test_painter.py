@@ -24,9 +24,8 @@ from profi.method.methods import compose
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
 from profi.settings import shipped_path
-from profi.settings.method import Sampling
+from profi.settings.method import PAPER, RELEASED, Sampling
 from profi.settings.presets import models
-from profi.settings.reading import PAPER, RELEASED
 from profi.types import UserError
 
 REPOSITORY = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ from profi.harness.plan import Plan
 from profi.inpainter import start_noise
 from profi.method.masks import MaskPyramid, mask_pyramid
 from profi.metrics import Sample
-from profi.metrics.functional.crop import crop, pad_to_square
-from profi.metrics.functional.preprocess import opencv_cubic, resize
+from profi.metrics.functional import crop, pad_to_square
+from profi.metrics.preprocess import opencv_cubic, resize
 from profi.settings.evaluation import OURS, RELEASED, Evaluation
 from profi.types import Triplet
 

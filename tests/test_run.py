@@ -20,13 +20,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from profi.catalogue import catalogue
+from profi.cli.arguments import register, schema_of
 from profi.cli.run import accepted, raised_in, task
-from profi.cli.schema import register, schema_of
 from profi.harness.memory import BatchLimit, work_through
 from profi.reports import paper_numbers
 from profi.settings import Config
 from profi.settings.evaluation import EVALUATIONS
-from profi.settings.reading import READINGS
+from profi.settings.method import READINGS
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 5.0

@@ -15,13 +15,12 @@ from torch import Tensor
 import profi
 from profi.method.attention import attend
 from profi.method.attention_objective import bce_objective, mean_attention
-from profi.method.ddim import ddim_step
+from profi.method.ddim import ddim_step, sigma_schedule
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.method.painta import PAIntA
 from profi.method.rasg import standardised
-from profi.method.schedule import sigma_schedule
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER
 
 STEPS = 4
 SIDE = 48  # the tiny painter's own size: nothing is scaled

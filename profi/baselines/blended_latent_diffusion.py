@@ -13,13 +13,11 @@ from torch import Tensor
 
 from profi.baselines.baseline import Baseline, Inputs
 from profi.inpainter import Progress, noise_of
-from profi.method.ddim import noised
-from profi.method.denoiser import TextToImageDenoiser
+from profi.method.ddim import noised, trailing_timesteps
 from profi.method.masks import nearest
-from profi.method.sampling import AfterStep, Denoise, StepState, sample
-from profi.method.schedule import trailing_timesteps
+from profi.method.sampling import AfterStep, Denoise, StepState, TextToImageDenoiser, sample
 from profi.models.backbone import Backbone, OnBackbone, both_texts
-from profi.models.fingerprint import backbone_identity
+from profi.models.folder import backbone_identity
 from profi.models.schedule import CLEAN, Schedule
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling

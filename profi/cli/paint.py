@@ -172,7 +172,7 @@ def paint(
     check_pair(given, hole, f"image {image}", f"mask {mask}")
 
     from profi.cli.picture_file import encoded
-    from profi.models.libraries import silence_libraries
+    from profi.models.devices import silence_libraries
     from profi.painter import load
 
     silence_libraries()

@@ -26,13 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from profi.catalogue import catalogue
-from profi.cli.schema import register, schema_of
+from profi.cli.arguments import register, schema_of
 from profi.cli.words import check_words, quoting, suggestion
 from profi.settings import Config
 from profi.settings.command import QUEUED
 from profi.settings.fields import build
-from profi.settings.paths import conf_folder, shipped_path
-from profi.settings.presets import hub_id
+from profi.settings.presets import conf_folder, hub_id, shipped_path
 from profi.types import MissingRowError, UserError
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def run_job(composed: DictConfig) -> None:
     check_folders(config)
     console = set_up_logging(config.logger.level)
     # These imports load torch, diffusers and transformers.
-    from profi.models.libraries import silence_libraries
+    from profi.models.devices import silence_libraries
 
     # Before the other imports: some warnings come while the libraries are imported.
     silence_libraries()

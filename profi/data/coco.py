@@ -15,9 +15,8 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from profi.data.coco_faults import faults_of, shown
-from profi.data.hulls import hull_area, hull_mask, hull_of
 from profi.data.manifest import Candidates
-from profi.data.masks import mask_rle
+from profi.data.masks import hull_area, hull_mask, hull_of, mask_rle
 from profi.settings.evaluation import OURS, Evaluation
 from profi.types import Triplet, UserError
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from profi.data.images import ORIENTATION, path_within
 from profi.data.manifest import Candidates
 from profi.data.masks import mask_rle
-from profi.data.pictures import read_mask
+from profi.data.pictures import ORIENTATION, path_within, read_mask
 from profi.types import Triplet, UserError, digest
 
 IMAGES, MASKS, TABLE = "images", "masks", "prompts.csv"

@@ -14,8 +14,8 @@ from profi.catalogue import catalogue, loaded
 from profi.data import coco, folder
 from profi.data.coco2017 import SOURCE, Coco2017, default_cache, read_sample
 from profi.data.folder import IMAGES
-from profi.data.images import image_path
 from profi.data.manifest import Candidates, in_order, sample_triplets
+from profi.data.pictures import image_path
 from profi.harness.progress import byte_meter
 from profi.settings import DataConfig, shipped_path
 from profi.settings.evaluation import OURS, Evaluation

@@ -11,14 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from profi.data.images import images_digest
+from profi.data.pictures import images_digest
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
 from profi.harness.check import check
-from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.report import PAGE, Request, Shown, report, row_line
-from profi.harness.run_log import RunLogs
+from profi.harness.run_log import RunLogs, identity, log_results, run_logs
 from profi.harness.run_status import Absent, Entry, latest_scores
 from profi.harness.runs import (
     Command,

@@ -22,7 +22,7 @@ from profi.harness.plan import Plan
 from profi.harness.progress import Meter
 from profi.harness.run_folder import RunFolder
 from profi.inpainter import Inpainter, check_finite
-from profi.store.journal import quarantine
+from profi.store.parts import quarantine
 from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)

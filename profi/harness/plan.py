@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from profi.data.images import load_image
 from profi.data.manifest import parts
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.fitting import Extent, Fitted, fit, padded_size, working_size
 from profi.settings.evaluation import Evaluation
 from profi.types import Triplet, noise_seed

@@ -13,10 +13,11 @@ import pandas as pd
 from rich.console import Console
 
 from profi import reports
-from profi.harness import missing
 from profi.harness.provenance import APART, APART_SIZES, SEPARATOR, merged
 from profi.harness.report_pictures import gallery_items, standing_failures
 from profi.harness.run_folder import run_record
+from profi.harness.run_list import gaps as gaps_of
+from profi.harness.run_list import missing_lines
 from profi.harness.run_status import (
     Absent,
     Entry,
@@ -28,7 +29,7 @@ from profi.harness.run_status import (
     written_scores,
 )
 from profi.reports.gallery import FOLDER
-from profi.reports.names import RowKey, metric_style, row_labels
+from profi.reports.render import RowKey, metric_style, row_labels
 from profi.reports.tables import measured
 from profi.types import UserError
 
@@ -67,7 +68,7 @@ class Request:
         with_paper: whether the scores can be compared with the paper's numbers.
         gallery: how many triplets the gallery has; None for all.
         overrides: of the command; the commands for missing work repeat them.
-        models: a model's id to its option, see `missing.missing_lines`.
+        models: a model's id to its option, see `missing_lines`.
     """
 
     entries: Sequence[Entry]
@@ -106,8 +107,8 @@ def report(folder: Path, request: Request) -> Shown:
     tables = reports.write_tables(folder, scores, summary, request.labels, request.with_paper)
 
     labels = request.labels
-    gaps = missing.gaps(statuses, request.absent, scores, list(request.folders))
-    lacking = missing.missing_lines(gaps, labels, request.overrides, request.models)
+    gaps = gaps_of(statuses, request.absent, scores, list(request.folders))
+    lacking = missing_lines(gaps, labels, request.overrides, request.models)
     failures = standing_failures(statuses, scores, labels)
     highlights, n_browsable = _pictures(folder, request, statuses, scores, failures)
     page = reports.Page(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from profi.data.images import load_image
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.run_status import Entry, RunStatus, pictures
 from profi.harness.score import decode
 from profi.reports import Failure, GalleryItem
 from profi.reports.figures import outlined, thumbnail
-from profi.reports.names import RowKey, row_labels
+from profi.reports.render import RowKey, row_labels
 from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)

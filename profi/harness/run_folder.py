@@ -12,7 +12,7 @@ from typing import Any
 from profi.atomic import write_text
 from profi.data.manifest import write_manifest
 from profi.settings.evaluation import OURS, Evaluation
-from profi.store.journal import append_line
+from profi.store.parts import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
 
 log = logging.getLogger(__name__)

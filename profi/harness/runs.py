@@ -11,15 +11,14 @@ from typing import Any
 from profi.catalogue import catalogue
 from profi.data.manifest import manifest_digest
 from profi.harness.build_data import image_root
-from profi.harness.code_digest import code_digest
 from profi.harness.plan import Plan
-from profi.harness.provenance import environment
+from profi.harness.provenance import code_digest, environment
 from profi.harness.rows import RowContext
 from profi.harness.run_folder import RunFolder, find_run, open_run
 from profi.harness.run_status import Absent, Entry
 from profi.inpainter import Row
 from profi.method.methods import Method, compose
-from profi.reports.names import RowKey
+from profi.reports.render import RowKey
 from profi.settings import DEFAULT_READING, AblationConfig, Config, parse_shard
 from profi.settings.evaluation import OURS
 from profi.settings.fields import changed

@@ -24,8 +24,7 @@ from profi.harness.run_folder import RunFolder
 from profi.metrics import Metric, Sample
 from profi.settings.evaluation import Evaluation
 from profi.store.generations import pictures_digest, read_generations_part
-from profi.store.journal import quarantine
-from profi.store.parts import part_indices
+from profi.store.parts import part_indices, quarantine
 from profi.store.scores import (
     IDENTITY,
     failed_scores,

@@ -16,17 +16,16 @@ from profi.data.manifest import read_manifest
 from profi.harness import build_metrics
 from profi.harness.build_data import image_root
 from profi.harness.generate import Tally, generate
-from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Listener, Meter
 from profi.harness.provenance import environment, part_facts_of
 from profi.harness.rows import load_rows
-from profi.harness.run_log import GuardedLog, RunLogs, logged_to
+from profi.harness.run_log import GuardedLog, RunLogs, identity, log_results, logged_to, run_logs
 from profi.harness.run_status import Absent, Entry
 from profi.harness.runs import Command, Run, Samples, context_of, group_of, runs_of
 from profi.harness.score import originals_of, score
 from profi.inpainter import Row
 from profi.metrics import Metric
-from profi.reports.names import RowKey
+from profi.reports.render import RowKey
 from profi.store.generations import painted_count
 from profi.store.scores import scores_folder_name
 from profi.types import MissingRowError, Triplet, UserError

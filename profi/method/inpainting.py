@@ -12,19 +12,23 @@ from torch import Tensor
 from profi.fitting import Extent
 from profi.inpainter import Progress, blended, check_finite, check_inputs, start_noise
 from profi.method.attention import Plain, controlled
-from profi.method.attention_objective import AttentionClue
-from profi.method.capture import ByKind, CrossAttentionCapture
-from profi.method.denoiser import InpaintingDenoiser
+from profi.method.attention_objective import AttentionClue, ByKind, CrossAttentionCapture
+from profi.method.ddim import trailing_timesteps
 from profi.method.masks import MaskPyramid, mask_pyramid
 from profi.method.methods import Method, MethodBatch, generators_of
-from profi.method.sampling import AfterStep, Denoise, StepState, sample
-from profi.method.schedule import trailing_timesteps
-from profi.method.similarity_maps import Observed, SelfAttentionObserver, unobserved
+from profi.method.sampling import AfterStep, Denoise, InpaintingDenoiser, StepState, sample
 from profi.method.sites import attention_sites
-from profi.method.trace import Trace, TracedAttention, TracedNoise
+from profi.method.trace import (
+    Observed,
+    SelfAttentionObserver,
+    Trace,
+    TracedAttention,
+    TracedNoise,
+    unobserved,
+)
 from profi.models.backbone import OnBackbone, both_texts
-from profi.models.exclusive import exclusive
-from profi.models.fingerprint import backbone_identity
+from profi.models.devices import exclusive
+from profi.models.folder import backbone_identity
 from profi.models.text import Conditioning
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from profi.fitting import Extent, bicubic_greys
-from profi.settings.reading import MaskedImage, MaskResizing
+from profi.settings.method import MaskedImage, MaskResizing
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from profi.method.attention import AttentionCall, Branch, Projected, UNetPass, attend
 from profi.method.methods import Build, MethodBatch, MethodParts
-from profi.method.similarity_maps import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.method.sites import Site
-from profi.settings.reading import Active, Reading
+from profi.method.trace import SelfAttentionObserver, SimilarityObserver, unobserved
+from profi.settings.method import Active, Reading
 from profi.types import UserError
 
 #: The down-factors of the latents where PAIntA works: the paper's H/16 and H/32.

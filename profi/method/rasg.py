@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from profi.method.attention_objective import DOWN_FACTOR, AttentionClue, AttentionObjective
+from profi.method.ddim import sigma_schedule
 from profi.method.methods import Build, MethodBatch, MethodParts, together
 from profi.method.painta import painta_only
 from profi.method.sampling import StepState
-from profi.method.schedule import sigma_schedule
-from profi.settings.method import RASGSettings
-from profi.settings.reading import Reading
+from profi.settings.method import RASGSettings, Reading
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from profi.method.ddim import to_x0_eps
 from profi.method.methods import Build, MethodBatch, MethodParts
 from profi.method.sampling import Denoise, Denoised
 from profi.models.schedule import Schedule
-from profi.settings.method import RASGSettings, VanillaSettings
-from profi.settings.reading import Reading
+from profi.settings.method import RASGSettings, Reading, VanillaSettings
 
 
 def guided_eps(eps: Tensor, g: Tensor, alpha_t: float, scale: float) -> Tensor:

@@ -1,15 +1,23 @@
-"""The `Metric` protocol and its input, the `Sample`."""
+"""The `Metric` protocol, its input, the `Sample`, and the loading of the metrics' models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers.utils import cached_file
 
-from profi.metrics.functional.crop import Box, bounding_box
+from profi.metrics.functional import Box, bounding_box
 from profi.settings.evaluation import BoxOf
+from profi.types import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +92,49 @@ class Metric(Protocol):
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """One value per sample, in order."""
         ...
+
+
+@contextmanager
+def explained(what: str, path: str, key: str) -> Iterator[None]:
+    """Turn the errors of transformers for a missing or broken model into one UserError.
+
+    Raises:
+        UserError: with `path` and its config key `key`.
+    """
+    try:
+        yield
+    # transformers raises OSError if the model is missing or unreachable; ValueError, TypeError or
+    # KeyError if it is another kind of model; RuntimeError for weights of other shapes. safetensors
+    # has its own error for a truncated file.
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{what} '{path}' cannot be loaded ({reason}): "
+            f"download it first or give a local folder with {key}=<folder>"
+        ) from error
+
+
+def preprocessor_config(path: str, what: str, key: str) -> dict[str, Any]:
+    """The `preprocessor_config.json` of a local folder or a Hub repository.
+
+    It is a small file, so reading it first shows quickly whether the repository exists.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with explained(what, path, key):
+        found = cached_file(path, "preprocessor_config.json")
+        if found is None:
+            raise FileNotFoundError("preprocessor_config.json")
+        config: dict[str, Any] = json.loads(Path(found).read_text())
+    return config
+
+
+def weights_digest(model: torch.nn.Module, length: int = 16) -> str:
+    """The first `length` hex digits of a SHA-256 of all tensors: names, dtypes, shapes, bytes."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total.update(raw.numpy().data)
+    return total.hexdigest()[:length]

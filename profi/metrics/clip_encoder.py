@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
-from profi.metrics.loading import explained, preprocessor_config, weights_digest
+from profi.metrics.base import explained, preprocessor_config, weights_digest
+from profi.metrics.preprocess import Preprocessing, square_image, whole_image
 from profi.settings.evaluation import AestheticCrop, ClipResizing
 from profi.types import UserError, digest
 

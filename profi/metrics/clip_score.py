@@ -8,8 +8,7 @@ from typing import Any
 
 from profi.metrics.base import Sample
 from profi.metrics.clip_encoder import ClipEncoder, ImageTextEncoder
-from profi.metrics.functional.accuracy import clip_score
-from profi.metrics.functional.crop import crop, pad_to_square
+from profi.metrics.functional import clip_score, crop, pad_to_square
 from profi.metrics.open_clip_encoder import OPEN_CLIP, OpenClipEncoder
 from profi.settings.evaluation import BoxOf, ClipClamp, ClipResizing
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForObjectDetection, PreTrainedModel
 
-from profi.metrics.coco_categories import COCO_ALIASES, COCO_CATEGORIES
-from profi.metrics.functional.accuracy import Detection
-from profi.metrics.functional.preprocess import Preprocessing, whole_image
-from profi.metrics.loading import explained, preprocessor_config, weights_digest
+from profi.metrics.accuracy import COCO_ALIASES, COCO_CATEGORIES
+from profi.metrics.base import explained, preprocessor_config, weights_digest
+from profi.metrics.functional import Detection
+from profi.metrics.preprocess import Preprocessing, whole_image
 from profi.types import UserError, digest
 
 __all__ = ["Detection", "Detector", "TransformersDetector"]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from profi.metrics.coco_categories import COCO_CATEGORIES
-from profi.metrics.functional.accuracy import Detection
-from profi.metrics.loading import weights_digest
+from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.metrics.base import weights_digest
+from profi.metrics.functional import Detection
 from profi.settings.evaluation import Channels
 from profi.types import UserError, digest
 from profi.weights import UNREADABLE, read_checkpoint, verified_file

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from profi.metrics.functional.preprocess import Preprocessing, square_image
-from profi.metrics.loading import explained, weights_digest
+from profi.metrics.base import explained, weights_digest
+from profi.metrics.preprocess import Preprocessing, square_image
 from profi.settings.evaluation import ClipResizing
 from profi.types import UserError, digest
 

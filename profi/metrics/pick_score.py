@@ -7,7 +7,7 @@ from typing import Any
 
 from profi.metrics.base import Sample
 from profi.metrics.clip_encoder import ClipEncoder
-from profi.metrics.functional.accuracy import cosine
+from profi.metrics.functional import cosine
 
 
 class PickScore:

@@ -24,9 +24,8 @@ from profi.models.folder import (
     text_folders,
     weight_hashes,
 )
-from profi.models.memo import Memo, content
 from profi.models.schedule import Schedule
-from profi.models.text import Conditioning, PromptEncoder, TextTower
+from profi.models.text import Conditioning, Memo, PromptEncoder, TextTower, content
 from profi.models.tokens import with_suffix
 from profi.models.unet_role import INPAINTING, UNetRole
 from profi.settings.method import Sampling

@@ -11,7 +11,7 @@ import pandas as pd
 
 from profi.reports.bootstrap import N_RESAMPLES, Sample, cluster_intervals
 from profi.reports.differences import pairs_with_base
-from profi.reports.names import metric_style, ordered_metrics, row_labels
+from profi.reports.render import metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import ROW, row_keys, validate
 
 
@@ -39,7 +39,7 @@ def preference_over_base(
 ) -> pd.DataFrame:
     """How often a row's picture is preferred to its base's, for the same triplet and seed.
 
-    `profi.reports.names.base_of` chooses a row's base.
+    `profi.reports.render.base_of` chooses a row's base.
 
     Args:
         scores: the long table of `profi.reports`.

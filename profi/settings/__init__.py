@@ -2,14 +2,24 @@
 
 A field has a type (choices are a `Literal`), a default, bounds and a meaning. Combinations are
 checked on construction; a `UserError` names the key, the value and the allowed values.
-`profi.cli.schema` makes the command line's schema from these classes.
+`profi.cli.arguments` makes the command line's schema from these classes.
 """
 
 from profi.settings.command import Config, LoggerConfig, ReportConfig, parse_shard
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import EVALUATIONS, OURS, Evaluation
 from profi.settings.fields import check_device, choices_of
-from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
+from profi.settings.method import (
+    DEFAULT_READING,
+    PAPER,
+    READINGS,
+    RELEASED,
+    AblationConfig,
+    RASGSettings,
+    Reading,
+    Sampling,
+    VanillaSettings,
+)
 from profi.settings.metric import (
     AccuracyConfig,
     AestheticConfig,
@@ -27,8 +37,7 @@ from profi.settings.model import (
     SmartBrushConfig,
     WeightsConfig,
 )
-from profi.settings.paths import PACKAGE, SHIPPED, shipped_path
-from profi.settings.reading import DEFAULT_READING, PAPER, READINGS, RELEASED, Reading
+from profi.settings.presets import PACKAGE, SHIPPED, shipped_path
 
 __all__ = [
     "DEFAULT_READING",

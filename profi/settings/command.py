@@ -12,10 +12,17 @@ from profi.catalogue import catalogue
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import Evaluation
 from profi.settings.fields import build, changed, check_fields, setting
-from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
+from profi.settings.method import (
+    DEFAULT_READING,
+    READINGS,
+    AblationConfig,
+    RASGSettings,
+    Reading,
+    Sampling,
+    VanillaSettings,
+)
 from profi.settings.metric import MetricConfig
 from profi.settings.model import ModelConfig
-from profi.settings.reading import DEFAULT_READING, READINGS, Reading
 from profi.types import MAX_SEED, UserError
 
 #: submitit sets this variable in the processes of its jobs, on this machine and on Slurm.

@@ -1,12 +1,101 @@
-"""The settings of the methods and of the sampling, without the reading."""
+"""The settings of the methods and of the sampling, and the readings of the paper."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from profi.catalogue import catalogue
-from profi.settings.fields import check_fields, setting
+from profi.settings.fields import bundle_of, check_fields, differing, setting
+
+MaskResizing = Literal["nearest", "pil_bicubic"]
+MaskedImage = Literal["given", "as_resized"]
+Query = Literal["block_input", "after_self_attention"]
+Smoothing = Literal["none", "zero_padded_3x3"]
+Active = Literal["first_half", "t_above_500"]
+CGradient = Literal["flows", "stops"]
+Reduction = Literal["sum", "mean"]
+VanishedMask = Literal["unguided", "literal"]
+SigmaFormula = Literal["cumulative", "per_step"]
+
+#: The reading when none is given.
+DEFAULT_READING = "released"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value per choice, by default what the paper prints.
+
+    Change any of them with `dataclasses.replace`, or on the command line:
+    `reading=released reading.eta=0.1`.
+    """
+
+    name: Literal["paper", "released"] = setting(
+        "paper", "label: the set of values that the changes start from"
+    )
+    mask_resizing: MaskResizing = setting(
+        "nearest", "how masks are resized for the latents and the attention (method/masks.py)"
+    )
+    masked_image: MaskedImage = setting(
+        "given", "the mask that blanks the image for the VAE: the given one or the resized one"
+    )
+    query: Query = setting(
+        "block_input",
+        "input of PAIntA's query for c: the block's input X, or X plus the output of the plain "
+        "self-attention",
+    )
+    smoothing: Smoothing = setting(
+        "none", "smoothing of PAIntA's c before it is normalised: none, or the released 3x3 filter"
+    )
+    active: Active = setting(
+        "first_half", "the steps in which PAIntA works: the first half, or those with t > 500"
+    )
+    c_gradient: CGradient = setting("flows", "whether RASG's gradient flows through PAIntA's c")
+    offset: float = setting(0.0, "offset subtracted from the logits in eq. 10")
+    reduction: Reduction = setting("sum", "reduction over the pixels in eq. 10")
+    vanished_mask: VanishedMask = setting(
+        "unguided",
+        "when no masked cell is left at the objective's level. unguided: no gradient. literal: "
+        "eq. 10 as printed, which lowers attention to the prompt everywhere",
+    )
+    sigma: SigmaFormula = setting(
+        "cumulative", "the alphas in eq. 11: cumulative, or per training step"
+    )
+    eta: float = setting(0.15, "eta of eq. 11", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_fields("reading", self)
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The values that differ from those of the named reading."""
+        return differing(self, READINGS[self.name])
+
+
+PAPER = Reading()
+RELEASED = Reading(
+    name="released",
+    mask_resizing="pil_bicubic",
+    masked_image="as_resized",
+    query="after_self_attention",
+    smoothing="zero_padded_3x3",
+    active="t_above_500",
+    offset=1.0,
+    reduction="mean",
+    vanished_mask="literal",
+    sigma="per_step",
+    eta=0.25,
+)
+READINGS: Mapping[str, Reading] = MappingProxyType({r.name: r for r in (PAPER, RELEASED)})
+
+
+def reading_of(chosen: str | Reading) -> Reading:
+    """The reading of a name; a reading is returned as it is; UserError for an unknown name."""
+    found: Reading = bundle_of("reading", chosen, READINGS)
+    return found
+
 
 Objective = Literal["bce", "max_attention"]
 Output = Literal["unblended", "blended"]

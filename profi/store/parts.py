@@ -1,9 +1,9 @@
-"""A folder of Parquet parts: the unit of work that is either whole or absent.
+"""A folder of Parquet parts, each whole or absent, and journals: append-only JSON lines.
 
-A part is written under a temporary name in the same folder, flushed to the disk and renamed, so a
-kill at any moment leaves only whole parts. Each part has a SHA-256 of its rows. A part that does
-not match it, or cannot be read, is moved aside as `<name>.broken`, logged, and counts as absent.
-To merge the parts of several machines, copy them into one folder.
+A part is the unit of work. It is written under a temporary name in the same folder, flushed to the
+disk and renamed, so a kill at any moment leaves only whole parts. Each part has a SHA-256 of its
+rows. A part that does not match it, or cannot be read, is moved aside as `<name>.broken`, logged,
+and counts as absent. To merge the parts of several machines, copy them into one folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,46 @@ import pyarrow.parquet as pq
 
 from profi.atomic import whole_file
 from profi.types import canonical_json
+
+
+def append_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append one line by a single write, so that lines of several processes do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        # A kill may have cut the last line short: this one must not continue it.
+        start = "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
+        os.write(descriptor, (start + canonical_json(entry) + "\n").encode())
+    except OSError as error:
+        # The error of a failed write does not name the file.
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def quarantine(path: Path, triplet_id: str, stage: str, error: BaseException) -> None:
+    """Record a failed sample: its id, the stage, the reason in one line and the traceback."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    trace = "".join(traceback.format_exception(error))
+    append_line(
+        path, {"triplet_id": triplet_id, "stage": stage, "reason": reason, "traceback": trace}
+    )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The entries of a journal; skips a line that a kill cut short."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
 
 log = logging.getLogger(__name__)
 

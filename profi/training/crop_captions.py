@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from profi.atomic import write_text
-from profi.data.images import UnreadableImageError
+from profi.data.pictures import UnreadableImageError
 from profi.models.devices import resolve_device
 from profi.training.instance_list import InstanceList, crop_of, picture_of
 from profi.training.instances import Unreadable, not_captions, parsed_captions

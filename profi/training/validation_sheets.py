@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
-from profi.data.images import load_image
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.fitting import fit
 from profi.models.backbone import Backbone
 from profi.models.schedule import Schedule

@@ -113,7 +113,7 @@ class Child:
 
 def warm_up() -> None:
     """Import what the children need; nothing is computed, so that there is one thread to fork."""
-    from profi.models.libraries import silence_libraries
+    from profi.models.devices import silence_libraries
 
     silence_libraries()
 

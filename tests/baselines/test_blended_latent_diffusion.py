@@ -15,10 +15,8 @@ from profi.baselines.blended_latent_diffusion import (
     blend_latents,
 )
 from profi.inpainter import noise_of
-from profi.method.ddim import noised
-from profi.method.denoiser import TextToImageDenoiser
-from profi.method.sampling import Denoised, sample
-from profi.method.schedule import trailing_timesteps
+from profi.method.ddim import noised, trailing_timesteps
+from profi.method.sampling import Denoised, TextToImageDenoiser, sample
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.settings.method import Sampling
 from profi.types import UserError

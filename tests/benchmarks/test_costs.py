@@ -8,7 +8,7 @@ import torch
 from benchmarks.flops import step_flops
 from benchmarks.memory import LiveBytes, step_bytes
 from benchmarks.steps import NAIVE, Size
-from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
+from profi.settings.method import PAPER, READINGS, RELEASED, Reading
 
 PLAIN_TFLOP = 1.607  # of the pair of branches at 512 x 512
 

@@ -19,7 +19,7 @@ from profi.baselines.smartbrush import SmartBrush
 from profi.inpainter import Row
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
-from profi.settings.reading import RELEASED
+from profi.settings.method import RELEASED
 from profi.training.smartbrush_loss import from_text_to_image
 
 PIXELS = 128  # at 64 the mask would vanish at the smallest level of attention

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from coco_fixture import zipped
 
-from profi.data.archives import unpack_file, unpack_folder
+from profi.data.coco2017 import unpack_file, unpack_folder
 from profi.types import UserError
 
 FILES = {"set/": b"", "set/a.jpg": b"a" * 5000, "set/b.jpg": b"b", "other/c.jpg": b"c"}

@@ -14,9 +14,8 @@ from pycocotools.coco import COCO
 from scipy.ndimage import binary_dilation
 
 from profi.data.coco import CROWD, RUN_LENGTH, SMALL, read_coco, read_listed
-from profi.data.hulls import hull_area
 from profi.data.manifest import in_order, sample_triplets
-from profi.data.masks import triplet_mask
+from profi.data.masks import hull_area, triplet_mask
 from profi.settings.evaluation import OURS, RELEASED
 from profi.types import Triplet, UserError
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from profi.data.folder import read_folder
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest, write_manifest
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.types import UserError
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from profi.data.hulls import hull_area, hull_mask, hull_of
-from profi.data.opencv import fill_convex
+from profi.data.masks import fill_convex, hull_area, hull_mask, hull_of
 
 Polygon = list[tuple[float, float]]
 

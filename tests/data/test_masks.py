@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from profi.data.hulls import hull_mask
 from profi.data.manifest import manifest_digest
-from profi.data.masks import mask_rle, triplet_mask
+from profi.data.masks import hull_mask, mask_rle, triplet_mask
 from profi.types import Triplet
 
 HULL = Triplet("t", 1, 1, 1, "cat", "a.png", 8, 12, (1.0, 1.0, 9.0, 1.0, 9.0, 6.0))

@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from profi.data.images import read_stored
-from profi.data.pictures import check_pair, read_image, read_mask
+from profi.data.pictures import check_pair, read_image, read_mask, read_stored
 from profi.inputs import image_tensor, mask_tensor
 from profi.types import UserError
 

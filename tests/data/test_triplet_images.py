@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profi.data.images import load_image
+from profi.data.pictures import load_image
 from profi.types import Triplet, UserError
 
 TRIPLET = Triplet("t", 1, 1, 1, "cat", "a.png", 8, 12, (0, 0, 4, 0, 4, 4))

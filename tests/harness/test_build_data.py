@@ -15,8 +15,8 @@ from own_set import write_folder
 from rich.console import Console
 
 from profi.data.coco import CROWD
-from profi.data.images import load_image
 from profi.data.manifest import manifest_digest
+from profi.data.pictures import load_image
 from profi.harness.build_data import image_root, load_triplets
 from profi.settings import DataConfig
 from profi.settings.evaluation import OURS, RELEASED

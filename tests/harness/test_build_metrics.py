@@ -17,7 +17,7 @@ from profi.harness.report import _cost
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, RunStatus, latest_scores
 from profi.metrics import Sample
-from profi.metrics.aesthetic_predictor import AestheticPredictor
+from profi.metrics.aesthetic import AestheticPredictor
 from profi.settings import (
     AccuracyConfig,
     AestheticConfig,

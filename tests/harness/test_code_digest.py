@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from profi.harness import code_digest as code_digest_module
-from profi.harness.code_digest import code_digest
+from profi.harness import provenance
+from profi.harness.provenance import code_digest
 from profi.store.generations import read_generations
 
 REPOSITORY = Path(__file__).parents[2]
@@ -162,7 +162,7 @@ def test_a_plugin_s_own_package_counts_and_is_read_once_in_a_process(
     digests = []
     for text in ("x = 1\n", "x = 2\n", "x = 1  # One.\n"):
         formulas.write_text(text)
-        code_digest_module._read.cache_clear()
+        provenance._read.cache_clear()
         digests.append(code_digest(["counted_plugin.method"]))
         formulas.write_text("x = 3\n")
         assert code_digest(["counted_plugin.method"]) == digests[-1]

@@ -30,7 +30,7 @@ from profi.settings import (
     ModelConfig,
 )
 from profi.store.generations import read_generations
-from profi.store.journal import read_lines
+from profi.store.parts import read_lines
 
 
 def go(config: Config, tmp_path: Path) -> RunFolder:

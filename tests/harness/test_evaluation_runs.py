@@ -15,9 +15,9 @@ from experiment_calls import go, pictures, resolved, runs
 from PIL import Image
 
 import profi
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.fitting import bytes_of, fit_picture
 from profi.harness import build_metrics
 from profi.harness.build_data import load_triplets
@@ -72,7 +72,7 @@ def test_every_choice_is_in_the_run_s_id_or_in_the_scores_identity(
 def test_metrics_note_the_rules_that_they_were_given(world: Any, tmp_path: Path) -> None:
     from tiny_models import save_rtdetr
 
-    from profi.metrics.aesthetic_predictor import AestheticPredictor
+    from profi.metrics.aesthetic import AestheticPredictor
     from profi.settings import AestheticConfig
 
     AestheticPredictor(12, (8, 4)).save_pretrained(tmp_path / "aesthetic")

@@ -33,7 +33,7 @@ from profi.settings import (
     RASGSettings,
 )
 from profi.settings.evaluation import OURS
-from profi.settings.reading import READINGS, Reading
+from profi.settings.method import READINGS, Reading
 from profi.store.generations import read_generations_part, write_generations
 from profi.store.parts import part_indices, part_path
 from profi.store.scores import scores_folder_name, write_scores

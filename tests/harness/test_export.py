@@ -15,9 +15,9 @@ from rich.console import Console
 
 import profi
 from profi.cli.main import profi as command
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder
 from profi.harness.runs import Command

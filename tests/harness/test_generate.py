@@ -29,8 +29,7 @@ from profi.inpainter import Progress
 from profi.settings import Config, ModelConfig
 from profi.settings.evaluation import OURS, RELEASED, Evaluation
 from profi.store.generations import read_generations
-from profi.store.journal import read_lines
-from profi.store.parts import part_facts, part_indices, part_path
+from profi.store.parts import part_facts, part_indices, part_path, read_lines
 from profi.types import MAX_SEED, MachineError, Triplet, UserError, sample_seed
 
 CPU = torch.device("cpu")

@@ -16,15 +16,14 @@ from experiment_calls import folder_of
 from rich.console import Console
 
 from profi.harness.experiment import run
-from profi.harness.missing import Gap, missing_lines
 from profi.harness.run_folder import RunFolder
+from profi.harness.run_list import Gap, missing_lines
 from profi.harness.run_status import Entry, check_comparable
 from profi.harness.runs import Command
 from profi.models.backbone import Backbone
-from profi.reports.names import RowKey, row_labels
+from profi.reports.render import RowKey, row_labels
 from profi.settings import Config, ModelConfig, ReportConfig
-from profi.store.journal import quarantine, read_lines
-from profi.store.parts import part_indices, part_path
+from profi.store.parts import part_indices, part_path, quarantine, read_lines
 from profi.types import UserError
 
 OVERRIDES = ("experiment=tiny", "stage=report", "shard=2/3", "model.batch_size=2")

@@ -14,7 +14,7 @@ from experiment_calls import go, resolved, runs
 from PIL import Image
 
 from profi.catalogue import MethodEntry, MetricEntry, catalogue
-from profi.data.images import images_digest
+from profi.data.pictures import images_digest
 from profi.harness.build_data import load_triplets
 from profi.harness.rows import load_model, stable_inpainting
 from profi.harness.runs import Samples, context_of

@@ -209,7 +209,7 @@ def test_of_several_shards_the_first_alone_tells(
     settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    from profi.harness.log_results import run_logs
+    from profi.harness.run_log import run_logs
 
     for shard, logs_anything in (("1/1", True), ("1/12", True), ("2/12", False), ("11/12", False)):
         config = settings(logger=LoggerConfig(name="wandb"), shard=shard)

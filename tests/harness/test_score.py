@@ -20,8 +20,7 @@ from profi.metrics import KnownRegionPSNR, Sample
 from profi.settings import Config
 from profi.settings.evaluation import OURS
 from profi.store.generations import write_generations
-from profi.store.journal import read_lines
-from profi.store.parts import part_facts
+from profi.store.parts import part_facts, read_lines
 from profi.store.scores import BATCH_SIZES, read_scores
 from profi.types import Generation, Triplet, UserError
 

@@ -13,7 +13,7 @@ from profi.harness.experiment import Command, run
 from profi.harness.run_folder import RunFolder
 from profi.settings import AblationConfig, Config, DataConfig, ModelConfig, Sampling
 from profi.store.generations import read_generations
-from profi.store.journal import read_lines
+from profi.store.parts import read_lines
 
 REPOSITORY = Path(__file__).parents[2]
 TRIPLETS = 8

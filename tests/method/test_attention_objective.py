@@ -13,8 +13,7 @@ from profi.method.attention_objective import AttentionClue, AttentionObjective
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.method.rasg import is_guided
-from profi.settings.method import RASGSettings, Sampling
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER, RASGSettings, Sampling
 from profi.types import UserError
 
 MASK = torch.arange(16).expand(2, 16) < 6

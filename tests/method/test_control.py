@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from profi.method.attention import AttentionCall, Branch, Plain, UNetPass, attend, controlled
-from profi.method.capture import ByKind, CrossAttentionCapture
+from profi.method.attention_objective import ByKind, CrossAttentionCapture
 from profi.method.sites import Site, attention_sites, sites_at
 from profi.models.backbone import Backbone
 from profi.types import UserError

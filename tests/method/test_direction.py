@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from profi.method.attention import Branch, UNetPass, controlled
-from profi.method.attention_objective import mean_attention
-from profi.method.capture import CrossAttentionCapture
+from profi.method.attention_objective import CrossAttentionCapture, mean_attention
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER, Sampling
 
 PROMPTS = ["cat", "red bus"]
 SECOND_T = 949  # of 20 trailing timesteps: 999, 949, ...

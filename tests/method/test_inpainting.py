@@ -11,16 +11,15 @@ from torch import Tensor
 from profi.catalogue import catalogue
 from profi.inpainter import Inpainter, start_noise
 from profi.method.attention_objective import AttentionClue, bce_objective
+from profi.method.ddim import sigma_schedule, trailing_timesteps
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import MethodBatch, MethodParts, compose, together
 from profi.method.painta import PAIntA
 from profi.method.rasg import RASG
-from profi.method.schedule import sigma_schedule, trailing_timesteps
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
 from profi.models.schedule import Schedule
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
+from profi.settings.method import PAPER, READINGS, RELEASED, Reading, Sampling
 from profi.types import UserError
 
 STEPS = Sampling(num_inference_steps=4)

@@ -13,8 +13,7 @@ from benchmarks.naive import Naive
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import Backbone
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER, READINGS, RELEASED, Reading
+from profi.settings.method import PAPER, READINGS, RELEASED, Reading, Sampling
 
 # Of pixels in [0, 1] in float32; measured are 3e-6. What a choice changes is far more.
 TOLERANCE = 2e-5

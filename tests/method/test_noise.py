@@ -16,8 +16,7 @@ from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.settings.evaluation import Noise
-from profi.settings.method import Sampling
-from profi.settings.reading import RELEASED
+from profi.settings.method import RELEASED, Sampling
 
 STEPS = Sampling(num_inference_steps=3)
 

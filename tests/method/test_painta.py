@@ -28,7 +28,7 @@ from profi.method.painta import (
 )
 from profi.method.sites import Site
 from profi.models.backbone import Backbone
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER
 from profi.types import UserError
 
 

@@ -11,16 +11,16 @@ from profi.method.attention import Branch, UNetPass, controlled
 from profi.method.attention_objective import (
     AttentionClue,
     AttentionObjective,
+    CrossAttentionCapture,
     bce_objective,
     mean_attention,
 )
-from profi.method.capture import CrossAttentionCapture
 from profi.method.ddim import ddim_step, to_x0_eps
 from profi.method.rasg import RASG, standardised
 from profi.method.sampling import StepState
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone
-from profi.settings.reading import PAPER, Reading
+from profi.settings.method import PAPER, Reading
 
 T, T_PREV = 599, 579
 TOKENS = torch.zeros(2, 24, dtype=torch.bool)

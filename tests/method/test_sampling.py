@@ -6,9 +6,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from profi.method.ddim import classifier_free, ddim_step, to_x0_eps
+from profi.method.ddim import (
+    classifier_free,
+    ddim_step,
+    sigma_schedule,
+    to_x0_eps,
+    trailing_timesteps,
+)
 from profi.method.sampling import Denoised, StepState, sample
-from profi.method.schedule import sigma_schedule, trailing_timesteps
 from profi.models.schedule import Schedule
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from profi.method.schedule import (
+from profi.method.ddim import (
     sigma_cumulative,
     sigma_per_step,
     sigma_schedule,

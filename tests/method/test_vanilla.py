@@ -9,8 +9,7 @@ from profi.method.ddim import ddim_step, to_x0_eps
 from profi.method.sampling import Denoised
 from profi.method.vanilla import VanillaGuidance, guided_eps
 from profi.models.schedule import Schedule
-from profi.settings.method import VanillaSettings
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER, VanillaSettings
 from profi.types import UserError
 
 ALPHA_T, ALPHA_PREV = 0.3, 0.45

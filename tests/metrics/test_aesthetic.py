@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from profi.metrics import AestheticScore, Sample
-from profi.metrics.aesthetic_predictor import AestheticPredictor
+from profi.metrics.aesthetic import AestheticPredictor
 from profi.types import UserError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from profi.metrics.functional.frechet import frechet_distance
+from profi.metrics.functional import frechet_distance
 
 RNG = np.random.default_rng(0)
 

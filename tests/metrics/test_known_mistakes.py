@@ -13,8 +13,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from profi.metrics import AestheticScore, ClipEncoder, CLIPScore, Sample
-from profi.metrics.aesthetic_predictor import AestheticPredictor
-from profi.metrics.functional.preprocess import Preprocessing
+from profi.metrics.aesthetic import AestheticPredictor
+from profi.metrics.preprocess import Preprocessing
 
 # openai/clip-vit-base-patch16 and openai/clip-vit-large-patch14; of the latter two layers of 24.
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "patch_size": 16}

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from profi.metrics import KnownRegionLPIPS, Sample
-from profi.metrics.lpips import LPIPS
+from profi.metrics.known_region import LPIPS
 from profi.types import UserError
 
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

@@ -7,15 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from profi.metrics.functional.accuracy import (
+from profi.metrics.functional import (
     CAP_DB,
     Detection,
+    bounding_box,
     clip_score,
+    crop,
     known_region_psnr,
     label_found,
+    pad_to_square,
 )
-from profi.metrics.functional.crop import bounding_box, crop, pad_to_square
-from profi.metrics.functional.preprocess import Preprocessing, square_image, whole_image
+from profi.metrics.preprocess import Preprocessing, square_image, whole_image
 
 
 def test_bounding_box_agrees_with_pil():

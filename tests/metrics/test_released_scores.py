@@ -11,9 +11,9 @@ from PIL import Image
 from transformers import CLIPModel
 
 from profi.metrics import AestheticScore, CLIPScore, Detection, GenerationAccuracy, Sample
-from profi.metrics.aesthetic_predictor import AestheticPredictor
-from profi.metrics.functional.crop import Box
-from profi.metrics.functional.preprocess import centre_crop, opencv_cubic
+from profi.metrics.aesthetic import AestheticPredictor
+from profi.metrics.functional import Box
+from profi.metrics.preprocess import centre_crop, opencv_cubic
 from profi.settings.evaluation import OURS, RELEASED
 
 RULES = {"resizing": RELEASED.clip_resizing, "clamp": RELEASED.clip_clamp, "box": RELEASED.box}

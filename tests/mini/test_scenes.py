@@ -8,9 +8,16 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from profi.metrics.coco_categories import COCO_CATEGORIES
-from profi.mini.captions import CaptionNoise, build_tokenizer, caption, noisy_caption
-from profi.mini.scenes import MIN_VISIBLE, SceneSampler, SpriteSheet
+from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.mini.scenes import (
+    MIN_VISIBLE,
+    CaptionNoise,
+    SceneSampler,
+    SpriteSheet,
+    build_tokenizer,
+    caption,
+    noisy_caption,
+)
 from profi.mini.training.scene_files import polygons
 from profi.mini.world import SPRITES, WORLDS, world
 from profi.types import UserError

@@ -15,15 +15,14 @@ from torch._inductor.utils import fresh_inductor_cache
 
 import profi
 from profi.method.attention_objective import AttentionObjective
+from profi.method.ddim import sigma_schedule
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Method, MethodBatch, MethodParts, compose
 from profi.method.painta import PAIntA
 from profi.method.rasg import RASG
-from profi.method.schedule import sigma_schedule
 from profi.models.backbone import Backbone
 from profi.models.compiled import CompiledBlocks
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER, Sampling
 from profi.types import MachineError, UserError
 
 TOLERANCE = 1e-4  # of pixels in [0, 1], float32

@@ -5,9 +5,8 @@ import torch
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import Backbone
-from profi.models.memo import Memo, content
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER
+from profi.models.text import Memo, content
+from profi.settings.method import PAPER, Sampling
 
 
 def test_the_least_recently_used_result_goes_first() -> None:

@@ -14,16 +14,15 @@ from safetensors.torch import load_file, save_file
 from tiny_pipelines import TOKEN_LIMIT, make_pipeline, make_unet
 
 from profi.method.attention_objective import AttentionObjective
+from profi.method.ddim import sigma_schedule
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import MethodBatch, MethodParts, compose
 from profi.method.rasg import RASG
-from profi.method.schedule import sigma_schedule
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone, load_backbone
 from profi.models.folder import wanted_files, weight_files, weight_folders
 from profi.models.tokens import encode
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER
+from profi.settings.method import PAPER, Sampling
 from profi.types import UserError
 
 

@@ -19,8 +19,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import Backbone
 from profi.settings.evaluation import OURS, RELEASED
-from profi.settings.method import Sampling
-from profi.settings.reading import READINGS
+from profi.settings.method import READINGS, Sampling
 from profi.types import UserError
 
 

@@ -21,8 +21,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.mini.world import SHIPPED
 from profi.models.backbone import Backbone
-from profi.settings.method import Sampling
-from profi.settings.reading import READINGS
+from profi.settings.method import READINGS, Sampling
 from profi.types import UserError
 
 

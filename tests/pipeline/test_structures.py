@@ -23,9 +23,8 @@ from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.method.sites import Site, attention_sites
 from profi.models.backbone import Backbone, load_backbone
-from profi.models.fingerprint import backbone_identity
-from profi.settings.method import Sampling
-from profi.settings.reading import PAPER, RELEASED
+from profi.models.folder import backbone_identity
+from profi.settings.method import PAPER, RELEASED, Sampling
 from profi.types import UserError
 
 HEIGHT, WIDTH = 32, 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from profi.cli.schema import register
+from profi.cli.arguments import register
 
 pytestmark = pytest.mark.slurm
 

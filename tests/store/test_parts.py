@@ -21,8 +21,7 @@ from profi.store.generations import (
     read_generations_part,
     write_generations,
 )
-from profi.store.journal import append_line, quarantine, read_lines
-from profi.store.parts import part_indices, part_path
+from profi.store.parts import append_line, part_indices, part_path, quarantine, read_lines
 from profi.store.scores import (
     metric_of,
     newest_scores,

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from scipy.ndimage import gaussian_filter
 
-from profi.training.mask_levels import at_precision, blurred, boxes
+from profi.training.smartbrush_loss import at_precision, blurred, boxes
 
 BLURS, THRESHOLD = (0.02, 0.06, 0.15), 0.1
 

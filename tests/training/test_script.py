@@ -15,7 +15,7 @@ from PIL import Image
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush
 from profi.models.backbone import load_backbone
 from profi.settings.method import Sampling
-from profi.training.coco_files import coco_files
+from profi.training.instance_list import coco_files
 from profi.types import UserError
 
 

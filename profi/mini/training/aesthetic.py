@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from transformers import CLIPModel
 
-from profi.metrics.aesthetic_predictor import AestheticPredictor
+from profi.metrics.aesthetic import AestheticPredictor
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, Split, SpriteSheet
 from profi.mini.training.clip import features, normalise

@@ -18,8 +18,15 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from profi.mini import models
-from profi.mini.captions import TEMPLATES, build_tokenizer, caption, with_article
-from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet
+from profi.mini.scenes import (
+    TEMPLATES,
+    Scenes,
+    SceneSampler,
+    SpriteSheet,
+    build_tokenizer,
+    caption,
+    with_article,
+)
 from profi.mini.training.crops import corrupt, graded, object_crops, recolour
 from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import RTDetrForObjectDetection, RTDetrImageProcessorPil
 
 from profi.data.coco import read_coco
-from profi.data.images import load_image
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.mini import models
 from profi.mini.scenes import Scenes, SceneSampler, SpriteSheet

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.masks import object_masks, random_masks
+from profi.mini.training.diffusion import object_masks, random_masks
 from profi.mini.training.stage import console, load_vae, make_generator
 from profi.mini.world import World
 from profi.models.backbone import mean_latents

@@ -1,1 +1,0 @@
-"""Pure functions: arrays and tensors in, arrays and numbers out."""
