@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter
 from profi import reports
 from profi.reports.figures import thumbnail
 from profi.reports.gallery import CHUNK, INDEX
-from profi.reports.render import row_labels
+from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
 
 ABLATIONS = ("base", "painta_only", "rasg_only", "profi")

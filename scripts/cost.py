@@ -27,7 +27,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from profi.reports import paper_numbers
-from profi.reports.render import RowKey, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.settings import ModelConfig, Sampling
 from profi.store.generations import read_generations
 from profi.store.parts import part_facts, part_indices

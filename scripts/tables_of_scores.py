@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from profi import reports
-from profi.reports.render import row_labels
+from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
 from profi.types import UserError
 

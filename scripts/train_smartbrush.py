@@ -40,8 +40,9 @@ from profi.training.examples import Source, TextToImage, start_fingerprint
 from profi.training.instance_list import coco_files, coco_fingerprint, read_instances
 from profi.training.instances import CocoSource, Instances, read_captions
 from profi.training.metrics_log import loss_line, open_run
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import from_text_to_image
-from profi.training.smartbrush_training import Recipe, save_model, train_smartbrush
+from profi.training.smartbrush_training import save_model, train_smartbrush
 from profi.training.validation_sheets import ValidationSheets
 from profi.types import Triplet, UserError
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from profi.catalogue import catalogue
-from profi.reports.render import metric_style
+from profi.reports.names import metric_style
 from profi.reports.wandb_log import IMAGES, PICTURES
 
 try:

@@ -23,7 +23,7 @@ from profi.settings import (
     Sampling,
 )
 from profi.settings.fields import build, changed, check_fields, setting, settings_in
-from profi.settings.presets import conf_folder
+from profi.settings.paths import conf_folder
 from profi.types import UserError
 
 

@@ -16,8 +16,7 @@ from profi.inpainter import Progress, noise_of
 from profi.method.ddim import noised, trailing_timesteps
 from profi.method.masks import nearest
 from profi.method.sampling import AfterStep, Denoise, StepState, TextToImageDenoiser, sample
-from profi.models.backbone import Backbone, OnBackbone, both_texts
-from profi.models.folder import backbone_identity
+from profi.models.backbone import Backbone, OnBackbone, backbone_identity, both_texts
 from profi.models.schedule import CLEAN, Schedule
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from profi.baselines.baseline import Baseline, Inputs, ddim_scheduler, paint_with
 from profi.inpainter import Progress
-from profi.models.backbone import OnBackbone
-from profi.models.folder import backbone_identity
+from profi.models.backbone import OnBackbone, backbone_identity
 from profi.settings.method import Sampling
 from profi.types import UserError
 

@@ -18,8 +18,7 @@ from profi.baselines.baseline import Baseline, Inputs
 from profi.inpainter import Progress, start_noise
 from profi.method.ddim import classifier_free, to_x0_eps, trailing_timesteps
 from profi.method.sampling import Denoised, StepState, sample
-from profi.models.backbone import Backbone, OnBackbone, both_texts
-from profi.models.folder import backbone_identity
+from profi.models.backbone import Backbone, OnBackbone, backbone_identity, both_texts
 from profi.models.text import Conditioning
 from profi.models.unet_role import UNetRole
 from profi.settings.evaluation import Noise

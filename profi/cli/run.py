@@ -31,7 +31,8 @@ from profi.cli.words import check_words, quoting, suggestion
 from profi.settings import Config
 from profi.settings.command import QUEUED
 from profi.settings.fields import build
-from profi.settings.presets import conf_folder, hub_id, shipped_path
+from profi.settings.paths import conf_folder, shipped_path
+from profi.settings.presets import hub_id
 from profi.types import MissingRowError, UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import settings_in
-from profi.settings.presets import conf_folder
+from profi.settings.paths import conf_folder
 from profi.types import UserError
 
 #: Hydra's own flags. Those of the second kind take the next word as their value.

@@ -29,7 +29,7 @@ from profi.harness.run_status import (
     written_scores,
 )
 from profi.reports.gallery import FOLDER
-from profi.reports.render import RowKey, metric_style, row_labels
+from profi.reports.names import RowKey, metric_style, row_labels
 from profi.reports.tables import measured
 from profi.types import UserError
 

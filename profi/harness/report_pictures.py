@@ -16,7 +16,7 @@ from profi.harness.run_status import Entry, RunStatus, pictures
 from profi.harness.score import decode
 from profi.reports import Failure, GalleryItem
 from profi.reports.figures import outlined, thumbnail
-from profi.reports.render import RowKey, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from profi.data.manifest import read_manifest
 from profi.harness.run_folder import RunFolder, existing_run, method_name, run_record, run_settings
 from profi.harness.run_status import Absent, Entry, RunStatus, read_status
 from profi.reports import Missing
-from profi.reports.render import RowKey, metric_style, row_labels
+from profi.reports.names import RowKey, metric_style, row_labels
 from profi.settings import DataConfig, ModelConfig
 from profi.settings.fields import build
 from profi.store.generations import painted_count

@@ -20,7 +20,7 @@ from profi.harness.report_pictures import gallery_items, standing_failures
 from profi.harness.run_folder import run_record
 from profi.harness.run_status import Entry, collect, read_status
 from profi.reports import Expected, GalleryItem, summarise
-from profi.reports.render import row_labels
+from profi.reports.names import row_labels
 from profi.reports.wandb_log import WandbLog, WandbSettings
 from profi.settings import Config
 from profi.store.parts import read_lines

@@ -14,7 +14,7 @@ import pandas as pd
 from profi.data.manifest import read_manifest
 from profi.harness.run_folder import RunFolder, run_record
 from profi.reports import Expected
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.store.generations import pictures_digest, read_generations_part
 from profi.store.parts import part_facts, part_indices, read_lines
 from profi.store.scores import IDENTITY, metric_of, read_scores, read_scores_part, scores_frame

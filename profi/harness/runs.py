@@ -18,7 +18,7 @@ from profi.harness.run_folder import RunFolder, find_run, open_run
 from profi.harness.run_status import Absent, Entry
 from profi.inpainter import Row
 from profi.method.methods import Method, compose
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.settings import DEFAULT_READING, AblationConfig, Config, parse_shard
 from profi.settings.evaluation import OURS
 from profi.settings.fields import changed

@@ -25,7 +25,7 @@ from profi.harness.runs import Command, Run, Samples, context_of, group_of, runs
 from profi.harness.score import originals_of, score
 from profi.inpainter import Row
 from profi.metrics import Metric
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.store.generations import painted_count
 from profi.store.scores import scores_folder_name
 from profi.types import MissingRowError, Triplet, UserError

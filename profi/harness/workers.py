@@ -30,7 +30,7 @@ from profi.harness.progress import Listener, Meter, meter
 from profi.harness.runs import Command, Run, Samples, all_runs
 from profi.harness.work import SCORE, RowDone, Work, shares, work
 from profi.models.devices import silence_libraries
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.settings import Config, LoggerConfig, parse_shard
 from profi.settings.command import QUEUED
 from profi.types import UserError

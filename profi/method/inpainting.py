@@ -17,18 +17,11 @@ from profi.method.ddim import trailing_timesteps
 from profi.method.masks import MaskPyramid, mask_pyramid
 from profi.method.methods import Method, MethodBatch, generators_of
 from profi.method.sampling import AfterStep, Denoise, InpaintingDenoiser, StepState, sample
+from profi.method.similarity_maps import Observed, SelfAttentionObserver, unobserved
 from profi.method.sites import attention_sites
-from profi.method.trace import (
-    Observed,
-    SelfAttentionObserver,
-    Trace,
-    TracedAttention,
-    TracedNoise,
-    unobserved,
-)
-from profi.models.backbone import OnBackbone, both_texts
+from profi.method.trace import Trace, TracedAttention, TracedNoise
+from profi.models.backbone import OnBackbone, backbone_identity, both_texts
 from profi.models.devices import exclusive
-from profi.models.folder import backbone_identity
 from profi.models.text import Conditioning
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling

@@ -15,8 +15,8 @@ from profi.catalogue import catalogue
 from profi.method.attention import AttentionControl
 from profi.method.attention_objective import AttentionClue
 from profi.method.sampling import Denoise, StepNoise
+from profi.method.similarity_maps import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.method.sites import Kind, Site, sites_at
-from profi.method.trace import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.models.schedule import Schedule
 from profi.settings.fields import changed
 from profi.settings.method import Reading

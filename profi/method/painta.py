@@ -16,8 +16,8 @@ from torch import Tensor
 
 from profi.method.attention import AttentionCall, Branch, Projected, UNetPass, attend
 from profi.method.methods import Build, MethodBatch, MethodParts
+from profi.method.similarity_maps import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.method.sites import Site
-from profi.method.trace import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.settings.method import Active, Reading
 from profi.types import UserError
 

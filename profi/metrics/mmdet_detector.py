@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from profi.metrics.accuracy import COCO_CATEGORIES
 from profi.metrics.base import weights_digest
+from profi.metrics.detectors import COCO_CATEGORIES
 from profi.metrics.functional import Detection
 from profi.settings.evaluation import Channels
 from profi.types import UserError, digest

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.metrics.detectors import COCO_CATEGORIES
 from profi.mini.world import SPRITES, World
 
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "{} in a scene")

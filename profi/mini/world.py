@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.metrics.detectors import COCO_CATEGORIES
 from profi.types import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"

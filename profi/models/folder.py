@@ -1,11 +1,11 @@
-"""A model's folder in the diffusers layout, local or from the Hugging Face Hub, and its hashes."""
+"""A model's folder in the diffusers layout, local or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase as fnmatch
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
 from profi.download import sha256_of
-from profi.models.backbone import Backbone
 from profi.types import UserError, digest
 
 log = logging.getLogger(__name__)
@@ -204,37 +203,3 @@ def hub_snapshot(
             f"Hub ({type(error).__name__}); "
             f"give a local folder in the diffusers layout (run.py: {key}=...)"
         ) from error
-
-
-def config_values(config: Mapping[str, Any]) -> dict[str, str]:
-    """The values of a model's config that change its output."""
-    # The files' place and the version that wrote them change nothing.
-    return {
-        key: repr(value)
-        for key, value in config.items()
-        if not key.startswith("_") and key not in ("transformers_version", "dtype")
-    }
-
-
-def backbone_identity(backbone: Backbone) -> dict[str, Any]:
-    """Hashes of the weights and of all else that changes a model's output, and the VAE's dtype."""
-    parts = {
-        "unet": dict(backbone.unet.config),
-        "vae": dict(backbone.vae.config),
-        **backbone.text.configs,
-    }
-    kept = {part: config_values(values) for part, values in parts.items()}
-    hashes = {
-        "weights": backbone.digest,
-        "configs": digest(kept),
-        "tokenizer": backbone.text.tokenizer_digest,
-        "token_limit": str(backbone.text.token_limit),
-        "schedule": digest(
-            {
-                "prediction_type": backbone.schedule.prediction_type,
-                "alphas_cumprod": backbone.schedule.alphas_cumprod.tolist(),
-            }
-        ),
-    }
-    # The actual dtype: the meaning of `auto` depends on the device.
-    return {"backbone": hashes, "vae_dtype": str(backbone.vae.dtype).removeprefix("torch.")}

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from profi.reports.bootstrap import N_RESAMPLES, Sample, cluster_intervals
-from profi.reports.render import RowKey, base_of, metric_style, ordered_rows
+from profi.reports.names import RowKey, base_of, metric_style, ordered_rows
 from profi.reports.statistics import ROW, row_keys, validate
 
 EXACT = "McNemar, exact"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from profi.reports.render import RowKey, metric_style, ordered_metrics
+from profi.reports.names import RowKey, metric_style, ordered_metrics
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from profi.atomic import write_text
-from profi.reports.render import RowKey, base_of, metric_style, ordered_metrics, ordered_rows
+from profi.reports.names import RowKey, base_of, metric_style, ordered_metrics, ordered_rows
 from profi.reports.statistics import row_keys, validate
 from profi.types import UserError
 

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pandas as pd
 
-from profi.reports.render import metric_style, ordered_metrics, row_labels
+from profi.reports.names import metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import row_keys
 from profi.reports.tables import (
     INCOMPLETE_MARK,

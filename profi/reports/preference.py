@@ -11,7 +11,7 @@ import pandas as pd
 
 from profi.reports.bootstrap import N_RESAMPLES, Sample, cluster_intervals
 from profi.reports.differences import pairs_with_base
-from profi.reports.render import metric_style, ordered_metrics, row_labels
+from profi.reports.names import metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import ROW, row_keys, validate
 
 

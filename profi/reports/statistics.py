@@ -22,7 +22,7 @@ from profi.reports.bootstrap import (
     Sample,
     cluster_intervals,
 )
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.types import UserError
 
 COLUMNS = (

@@ -15,7 +15,7 @@ import pandas as pd
 
 from profi.reports.bootstrap import Interval
 from profi.reports.differences import CLUSTERED, EXACT
-from profi.reports.render import RowKey, metric_style, ordered_metrics, row_labels
+from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import BOOTSTRAP, SEEDS_FOR_T, T_INTERVAL, row_keys
 
 NOTHING = "–"

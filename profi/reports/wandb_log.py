@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from profi.reports.gallery import GalleryItem
-from profi.reports.render import ordered_metrics
+from profi.reports.names import ordered_metrics
 
 log = logging.getLogger(__name__)
 

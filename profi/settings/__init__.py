@@ -37,7 +37,7 @@ from profi.settings.model import (
     SmartBrushConfig,
     WeightsConfig,
 )
-from profi.settings.presets import PACKAGE, SHIPPED, shipped_path
+from profi.settings.paths import PACKAGE, SHIPPED, shipped_path
 
 __all__ = [
     "DEFAULT_READING",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from profi.catalogue import catalogue
 from profi.settings.fields import check_fields, setting
-from profi.settings.presets import SHIPPED
+from profi.settings.paths import SHIPPED
 from profi.types import UserError
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from profi.catalogue import catalogue
 from profi.settings.fields import check_device, check_fields, setting
-from profi.settings.presets import SHIPPED
+from profi.settings.paths import SHIPPED
 from profi.types import UserError
 
 #: The inpainters with one dtype for all parts (pipelines of diffusers, and GLIDE).

@@ -1,4 +1,4 @@
-"""The package's folders, the known models by name, and the texts of the released demo.
+"""The known models by name, and the texts of the released demo.
 
 This module does not import torch, so a mistyped name fails at once.
 """
@@ -16,24 +16,8 @@ import yaml
 from profi.catalogue import catalogue
 from profi.settings.fields import build
 from profi.settings.model import ModelConfig
+from profi.settings.paths import conf_folder, shipped_path
 from profi.types import UserError
-
-PACKAGE = Path(__file__).parents[1]
-SHIPPED = "shipped:"
-
-
-def conf_folder() -> Path:
-    """The folder of the YAML files: `profi/conf` in a wheel, else `conf` in the checkout."""
-    inside = PACKAGE / "conf"
-    return inside if inside.is_dir() else PACKAGE.parent / "conf"
-
-
-def shipped_path(text: str) -> Path:
-    """A path from the config; `shipped:cpu/inpaint` refers to files that ship with the package."""
-    if text.startswith(SHIPPED):
-        return PACKAGE / "mini" / "shipped" / text.removeprefix(SHIPPED)
-    return Path(text).expanduser()
-
 
 # The released demo's suffix of every prompt, and its negative prompt.
 DEMO_POSITIVE = "Full HD, 4K, high quality, high resolution"

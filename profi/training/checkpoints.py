@@ -1,4 +1,4 @@
-"""Checkpoints of a training: each whole or not there, the last two kept."""
+"""Checkpoints of a training, each whole or not there, the last two kept; a single process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,14 +19,50 @@ from torch import Tensor, nn
 
 from profi.types import UserError
 
-if TYPE_CHECKING:
-    from profi.training.loop import OneProcess
-
 MODEL, AVERAGE, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.pt"
 SCALER, STATE = "scaler.pt", "state.json"
 #: So that there is one to go back to when the last turns out to be no good.
 KEPT = 2
 PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """What the loop uses of an `Accelerator`, for one process in the model's own precision."""
+
+    device: torch.device
+    is_main_process = True
+    num_processes, process_index = 1, 0
+    mixed_precision = "no"
+    scaler = None
+    optimizer_step_was_skipped = False
+
+    def prepare(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimizer as it is."""
+        return optimizer
+
+    def unwrap_model(self, model: nn.Module) -> nn.Module:
+        """The model as it is."""
+        return model
+
+    def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Nothing to do: gradients of one process add up by themselves."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients."""
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters: Any, clip: float) -> Tensor:
+        """Limit the gradients' norm to `clip`; returns what it was."""
+        return nn.utils.clip_grad_norm_(parameters, clip)
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """The mean over one process."""
+        return tensor
+
+    def wait_for_everyone(self) -> None:
+        """Nobody to wait for."""
 
 
 class MovingAverage:

@@ -19,8 +19,8 @@ from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json,
 from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.models.unet_role import TEXT_TO_IMAGE
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch, at_precision
-from profi.training.smartbrush_training import Recipe
 from profi.types import UserError, digest
 
 ENCODED_AT_ONCE = 64  # pictures: larger batches only cost memory

@@ -20,8 +20,8 @@ from profi.fitting import fit_mask, fit_picture
 from profi.settings.evaluation import OURS
 from profi.training.examples import Draw, Examples, TextToImage
 from profi.training.instance_list import Instance, InstanceList, mask_of, picture_of
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch
-from profi.training.smartbrush_training import Recipe
 from profi.types import UserError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from profi.settings.fields import check_fields, setting
-from profi.training.checkpoints import Checkpoints, MovingAverage, Progress
+from profi.training.checkpoints import Checkpoints, MovingAverage, OneProcess, Progress
 from profi.training.metrics_log import Means, append_to_log, cut_log
 from profi.training.muon import BETAS, Muon
 from profi.types import UserError
@@ -86,45 +85,6 @@ def stratified_timesteps(n: int, g: torch.Generator, count: int = 1000) -> Tenso
 def emulates_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is slower than float32 here: a CPU that only emulates it."""
     return device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported()
-
-
-@dataclass(frozen=True)
-class OneProcess:
-    """What the loop uses of an `Accelerator`, for one process in the model's own precision."""
-
-    device: torch.device
-    is_main_process = True
-    num_processes, process_index = 1, 0
-    mixed_precision = "no"
-    scaler = None
-    optimizer_step_was_skipped = False
-
-    def prepare(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """The optimizer as it is."""
-        return optimizer
-
-    def unwrap_model(self, model: nn.Module) -> nn.Module:
-        """The model as it is."""
-        return model
-
-    def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Nothing to do: gradients of one process add up by themselves."""
-        return nullcontext()
-
-    def backward(self, loss: Tensor) -> None:
-        """Add to the gradients."""
-        loss.backward()
-
-    def clip_grad_norm_(self, parameters: Any, clip: float) -> Tensor:
-        """Limit the gradients' norm to `clip`; returns what it was."""
-        return nn.utils.clip_grad_norm_(parameters, clip)
-
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        """The mean over one process."""
-        return tensor
-
-    def wait_for_everyone(self) -> None:
-        """Nobody to wait for."""
 
 
 def train(

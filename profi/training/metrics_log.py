@@ -5,17 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from profi.atomic import write_text
+from profi.training.checkpoints import OneProcess
 from profi.types import UserError
-
-if TYPE_CHECKING:
-    from profi.training.loop import OneProcess
 
 #: In the training's folder: the id of its run.
 ID_FILE = "wandb-id"

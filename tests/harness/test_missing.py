@@ -21,7 +21,7 @@ from profi.harness.run_list import Gap, missing_lines
 from profi.harness.run_status import Entry, check_comparable
 from profi.harness.runs import Command
 from profi.models.backbone import Backbone
-from profi.reports.render import RowKey, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.settings import Config, ModelConfig, ReportConfig
 from profi.store.parts import part_indices, part_path, quarantine, read_lines
 from profi.types import UserError

@@ -10,8 +10,8 @@ from profi.method.attention import AttentionCall, Branch, UNetPass, attend, cont
 from profi.method.inpainting import StableInpainting
 from profi.method.masks import mask_pyramid
 from profi.method.methods import compose
+from profi.method.similarity_maps import Observed, SimilarityMaps
 from profi.method.sites import Site
-from profi.method.trace import Observed, SimilarityMaps
 from profi.models.backbone import Backbone
 from profi.settings.method import PAPER, Sampling
 from profi.types import UserError

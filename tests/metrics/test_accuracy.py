@@ -12,7 +12,7 @@ from transformers import RTDetrForObjectDetection, YolosForObjectDetection
 from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
 
 from profi.metrics import Detection, GenerationAccuracy, Sample, TransformersDetector
-from profi.metrics.accuracy import COCO_ALIASES, COCO_CATEGORIES
+from profi.metrics.detectors import COCO_ALIASES, COCO_CATEGORIES
 from profi.types import UserError
 
 BOX = (0.0, 0.0, 1.0, 1.0)

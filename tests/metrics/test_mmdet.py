@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from profi.metrics import GenerationAccuracy, MMDetDetector, Sample
-from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.metrics.detectors import COCO_CATEGORIES
 from profi.metrics.mmdet_detector import installed_config
 from profi.types import UserError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from profi.metrics.accuracy import COCO_CATEGORIES
+from profi.metrics.detectors import COCO_CATEGORIES
 from profi.mini.scenes import (
     MIN_VISIBLE,
     CaptionNoise,

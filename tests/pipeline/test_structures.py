@@ -22,8 +22,7 @@ from profi.method.attention import AttentionCall, Branch, UNetPass, attend, cont
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.method.sites import Site, attention_sites
-from profi.models.backbone import Backbone, load_backbone
-from profi.models.folder import backbone_identity
+from profi.models.backbone import Backbone, backbone_identity, load_backbone
 from profi.settings.method import PAPER, RELEASED, Sampling
 from profi.types import UserError
 

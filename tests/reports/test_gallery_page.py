@@ -16,7 +16,7 @@ from profi import reports
 from profi.reports import gallery as browse
 from profi.reports.figures import png_bytes
 from profi.reports.gallery import GalleryItem
-from profi.reports.render import row_labels
+from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from profi.reports.differences import clear_best
-from profi.reports.render import RowKey
+from profi.reports.names import RowKey
 from profi.reports.statistics import Expected, summarise
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from profi.reports.figures import HEIGHT, WIDTH, distributions, png_bytes
 from profi.reports.gallery import CHUNK, INDEX, GalleryItem, write_gallery
-from profi.reports.render import RowKey, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
 
 ROWS = {

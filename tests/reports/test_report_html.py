@@ -24,7 +24,7 @@ from profi.reports.gallery import (
     write_gallery,
 )
 from profi.reports.html import write_report
-from profi.reports.render import RowKey, row_labels
+from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
 from profi.types import UserError
 

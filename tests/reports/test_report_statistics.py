@@ -9,7 +9,8 @@ from scipy import stats
 
 from profi.reports.bootstrap import cluster_bootstrap
 from profi.reports.differences import clear_best
-from profi.reports.render import RowKey, render_latex, render_markdown
+from profi.reports.names import RowKey
+from profi.reports.render import render_latex, render_markdown
 from profi.reports.statistics import (
     BOOTSTRAP,
     NO_INTERVAL,

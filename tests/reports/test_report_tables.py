@@ -8,16 +8,9 @@ import pytest
 from rich.console import Console
 
 from profi.reports.differences import clear_best, paired_difference
+from profi.reports.names import RowKey, base_of, row_labels
 from profi.reports.paper import APART, OVERLAP, compare_to_paper, paper_numbers, paper_table
-from profi.reports.render import (
-    RowKey,
-    base_of,
-    render_latex,
-    render_markdown,
-    render_rich,
-    row_labels,
-    write_csv,
-)
+from profi.reports.render import render_latex, render_markdown, render_rich, write_csv
 from profi.reports.statistics import Expected, row_keys, summarise
 from profi.reports.tables import NOTHING, Table, difference_table, score_table
 

@@ -8,7 +8,7 @@ import pytest
 
 from profi.cli.arguments import help_text, parsed
 from profi.mini.training.smartbrush_stage import MINI
-from profi.training.smartbrush_training import Recipe
+from profi.training.recipe import Recipe
 from profi.types import UserError
 
 

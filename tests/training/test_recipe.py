@@ -4,7 +4,7 @@ import pytest
 
 from profi.cli.arguments import parsed
 from profi.training.examples import Draw
-from profi.training.smartbrush_training import Recipe
+from profi.training.recipe import Recipe
 from profi.types import UserError
 
 N = 20_000

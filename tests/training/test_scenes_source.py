@@ -14,8 +14,8 @@ from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training.smartbrush_stage import MINI, SceneSource
 from profi.mini.world import WORLDS, world
 from profi.training.examples import Draw, TextToImage
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch, at_precision
-from profi.training.smartbrush_training import Recipe
 
 SIZE = WORLDS["cpu"]
 

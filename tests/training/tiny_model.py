@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from profi.models.backbone import Backbone
 from profi.training.examples import Examples, TextToImage
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch
-from profi.training.smartbrush_training import Recipe
 
 RECIPE = Recipe(steps=4, batch=2, warmup=1, rate=1e-3, ema=0.5)
 

@@ -14,8 +14,9 @@ from diffusers import UNet2DConditionModel
 from tiny_model import RECIPE, batch_of
 
 from profi.training.examples import TextToImage
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch, from_text_to_image
-from profi.training.smartbrush_training import Recipe, train_smartbrush
+from profi.training.smartbrush_training import train_smartbrush
 
 
 @dataclass(frozen=True)

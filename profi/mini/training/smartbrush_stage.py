@@ -21,8 +21,9 @@ from profi.mini.world import World
 from profi.training.examples import Draw, Examples, TextToImage, start_fingerprint
 from profi.training.loop import emulates_bfloat16
 from profi.training.metrics_log import loss_line
+from profi.training.recipe import Recipe
 from profi.training.smartbrush_loss import Batch, from_text_to_image
-from profi.training.smartbrush_training import Recipe, save_model, train_smartbrush
+from profi.training.smartbrush_training import save_model, train_smartbrush
 from profi.types import digest
 
 CHUNK = 512  # scenes that are composed and encoded at once

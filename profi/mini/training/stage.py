@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL
 from rich.console import Console
 from torch import Tensor, nn
 
-from profi.training.loop import OneProcess, Plan, emulates_bfloat16, train
+from profi.training.checkpoints import OneProcess
+from profi.training.loop import Plan, emulates_bfloat16, train
 from profi.training.metrics_log import loss_line
 
 console = Console(soft_wrap=True)
