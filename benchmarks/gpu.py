@@ -76,7 +76,7 @@ class Bench:
         self.sampling = Sampling(num_inference_steps=options.steps)
 
     def parts(self) -> Iterator[tuple[str, Part]]:
-        """Names and calls, the most wanted first."""
+        """Names and calls, the most important first."""
         tiny = self.options.tiny
         for batch in (1, 2) if tiny else (1, 8):
             yield f"speed, batch {batch}", partial(self.speed, batch)

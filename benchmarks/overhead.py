@@ -7,7 +7,7 @@
 The generation stage as a run has it: pictures read and fitted, text, VAE, the sampling loop, PNG,
 parts written. "UNet" is its forward passes and the gradient through it; the peer is the whole.
 The pictures are the embedded world's, enlarged. Without `--model`, SD-1.5's architecture with
-random weights. A first batch warms up and does not count. The share is told of `--of-steps` steps,
+random weights. A first batch warms up and does not count. The share is of `--of-steps` steps,
 each as expensive as the measured ones were on average.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.architectures import SD15, make_backbone
-from benchmarks.timing import header, parser, told
+from benchmarks.timing import header, median_text, parser
 from profi.data.manifest import write_manifest
 from profi.harness.build_data import image_root, load_triplets
 from profi.harness.generate import Plan, generate
@@ -100,7 +100,7 @@ def measured(inpainter: StableInpainting, plan: Plan, data: DataConfig) -> tuple
             tally = generate(run, inpainter, triplets, plan, device, _silent())
             whole = time.perf_counter() - start
     if tally.failed:
-        raise UserError(f"{tally.failed} pictures failed: nothing is told of the others")
+        raise UserError(f"{tally.failed} pictures failed: no numbers for the others")
     return clock.seconds / tally.painted, whole / tally.painted
 
 
@@ -143,8 +143,9 @@ def main() -> None:
         full = [unet * args.of_steps / args.steps for unet, _ in pairs]
         shares = [100 * a / (a + b) for a, b in zip(outside, full, strict=True)]
         print(
-            f"  {row:12s} a picture {told([whole for _, whole in pairs])}   outside the UNet "
-            f"{told(outside)}   of {args.of_steps} steps {statistics.median(shares):.1f} % "
+            f"  {row:12s} a picture {median_text([whole for _, whole in pairs])}   "
+            "outside the UNet "
+            f"{median_text(outside)}   of {args.of_steps} steps {statistics.median(shares):.1f} % "
             f"[{min(shares):.1f}, {max(shares):.1f}]",
             flush=True,
         )

@@ -59,15 +59,15 @@ def items(scores: pd.DataFrame, shown: list[bytes]) -> Iterator[reports.GalleryI
     labels = row_labels(row_keys(scores))
     values = {key.ablation: label for key, label in labels.items()}
     for number, (name, lines) in enumerate(scores.groupby("triplet_id")):
-        told: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
+        found: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
         for line in lines.itertuples():
-            told[values[line.ablation]][line.metric] = line.value
+            found[values[line.ablation]][line.metric] = line.value
         outputs = {
             label: shown[(number + place) % len(shown)]
             for place, label in enumerate(labels.values())
         }
         category = str(lines["category"].iloc[0])
-        yield reports.GalleryItem(str(name), category, shown[number % len(shown)], outputs, told)
+        yield reports.GalleryItem(str(name), category, shown[number % len(shown)], outputs, found)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.rows import ROWS, Models, usual_vae_dtype
-from benchmarks.timing import machine, parser, timed, told
+from benchmarks.timing import machine, median_text, parser, timed
 from profi.models.backbone import DTYPES
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         for part, (times, call) in models.parts(row, row.of.pixels, args.batch).items():
             taken = [timed(call, models.backbone.device) for _ in range(args.repeats + 1)][1:]
             total += times * statistics.median(taken)
-            parts.append(f"{part} {told(taken)}")
+            parts.append(f"{part} {median_text(taken)}")
         print(
             f"  {name:16s} {total / args.batch:8.2f} s a picture   {', '.join(parts)}", flush=True
         )

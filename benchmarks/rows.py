@@ -5,7 +5,7 @@
 A picture is its texts, the VAE's encodings, as many runs of the UNet on both branches as the row
 does, and the decoding, of the released architectures. FLOPs are counted on the meta device and the
 peak memory on fake tensors (`benchmarks.memory` tells what that leaves out): the most that one of
-these parts takes, beside the weights of all. The VAE is in float16 beside a float16 UNet, but
+these parts takes, next to the weights of all. The VAE is in float16 with a float16 UNet, but
 SDXL's in float32. GLIDE, whose networks are in a package of its own, is not among the rows.
 """
 

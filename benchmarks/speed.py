@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.architectures import SCHEDULER, SD15, make_backbone
 from benchmarks.naive import Naive
 from benchmarks.steps import NAIVE, ROWS, SHARE
-from benchmarks.timing import header, in_turns, parser, told
+from benchmarks.timing import header, in_turns, median_text, parser
 from profi.inpainter import start_noise
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
@@ -114,7 +114,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=50)
     options.add_argument("--reading", choices=tuple(READINGS), default="released")
     options.add_argument("--contiguous", action="store_true", help="not channels_last")
-    options.add_argument("--rows", nargs="+", choices=MORE, default=MORE, help="beside base")
+    options.add_argument("--rows", nargs="+", choices=MORE, default=MORE, help="rows next to base")
     args = options.parse_args()
     backbone = make_backbone(SD15, args.device, DTYPES[args.dtype], not args.contiguous)
     print(
@@ -126,7 +126,7 @@ def main() -> None:
     medians = {row: statistics.median(times) for row, times in seconds.items()}
     for row, times in seconds.items():
         print(
-            f"  {row:12s} {told(times)}   "
+            f"  {row:12s} {median_text(times)}   "
             f"{args.batch / medians[row]:7.3f} images/s   {medians[row] / medians['base']:.3f} x "
             f"base   {medians[row] / medians[PEER]:.3f} x {PEER}"
         )

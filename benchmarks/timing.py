@@ -71,6 +71,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def told(seconds: list[float]) -> str:
+def median_text(seconds: list[float]) -> str:
     """Median and extremes."""
     return f"{statistics.median(seconds):.2f} s [{min(seconds):.2f}, {max(seconds):.2f}]"

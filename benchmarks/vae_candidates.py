@@ -3,7 +3,7 @@
     python -m benchmarks.vae_candidates NAME --minutes 30 [--work FOLDER]
 
 Prints validation PSNR of the moving average every few minutes, as CSV (name, steps, samples,
-minutes of one thread, dB). One thread each, so that several run beside each other.
+minutes of one thread, dB). One thread each, so that several run at a time.
 """
 
 from __future__ import annotations

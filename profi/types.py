@@ -111,7 +111,7 @@ class RunSpec:
     `pixels` holds everything that changes a pixel (model and the hashes of its weights,
     method, reading, sampling, seed, data and the hash of its manifest, batch size); the run id
     is its hash, so different settings never share a folder and equal ones always do.
-    `environment` (commit, dirty flag, versions, device) is recorded beside it.
+    `environment` (commit, dirty flag, versions, device) is recorded with it.
     """
 
     pixels: Mapping[str, Any]

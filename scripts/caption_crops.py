@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         blip,
         target,
         options.batch,
-        told=lambda done, total: console.print(f"{done:,} of {total:,}"),
+        on_progress=lambda done, total: console.print(f"{done:,} of {total:,}"),
         unreadable=lambda line: console.print(line, markup=False),
     )
 

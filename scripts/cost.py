@@ -36,7 +36,7 @@ from profi.types import UserError
 COLUMNS = ("model", "ablation", "seconds", "device")
 NOT_MEASURED = "not measured"
 SAMPLING_STEPS, GLIDE_STEPS = "sampling.num_inference_steps", "model.glide."
-#: What of a model takes no time of its own: where it lies, what it is called and told.
+#: What of a model takes no time of its own: where it lies, its name and what it logs.
 TIMELESS = (".path", ".sha256", ".id", ".unet", ".device", "_prompt")
 
 
@@ -128,12 +128,12 @@ def unusual_steps(rate: Rate) -> str:
     own = settings.get("model.inpainter") == "glide"
     keys = [f"{GLIDE_STEPS}{part}_steps" for part in ("base", "upsampler")]
     usual = usual_settings()
-    told = [
+    texts = [
         f"{key.rpartition('.')[2]}={settings[key]}"
         for key in (keys if own else [SAMPLING_STEPS])
         if key in settings and settings[key] != usual[key]
     ]
-    return f" ({', '.join(told)})" if told else ""
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def rates_in(path: Path) -> Iterator[Rate]:
@@ -196,8 +196,8 @@ def cost_table(
             marked = label + unusual_steps(alike[0])
             lines.append((marked, f"{seconds:.3f}", device, f"{hours:.1f}"))
     for device, hours_of_rows in sorted(sums.items()):
-        told = f"{len(hours_of_rows)} of {len(keys)} rows"
-        lines.append((told, "", device, f"{sum(hours_of_rows):.1f}"))
+        texts = f"{len(hours_of_rows)} of {len(keys)} rows"
+        lines.append((texts, "", device, f"{sum(hours_of_rows):.1f}"))
     return lines
 
 
@@ -216,10 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rates = [rate_of(run) for run in options.runs]
     rates += rates_in(options.rates) if options.rates is not None else []
     rows = None if options.rows == "measured" else papers_rows()
-    wanted = f"{options.triplets} x {options.seeds}"
+    pictures = f"{options.triplets} x {options.seeds}"
     # Before anything is printed: it may refuse.
     lines = cost_table(rates, rows, options.triplets * options.seeds)
-    print(f"| row | seconds per picture | device | hours of painting {wanted} pictures |")
+    print(f"| row | seconds per picture | device | hours of painting {pictures} pictures |")
     print("|---|---|---|---|")
     for line in lines:
         print("| " + " | ".join(line) + " |")

@@ -64,12 +64,12 @@ def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:
     campaign.carry_out(count, lab.reference)
     (folder / "kills.csv").write_text(as_csv(campaign.rows))
     phases = Counter(str(row["phase"]) for row in campaign.rows)
-    told = ", ".join(f"{number} {phase}" for phase, number in phases.most_common())
-    told = told.replace("typed", "in a Python started anew")
+    output = ", ".join(f"{number} {phase}" for phase, number in phases.most_common())
+    output = output.replace("typed", "in a Python started anew")
     fine = campaign.rounds - campaign.different
     yield Row(
         "`kill -9` at random moments",
-        f"{count} kills in {campaign.rounds} runs: {told}",
+        f"{count} kills in {campaign.rounds} runs: {output}",
         "-9",
         "",
         f"{campaign.lost_parts} whole parts; {campaign.broken} torn ones were found. What was "
@@ -95,14 +95,14 @@ def full_disk(lab: Lab) -> Iterator[Row]:
                 kept += len(stored(out).pictures)
                 done = lab.again(out)
                 painted += done.count("painted")
-                told = stored(out).against(lab.whole)
+                output = stored(out).against(lab.whole)
             codes.add(shown.code)
             lines |= {
                 re.sub(r"part-\d+", "part-...", line.replace(str(out), "OUT"))
                 for line in shown.unusual
             }
-            if told != EQUAL or not shown.clean or not done.clean:
-                wrong.append(f"{size} KiB: {told}")
+            if output != EQUAL or not shown.clean or not done.clean:
+                wrong.append(f"{size} KiB: {output}")
         how = f"{len(sizes)} file systems of {sizes[0]} to {sizes[-1]} KiB, later enlarged"
         lost = f"{painted + kept - len(sizes) * PICTURES} of {kept} pictures that were written"
         shown = Outcome(max(codes), "\n".join(sorted(lines)), 0)
@@ -125,7 +125,7 @@ def damaged_parts(lab: Lab) -> Iterator[Row]:
         shown = command("stage=report", f"out={out}", *SMALL)
         done = lab.again(out)
         there = stored(out)
-        good = shown.code == 0 and there.broken == 1 and "is broken" in shown.told
+        good = shown.code == 0 and there.broken == 1 and "is broken" in shown.output
         how = "a finished run's part, then stage=report"
         fault = f"a part of {store}, {name}"
         yield lab.row(fault, how, shown, redone(done), there.against(lab.whole), good)
@@ -140,7 +140,7 @@ def two_jobs(lab: Lab) -> Iterator[Row]:
     painted = [one.count("painted") for one in done]
     lab.again(out)
     there = stored(out)
-    both = Outcome(max(one.code for one in done), "".join(one.told for one in done), 0)
+    both = Outcome(max(one.code for one in done), "".join(one.output for one in done), 0)
     lost = f"{sum(painted) - PICTURES} pictures painted twice ({painted[0]} and {painted[1]})"
     good = not both.unusual and there.broken == 0
     yield lab.row("two jobs on the same shard", "started together", both, lost,
@@ -209,7 +209,7 @@ def out_of_memory(lab: Lab) -> Iterator[Row]:
         f"{there.grey_levels(whole)} of 255 grey levels; the part notes {noted}"
     )
     how = f"a batch of 32; address space (RLIMIT_AS) 100 MB below the {peak >> 10} MB that it takes"
-    good = shown.code == 0 and not missing and "going on with" in shown.told and bool(noted)
+    good = shown.code == 0 and not missing and "going on with" in shown.output and bool(noted)
     yield lab.row("out of memory", how, shown, lost, "", good)
 
 
@@ -254,7 +254,7 @@ FAULTS: dict[str, Callable[[Lab], Iterator[Row]]] = {
 }
 
 
-def markdown(rows: list[Row], told: str) -> str:
+def markdown(rows: list[Row], output: str) -> str:
     """The table."""
 
     def cell(text: str) -> str:
@@ -270,7 +270,7 @@ def markdown(rows: list[Row], told: str) -> str:
     for row in rows:
         cells = (row.fault, row.how, row.exit, row.seen or "nothing unusual", row.lost, row.after)
         lines.append("| " + " | ".join(cell(text) for text in cells) + " |")
-    return f"{told}\n\n" + "\n".join(lines) + "\n"
+    return f"{output}\n\n" + "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -298,13 +298,13 @@ def main() -> int:
                 print(f"{'ok ' if row.good else 'BAD'} {row.fault}: {row.lost}", flush=True)
                 rows.append(row)
     made = environment(torch.device("cpu"))
-    told = (
+    output = (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {str(made['commit'])[:12]}, Python "
         f"{made['python']}, torch {torch.__version__}, {platform.system()} {platform.release()}, "
         f"seed {options.seed}, {(time.monotonic() - began) / 60:.0f} minutes"
     )
     (options.out / "faults.csv").write_text(as_csv([asdict(row) for row in rows]))
-    (options.out / "faults.md").write_text(markdown(rows, told))
+    (options.out / "faults.md").write_text(markdown(rows, output))
     return int(not all(row.good for row in rows))
 
 

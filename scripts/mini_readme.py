@@ -3,7 +3,7 @@
     python scripts/mini_readme.py [size=cpu] [work=outputs/mini] [curves=curves.png]
 
 `curves` names the picture of the losses that `work` holds; a later training of some stages goes
-to a picture of its own, beside that of the others.
+to a picture of its own, next to that of the others.
 """
 
 from __future__ import annotations

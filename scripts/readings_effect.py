@@ -65,12 +65,12 @@ def usual_choices() -> dict[str, Any]:
 def changes(reference: Path, run: Path) -> str:
     """The settings in which a run differs from the reference."""
     before, after, usual = choices(reference), choices(run), usual_choices()
-    told = [
+    differences = [
         f"{k.removeprefix('method.')}={after.get(k, usual.get(k))}"
         for k in sorted(before | after)
         if before.get(k) != after.get(k)
     ]
-    return ", ".join(told) or "nothing"
+    return ", ".join(differences) or "nothing"
 
 
 def key(triplet: Triplet) -> Hashable:

@@ -20,7 +20,7 @@ one; `profi run --help` shows the values that a command would have.
 
 
 def allowed(section: type, spec: Field[Any]) -> str:
-    """What a setting may be, beside its default."""
+    """What a setting may be, apart from its default."""
     choices = choices_of(section, spec.name)
     if choices:
         return ", ".join(choices)

@@ -2,7 +2,7 @@
 
     python scripts/tables_of_scores.py FOLDER [...] [--paper]
 
-Each folder holds a `scores.parquet`, as a report does. Prints its tables and writes them beside it:
+Each folder holds a `scores.parquet`, as a report does. Prints its tables and writes them next to it:
 `table.{csv,md,tex}` and `differences.csv`. What the runs lacked cannot be seen in their scores: a
 row is complete when it has every triplet and seed that occurs.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     """Print and write."""
     parser = argparse.ArgumentParser(description="the tables of recorded scores")
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--paper", action="store_true", help="beside the paper's numbers")
+    parser.add_argument("--paper", action="store_true", help="next to the paper's numbers")
     options = parser.parse_args()
     for folder in options.folders:
         print(f"## {folder}\n")

@@ -52,7 +52,7 @@ LONGEST_WAIT = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of a training besides its recipe."""
+    """The settings of a training apart from its recipe."""
 
     data: Literal["scenes", "coco"] = setting("scenes", "where samples come from")
     work: str = setting("outputs/smartbrush", "the folder of checkpoints, losses, pictures, model")

@@ -242,7 +242,7 @@ def test_a_job_of_a_queue_registers_the_plugins_of_its_settings(
     monkeypatch.setattr(catalogue, "_plugins", set())
     monkeypatch.setattr(catalogue.methods, "_entries", dict(catalogue.methods._entries))
     config = composed("plugins=[queued_plugin]", "ablation.name=queued")
-    assert config.wanted == [("queued", 0)]
+    assert config.methods_and_seeds == [("queued", 0)]
 
 
 def every_option() -> list[str]:
@@ -289,7 +289,7 @@ def test_the_bundles_of_readings_are_the_method_s(name: str) -> None:
 
 @pytest.mark.parametrize("name", catalogue.methods.names())
 def test_every_method_of_the_catalogue_is_an_ablation(name: str) -> None:
-    assert composed(f"ablation={name}").wanted == [(name, 0)]
+    assert composed(f"ablation={name}").methods_and_seeds == [(name, 0)]
 
 
 @pytest.mark.parametrize("name", list(EVALUATIONS))
@@ -321,7 +321,7 @@ def test_the_paper_s_tables_are_as_released_unless_another_is_named(
 def test_the_defaults_are_the_embedded_world_and_the_full_method() -> None:
     config = composed()
     assert (config.model.id, config.data.name, config.metric.name) == ("profi-mini", "mini", "mini")
-    assert config.wanted == [("profi", 0)]
+    assert config.methods_and_seeds == [("profi", 0)]
     assert (config.sampling.num_inference_steps, config.sampling.guidance_scale) == (50, 7.5)
     assert config.sampling.output == "unblended"
 
@@ -333,7 +333,7 @@ def test_val2017_is_the_published_sample_fetched_where_it_is_not_given() -> None
 
 
 def test_the_experiment_is_table_2_times_three_seeds() -> None:
-    wanted = composed("experiment=table2_mini").wanted
+    wanted = composed("experiment=table2_mini").methods_and_seeds
     assert [name for name, _ in wanted[::3]] == ["base", "painta_only", "rasg_only", "profi"]
     assert [seed for _, seed in wanted[:3]] == [0, 1, 2]
 
@@ -344,7 +344,7 @@ def test_table_2_is_the_paper_s() -> None:
     assert (config.data.sample, config.data.limit) == ("released", 10_000)
     assert config.metric.metrics[:3] == ["clip_score", "accuracy", "aesthetic"]
     ablations = ["base", "painta_only", "rasg_only", "profi"]
-    assert config.wanted == [(name, seed) for name in ablations for seed in range(5)]
+    assert config.methods_and_seeds == [(name, seed) for name in ablations for seed in range(5)]
 
 
 def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
@@ -358,18 +358,18 @@ def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
         # A model's name there is the one that `model=` takes.
         alone = composed("experiment=table1", f"model={option}")
         assert alone.per_model == [one]
-        assert {seed for _, seed in one.wanted} == set(range(5))
-        found |= {(one.model.id, name) for name, _ in one.wanted}
+        assert {seed for _, seed in one.methods_and_seeds} == set(range(5))
+        found |= {(one.model.id, name) for name, _ in one.methods_and_seeds}
     assert found == wanted
 
 
 def test_the_mini_table_has_rows_of_the_embedded_models_alone() -> None:
     config = composed("experiment=table1_mini")
-    rows = {(one.model.id, name) for one in config.per_model for name, _ in one.wanted}
+    rows = {(one.model.id, name) for one in config.per_model for name, _ in one.methods_and_seeds}
     assert rows >= {("profi-mini", "base"), ("profi-mini", "profi"), ("mini-bld", "base")}
     for one in config.per_model:
         assert (one.model.path or "").startswith("shipped:")
-        assert {seed for _, seed in one.wanted} == set(range(5))
+        assert {seed for _, seed in one.methods_and_seeds} == set(range(5))
 
 
 def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_a_sweep_over_all_models_takes_each_one_s_ablations(tmp_path: Path) -> N
         (one,) = config.per_model
         assert one.model == composed(f"model={option}", "ablation=base").model
         ablations = ["base"] if one.left_out else ["base", "profi"]
-        assert [name for name, seed in one.wanted if seed == 0] == ablations
+        assert [name for name, seed in one.methods_and_seeds if seed == 0] == ablations
         assert one.left_out == (
             [] if catalogue.inpainters.get(one.model.inpainter).ablated else ["profi"]
         )
@@ -397,7 +397,10 @@ def test_a_sweep_is_a_job_per_model(tmp_path: Path) -> None:
 
 
 def test_the_first_user_s_spelling_is_the_same_run() -> None:
-    assert composed("ablation=paintan_only").wanted == composed("ablation=painta_only").wanted
+    assert (
+        composed("ablation=paintan_only").methods_and_seeds
+        == composed("ablation=painta_only").methods_and_seeds
+    )
 
 
 def test_a_job_whose_time_is_up_ends_and_sets_no_picture_aside(

@@ -107,13 +107,13 @@ class BackgroundReconstruction:
         theta = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
         optimizer = torch.optim.Adam([p.requires_grad_() for p in theta], lr=self.lr)
         # In the decoder's own range, [-1, 1].
-        wanted = 2.0 * torch.where(m, x_hat, x) - 1.0
+        target = 2.0 * torch.where(m, x_hat, x) - 1.0
         factor = torch.where(m, 1.0, self.weight)
         z = z_0.float() / vae.config.scaling_factor
         with torch.enable_grad():
             for _ in range(self.steps):
                 optimizer.zero_grad()
-                loss = (factor * (vae.decode(z).sample[0] - wanted) ** 2).mean()
+                loss = (factor * (vae.decode(z).sample[0] - target) ** 2).mean()
                 loss.backward()
                 optimizer.step()
         with torch.no_grad():

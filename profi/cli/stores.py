@@ -51,12 +51,12 @@ def export(runs: tuple[Path, ...], target: Path, **choices: Any) -> None:
 
     Outside of the mask they have the given pixels. pictures.csv lists them with their scores.
     """
-    from profi.harness.export import TABLE, Wanted
+    from profi.harness.export import TABLE, Choice
     from profi.harness.export import export as write
 
     def progress(count: int) -> None:
         if count % 100 == 0:
             click.echo(f"{count} pictures", err=True)
 
-    count = write(runs, target, Wanted(**choices), progress)
+    count = write(runs, target, Choice(**choices), progress)
     click.echo(f"{count} pictures: {target / TABLE}")

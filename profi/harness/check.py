@@ -200,10 +200,10 @@ def _logged_in(config: Config) -> str:
     return "the key of ~/.netrc"
 
 
-def _free(out: Path, wanted: float) -> str:
+def _free(out: Path, needed: float) -> str:
     """The room for the pictures; UserError if there is too little."""
     free = shutil.disk_usage(existing_parent(out)).free
-    text = f"{free / 1e9:.1f} GB free, about {wanted / 1e9:.2g} GB needed"
-    if free < wanted:
+    text = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2g} GB needed"
+    if free < needed:
         raise UserError(f"{text}; name another folder with out=...")
     return text

@@ -1,4 +1,4 @@
-"""Pictures out of the stores: PNG files in the images' own size, with a table beside them."""
+"""Pictures out of the stores: PNG files in the images' own size, with a table of them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ COLUMNS = ("file", "run", "model", "ablation", "seed", "triplet", "image", "prom
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to write beside the pictures, and in which form these are.
+class Choice:
+    """What to write with the pictures, and in which form these are.
 
     Fields:
         as_painted: the model's output in its own size, in place of the given image's size with the
@@ -57,7 +57,7 @@ class Wanted:
 
 
 def export(
-    runs: Sequence[Path], target: Path, wanted: Wanted, progress: Callable[[int], None]
+    runs: Sequence[Path], target: Path, choice: Choice, progress: Callable[[int], None]
 ) -> int:
     """Write the pictures of `runs` to `target`/<model>-<ablation>-seed<n>-<run id>/; their number.
 
@@ -73,7 +73,7 @@ def export(
     for folder in runs:
         run = existing_run(folder)
         before = len(rows)
-        for row in _exported(run, target, wanted):
+        for row in _exported(run, target, choice):
             rows.append(row)
             progress(len(rows))
         if len(rows) == before:
@@ -87,12 +87,12 @@ def export(
     return len(rows)
 
 
-def _exported(run: RunFolder, target: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
+def _exported(run: RunFolder, target: Path, choice: Choice) -> Iterator[dict[str, Any]]:
     """Write a run's pictures one by one; yields their lines of the table."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
     model = build(ModelConfig, settings["model"]).id
     ablation = method_name(pixels)
-    root = wanted.data_root or image_root(build(DataConfig, settings["data"]))
+    root = choice.data_root or image_root(build(DataConfig, settings["data"]))
     folder = target / _plain(f"{model}-{ablation}-seed{pixels['seed']}-{run.run_id}")
     triplets = {t.triplet_id: t for t in read_manifest(run.manifest)}
     names = {metric_of(path.name) for path in run.scores.glob("*-*")}
@@ -100,7 +100,7 @@ def _exported(run: RunFolder, target: Path, wanted: Wanted) -> Iterator[dict[str
     for item in read_generations(run.generations):
         triplet = triplets[item.triplet_id]
         file = f"{_plain(item.triplet_id)}.png"
-        _write(target, folder / file, item, triplet, root, wanted, run)
+        _write(target, folder / file, item, triplet, root, choice, run)
         yield {
             "file": (folder / file).relative_to(target).as_posix(),
             "run": run.run_id,
@@ -120,12 +120,12 @@ def _write(
     item: Generation,
     triplet: Triplet,
     root: Path,
-    wanted: Wanted,
+    choice: Choice,
     run: RunFolder,
 ) -> None:
-    if not wanted.as_painted or wanted.inputs:
+    if not choice.as_painted or choice.inputs:
         given = load_image(root, triplet)
-    if wanted.as_painted:
+    if choice.as_painted:
         picture = Image.fromarray(decode(item.image))
     else:
         image = torch.from_numpy(given).permute(2, 0, 1) / 255.0
@@ -134,9 +134,9 @@ def _write(
         whole = in_given_size(painted, image, evaluation_of_run(run))
         picture = pil_image(blend(whole, image, mask))
     _save(picture, path)
-    if wanted.inputs:
+    if choice.inputs:
         _save(Image.fromarray(given), target / "inputs" / path.name)
-    if wanted.masks:
+    if choice.masks:
         mask_bytes = triplet_mask(triplet).astype(np.uint8) * 255
         _save(Image.fromarray(mask_bytes), target / "masks" / path.name)
 

@@ -106,7 +106,7 @@ class Run:
 
 def methods_of(config: Config) -> dict[str, Method]:
     """The methods of the command's only model, by name."""
-    names = dict.fromkeys(name for name, _ in config.wanted)
+    names = dict.fromkeys(name for name, _ in config.methods_and_seeds)
     return {name: compose(name, config.reading, config.sections) for name in names}
 
 
@@ -120,7 +120,7 @@ def runs_of(command: Command) -> list[Run]:
     """A run per (method, seed) of the command's only model; the seeds of a method together."""
     config = command.config
     methods = methods_of(config)
-    return [_run(command, methods[name], seed) for name, seed in config.wanted]
+    return [_run(command, methods[name], seed) for name, seed in config.methods_and_seeds]
 
 
 def all_runs(command: Command) -> list[Run]:

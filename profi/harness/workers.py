@@ -129,7 +129,7 @@ def _collect(
 ) -> Work:
     """Read the messages of all workers until each has ended."""
     parts: list[Work] = []
-    told: set[str] = set()
+    logged: set[str] = set()
     open_ends = set(workers)
     with _Rows(len(workers), console, on_row) as rows:
         while open_ends:
@@ -149,8 +149,8 @@ def _collect(
                     rows.count(message)
                 elif isinstance(message, RowDone):
                     rows.end(message)
-                elif message[1] not in told:
-                    told.add(message[1])
+                elif message[1] not in logged:
+                    logged.add(message[1])
                     log.log(*message)
     entries = {(entry.key, entry.seed): entry for part in parts for entry in part.entries}
     absent = {(item.key, item.seed): item for part in parts for item in part.absent}

@@ -21,8 +21,8 @@ from profi.types import UserError, digest
 
 log = logging.getLogger(__name__)
 
-# Weights beside the plain ones: in half precision, or without the averaging of training; a file may
-# be one of several (model.fp16-00001-of-00002.safetensors).
+# Weights next to the plain ones: in half precision, or without the averaging of training; a file
+# may be one of several (model.fp16-00001-of-00002.safetensors).
 HALF = "fp16"
 VARIANT = re.compile(rf"\.({HALF}|non_ema)(?=[.-])")
 # Text encoders and their tokenizers: one of each, or SDXL's two.
@@ -83,17 +83,15 @@ def weight_files(names: Sequence[str]) -> list[str]:
     return plain or [name for name in weights if HALF in VARIANT.findall(name)]
 
 
-def wanted_files(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def needed_files(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The files of a repository that match a pattern, with `weight_files` of each folder."""
     matching = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
     folders: dict[str, list[str]] = {}
     for name in matching:
         folder, _, file = name.rpartition("/")
         folders.setdefault(folder, []).append(file)
-    wanted = {
-        f"{folder}/{file}" for folder, files in folders.items() for file in weight_files(files)
-    }
-    return [name for name in matching if not name.endswith(".safetensors") or name in wanted]
+    kept = {f"{folder}/{file}" for folder, files in folders.items() for file in weight_files(files)}
+    return [name for name in matching if not name.endswith(".safetensors") or name in kept]
 
 
 def weights_digest(folder: Path) -> str:
@@ -195,7 +193,7 @@ def hub_snapshot(
     try:
         # A short request first: a download from an unreachable Hub retries for minutes.
         found = HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_SECONDS).siblings or []
-        files = wanted_files([file.rfilename for file in found], patterns)
+        files = needed_files([file.rfilename for file in found], patterns)
         return Path(snapshot_download(repo_id, allow_patterns=files or patterns))
     except HUB_ERRORS as error:
         raise UserError(

@@ -197,19 +197,21 @@ class PromptEncoder:
                 "use the text encoders that the UNet was trained with"
             )
         width = sum(tower.encoder.config.hidden_size for tower in self.towers)
-        wanted = unet.config.cross_attention_dim
-        if any(dim != width for dim in (wanted if isinstance(wanted, list | tuple) else [wanted])):
+        expected = unet.config.cross_attention_dim
+        if any(
+            dim != width for dim in (expected if isinstance(expected, list | tuple) else [expected])
+        ):
             raise UserError(
-                f"the UNet reads text embeddings of {wanted} channels, the text encoder's have "
+                f"the UNet reads text embeddings of {expected} channels, the text encoder's have "
                 f"{width}; use the text encoders that the UNet was trained with"
             )
         if self.second is not None:
             pooled = self.second.encoder.config.projection_dim
             added = pooled + len(size_ids(0, 0)) * unet.config.addition_time_embed_dim
-            wanted = unet.add_embedding.linear_1.in_features
-            if added != wanted:
+            expected = unet.add_embedding.linear_1.in_features
+            if added != expected:
                 raise UserError(
-                    f"the UNet reads {wanted} numbers of added conditions, not the {added} of "
+                    f"the UNet reads {expected} numbers of added conditions, not the {added} of "
                     "SDXL's base model (its refiner, which reads an aesthetic score, is not "
                     "supported); use an SDXL inpainting model"
                 )

@@ -27,35 +27,35 @@ class UNetRole:
     """The input and output channels of a UNet; C is the number of the VAE's latent channels.
 
     Inputs are `latents` tensors of C channels and `masks` of one channel. Outputs are C channels
-    and `masks_out` masks. `told` describes the inputs, and `wanted` the model that the user should
+    and `masks_out` masks. `inputs` describes the inputs, and `remedy` the model that the user should
     give, for error messages. `conditions` are the FOREIGN_CONDITIONS that such a UNet needs and its
     inpainter gives.
     """
 
     latents: int
     masks: int
-    told: str
-    wanted: str
+    inputs: str
+    remedy: str
     masks_out: int = 0
     conditions: tuple[str, ...] = ()
 
     def check(self, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
         """Raise UserError unless the UNet fits this VAE and needs no other inputs."""
         channels, C = unet.config.in_channels, vae.config.latent_channels
-        wanted = self.latents * C + self.masks
-        if channels != wanted:
+        expected = self.latents * C + self.masks
+        if channels != expected:
             raise UserError(
-                f"the UNet takes {channels} input channels, not {wanted} "
-                f"({self.told}); use {self.wanted}"
+                f"the UNet takes {channels} input channels, not {expected} "
+                f"({self.inputs}); use {self.remedy}"
             )
         if unet.config.out_channels != C + self.masks_out:
             raise UserError(
                 f"the UNet gives {unet.config.out_channels} output channels and the VAE's latents "
-                f"have {C}; use {self.wanted if self.masks_out else ONE_PREDICTION}"
+                f"have {C}; use {self.remedy if self.masks_out else ONE_PREDICTION}"
             )
         for name in self.conditions:
             if not unet.config.get(name):
-                raise UserError(f"the UNet has no {name}; use {self.wanted}")
+                raise UserError(f"the UNet has no {name}; use {self.remedy}")
         foreign = [
             ("UNet", unet, name) for name in FOREIGN_CONDITIONS if name not in self.conditions
         ]

@@ -178,7 +178,7 @@ class Config:
         return [replace(self, model=model, models={}) for model in self.models.values()] or [self]
 
     @property
-    def wanted(self) -> list[tuple[str, int]]:
+    def methods_and_seeds(self) -> list[tuple[str, int]]:
         """The (ablation, seed) pairs to run with this command's one model, ablations outermost.
 
         Ablations that the model does not have are left out.

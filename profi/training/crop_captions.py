@@ -71,25 +71,27 @@ def caption_instances(
     captioner: Callable[[Sequence[Image.Image]], list[str]],
     target: Path,
     batch: int,
-    told: Callable[[int, int], None] = lambda *_: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
     unreadable: Callable[[str], None] = log.warning,
 ) -> None:
     """Write a caption of every instance's crop to `target`, one JSON object a line.
 
     What is there already is kept and not asked again. An instance whose picture cannot be read has
-    the caption null, and is tried again the next time; `unreadable` is told of the picture. `told`
-    is told (done, of all).
+    the caption null, and is tried again the next time; `unreadable` is called with the picture.
+    `on_progress` is called with (done, of all).
 
     Raises:
         UserError: `target` is something else (and stays as it is), a picture does not exist or
             belongs to other annotations, or more than MAX_UNREADABLE cannot be read.
     """
     known = begun(target)
-    wanted = [i for i, number in enumerate(instances.numbers.tolist()) if known.get(number) is None]
+    uncaptioned = [
+        i for i, number in enumerate(instances.numbers.tolist()) if known.get(number) is None
+    ]
     bad = Unreadable(unreadable)
     with target.open("a", encoding="utf-8") as file:
-        for start in range(0, len(wanted), batch):
-            part = [instances[i] for i in wanted[start : start + batch]]
+        for start in range(0, len(uncaptioned), batch):
+            part = [instances[i] for i in uncaptioned[start : start + batch]]
             crops: dict[int, Image.Image] = {}
             for one in part:
                 try:
@@ -103,7 +105,7 @@ def caption_instances(
                 if caption is not None or one.number not in known:
                     file.write(json.dumps({"id": one.number, "caption": caption}) + "\n")
             file.flush()
-            told(len(instances) - len(wanted) + start + len(part), len(instances))
+            on_progress(len(instances) - len(uncaptioned) + start + len(part), len(instances))
 
 
 def begun(target: Path) -> dict[int, str | None]:

@@ -66,7 +66,7 @@ class Examples:
 class Source(Protocol):
     """Where samples come from: sample i is the same in every run of one recipe."""
 
-    def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    def batches(self, index_lists: Iterable[Sequence[int]]) -> Iterator[Batch]:
         """A batch per list of sample indices, in their order."""
         ...
 

@@ -212,25 +212,25 @@ class CocoSource:
     model: TextToImage
     workers: int = 4
 
-    def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    def batches(self, index_lists: Iterable[Sequence[int]]) -> Iterator[Batch]:
         """See `Source`.
 
-        A picture that cannot be read is told once, in one line. Raises UserError as `Instances`
+        A picture that cannot be read is logged once, in one line. Raises UserError as `Instances`
         does, and where more than MAX_UNREADABLE pictures cannot be read.
         """
         loader: Any = DataLoader(
             _Guarded(self.data),
-            batch_sampler=wanted,  # type: ignore[arg-type]  # any iterable of index lists does
+            batch_sampler=index_lists,  # type: ignore[arg-type]  # any iterable of index lists does
             num_workers=self.workers,
             collate_fn=_collated,
         )
-        told = Unreadable()
+        reported = Unreadable()
         for read in loader:
             if isinstance(read, str):
                 raise UserError(read)
             examples, unreadable = read
             for path, reason in unreadable:
-                told.add(path, reason)
+                reported.add(path, reason)
             yield self.model.batch(examples, self.data.recipe)
 
 

@@ -25,7 +25,7 @@ def open_run(
     """Open the run as a tracker of the accelerator, in the first process.
 
     Its files are in `work`/wandb; WANDB_MODE=offline keeps them there. Updates that a resumed
-    training makes again are told again, and W&B keeps what it was told first.
+    training makes again are sent again, and W&B keeps what came first.
 
     Raises:
         UserError: nobody is logged in, or W&B refuses.

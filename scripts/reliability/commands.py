@@ -43,26 +43,26 @@ _USUAL = re.compile(r"\d+ triplets of |(paint|score) .+ seed \d+: |report: |fetc
 
 @dataclass(frozen=True)
 class Outcome:
-    """A command that ended: its exit status (negative: a signal's) and what it told on stderr."""
+    """A command that ended: its exit status (negative: a signal's) and what it wrote to stderr."""
 
     code: int
-    told: str
+    output: str
     seconds: float
     peak_mb: int = 0
 
     @property
     def unusual(self) -> list[str]:
         """The lines that an undisturbed run does not tell."""
-        return [line for line in self.told.splitlines() if not _USUAL.match(line)]
+        return [line for line in self.output.splitlines() if not _USUAL.match(line)]
 
     @property
     def clean(self) -> bool:
         """Whether no traceback was shown."""
-        return "Traceback" not in self.told
+        return "Traceback" not in self.output
 
     def count(self, word: str) -> int:
         """The number before `word` in the last line that sums a stage up: painted, failed, ..."""
-        found = re.findall(rf"(\d+) {word}", self.told)
+        found = re.findall(rf"(\d+) {word}", self.output)
         return int(found[-1]) if found else 0
 
 
@@ -85,8 +85,8 @@ def start(
 
 def finished(process: subprocess.Popen[str], began: float) -> Outcome:
     """Wait for it."""
-    told = process.communicate(timeout=600)[1]
-    return Outcome(process.returncode, told, time.monotonic() - began)
+    output = process.communicate(timeout=600)[1]
+    return Outcome(process.returncode, output, time.monotonic() - began)
 
 
 def command(
@@ -109,7 +109,7 @@ class Stored:
 
     def against(self, reference: Stored) -> str:
         """The comparison in words; `EQUAL` where there is no difference."""
-        told = []
+        output = []
         for name, mine, theirs in (
             ("pictures", self.pictures, reference.pictures),
             ("scores", self.scores, reference.scores),
@@ -117,8 +117,8 @@ class Stored:
             missing, more = len(theirs.keys() - mine.keys()), len(mine.keys() - theirs.keys())
             differ = sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
             if missing or more or differ:
-                told.append(f"{name}: {missing} missing, {more} more, {differ} differ")
-        return "; ".join(told) or EQUAL
+                output.append(f"{name}: {missing} missing, {more} more, {differ} differ")
+        return "; ".join(output) or EQUAL
 
     def grey_levels(self, reference: Stored) -> int:
         """The largest difference between the pictures of both, of 255."""

@@ -28,10 +28,10 @@ class Child:
     """A forked process that carries out `python run.py ...`."""
 
     def __init__(
-        self, arguments: Sequence[str], told: Path, change: Callable[[], None] | None = None
+        self, arguments: Sequence[str], output: Path, change: Callable[[], None] | None = None
     ) -> None:
         self._phase = mmap.mmap(-1, 1)
-        self._told, self._began = told, time.monotonic()
+        self._output, self._began = output, time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
             self._live(arguments, change)
@@ -39,7 +39,7 @@ class Child:
     def _live(self, arguments: Sequence[str], change: Callable[[], None] | None) -> None:
         code = 70
         try:
-            with self._told.open("w") as file:
+            with self._output.open("w") as file:
                 os.dup2(file.fileno(), 2)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr = os.fdopen(2, "w", buffering=1)
@@ -53,7 +53,7 @@ class Child:
             code = 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 0
-        except BaseException:  # noqa: BLE001  # told and ended with, as by Python itself
+        except BaseException:  # noqa: BLE001  # printed and raised, as by Python itself
             sys.excepthook(*sys.exc_info())
             code = 1
         finally:
@@ -108,7 +108,7 @@ class Child:
         """Its end."""
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        return Outcome(code, self._told.read_text(), time.monotonic() - self._began)
+        return Outcome(code, self._output.read_text(), time.monotonic() - self._began)
 
 
 def warm_up() -> None:
@@ -118,9 +118,9 @@ def warm_up() -> None:
     silence_libraries()
 
 
-def forked(told: Path, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
+def forked(output: Path, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
     """A command in a forked process, to its end."""
-    return Child(arguments, told, change).wait()
+    return Child(arguments, output, change).wait()
 
 
 def parts_of(out: Path) -> dict[Path, bytes]:
@@ -162,10 +162,10 @@ class Campaign:
     def _length(self, stage: str) -> float:
         """Seconds of an undisturbed run."""
         out = self._folder / "undisturbed"
-        return forked(self._folder / "told", f"stage={stage}", f"out={out}", *SMALL).seconds
+        return forked(self._folder / "output", f"stage={stage}", f"out={out}", *SMALL).seconds
 
     def _once(self, out: Path, stage: str, length: float, deadly: bool) -> bool:
-        """Start the command, kill it while that is wanted; whether it came to its end."""
+        """Start the command, kill it while it should be killed; whether it came to its end."""
         before, begun = parts_of(out), unfinished(out)
         arguments = [f"stage={stage}", f"out={out}", *SMALL]
         # One in ten starts from nothing, as typed; one in four is aimed at the moment of a write.
@@ -180,7 +180,7 @@ class Campaign:
             process.communicate()
             code = process.returncode
         else:
-            child = Child(arguments, self._folder / "told")
+            child = Child(arguments, self._folder / "output")
             began = time.monotonic()
             if kind == "aimed":
                 self._await_write(child, self._random.randrange(8))
@@ -191,7 +191,7 @@ class Campaign:
             code = child.wait().code
             phase = child.phase
         if code not in (0, -signal.SIGKILL):
-            raise SystemExit(f"{stage} ended with {code}: {(self._folder / 'told').read_text()}")
+            raise SystemExit(f"{stage} ended with {code}: {(self._folder / 'output').read_text()}")
         after = parts_of(out)
         self.lost_parts += sum(after.get(path) != content for path, content in before.items())
         if code:

@@ -45,7 +45,7 @@ class Lab:
         for stage in ("generate", "score"):
             done = command(f"stage={stage}", f"out={self.reference}", *SMALL)
             if done.code:
-                raise SystemExit(f"the undisturbed run failed: {done.told}")
+                raise SystemExit(f"the undisturbed run failed: {done.output}")
         self.whole: Stored = stored(self.reference)
 
     def new(self, name: str) -> Path:
@@ -62,7 +62,7 @@ class Lab:
 
     def forked(self, *arguments: str, change: Callable[[], None] | None = None) -> Outcome:
         """A command in a process that is forked from this one."""
-        return forked(self.folder / "told", *arguments, change=change)
+        return forked(self.folder / "output", *arguments, change=change)
 
     def row(
         self, fault: str, how: str, shown: Outcome, lost: str, after: str = "", good: bool = True

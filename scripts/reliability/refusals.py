@@ -17,7 +17,7 @@ def refused(lab: Lab, fault: str, how: str, shown: Outcome, good: bool = True) -
     """A line of a command that must end with one line before anything is made."""
     errors = [line for line in shown.unusual if "trying again" not in line]
     good = good and shown.code == 2 and len(errors) == 1
-    return lab.row(fault, how, shown, f"nothing; told after {shown.seconds:.0f} s", "", good)
+    return lab.row(fault, how, shown, f"nothing; refused after {shown.seconds:.0f} s", "", good)
 
 
 def hub_is_down(lab: Lab) -> Iterator[Row]:

@@ -81,7 +81,7 @@ def go(config: Config) -> str:
 
 
 def only_run(config: Config) -> RunFolder:
-    ((ablation, seed),) = config.wanted
+    ((ablation, seed),) = config.methods_and_seeds
     return folder_of(config, ablation, seed)
 
 

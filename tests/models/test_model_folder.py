@@ -20,7 +20,7 @@ from profi.method.methods import MethodBatch, MethodParts, compose
 from profi.method.rasg import RASG
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone, load_backbone
-from profi.models.folder import wanted_files, weight_files, weight_folders
+from profi.models.folder import needed_files, weight_files, weight_folders
 from profi.models.tokens import encode
 from profi.settings.method import PAPER, Sampling
 from profi.types import UserError
@@ -303,7 +303,7 @@ PATTERNS = [
 
 
 def test_of_a_repository_only_what_is_loaded_is_fetched() -> None:
-    got = wanted_files(SD15_INPAINTING, PATTERNS)
+    got = needed_files(SD15_INPAINTING, PATTERNS)
     assert {name for name in got if name.endswith(".safetensors")} == {
         "unet/diffusion_pytorch_model.fp16.safetensors",
         "vae/diffusion_pytorch_model.fp16.safetensors",
@@ -312,7 +312,7 @@ def test_of_a_repository_only_what_is_loaded_is_fetched() -> None:
     assert not [name for name in got if name.endswith((".bin", ".ckpt"))]
     assert {"model_index.json", "unet/config.json", "tokenizer/vocab.json"} <= set(got)
     plain = [*SD15_INPAINTING, "unet/diffusion_pytorch_model.safetensors"]
-    assert [n for n in wanted_files(plain, PATTERNS) if n.startswith("unet/") and "safet" in n] == [
+    assert [n for n in needed_files(plain, PATTERNS) if n.startswith("unet/") and "safet" in n] == [
         "unet/diffusion_pytorch_model.safetensors"
     ]
 

@@ -39,7 +39,7 @@ PLANS = {
     "gpu": Plan(steps=8000, batch=512, rate=1e-3, warmup=300, decay=0.5, weight_decay=0.05),
 }
 POOL = 4096
-RATING_WEIGHT = 3.0  # of the squared error of the rating, in tenths, beside the contrastive loss
+RATING_WEIGHT = 3.0  # of the squared error of the rating, in tenths, next to the contrastive loss
 # CLIP's own normalisation constants (its preprocessor_config.json).
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

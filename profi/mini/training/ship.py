@@ -2,7 +2,7 @@
 
 shipped/<size>/inpaint  unet vae text_encoder tokenizer scheduler   (diffusers' layout)
 shipped/<size>/{t2i,smartbrush}  unet scheduler, the rest is the inpainting model's
-shipped/<size>/controlnet        beside the t2i UNet
+shipped/<size>/controlnet        next to the t2i UNet
 shipped/<size>/{clip,detector,aesthetic,data}
 """
 
@@ -38,24 +38,24 @@ LIMIT_MB = 60
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Replace what `world.folder` holds; returns its size in MB."""
     models, target = work / "models", world.folder
-    wanted = [*(models / name for name in (*MODELS, *SHARED)), work / "data"]
-    missing = [path.name for path in wanted if not path.is_dir()]
+    required = [*(models / name for name in (*MODELS, *SHARED)), work / "data"]
+    missing = [path.name for path in required if not path.is_dir()]
     if missing:
         raise UserError(f"stage=ship needs {', '.join(missing)} in {work}: run those stages first")
-    beside = target.with_suffix(".new")
-    shutil.rmtree(beside, ignore_errors=True)
+    fresh = target.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
     for name in MODELS:
-        shutil.copytree(models / name, beside / name)
+        shutil.copytree(models / name, fresh / name)
     for name in SHARED:
-        shutil.copytree(models / name, beside / "inpaint" / name)
+        shutil.copytree(models / name, fresh / "inpaint" / name)
     index = json.dumps(MODEL_INDEX, indent=1) + "\n"
-    (beside / "inpaint" / "model_index.json").write_text(index)
-    shutil.copytree(work / "data", beside / "data")
-    shutil.copy(work / "figures.json", beside / "figures.json")
-    size = sum(f.stat().st_size for f in beside.rglob("*") if f.is_file()) / 1e6
+    (fresh / "inpaint" / "model_index.json").write_text(index)
+    shutil.copytree(work / "data", fresh / "data")
+    shutil.copy(work / "figures.json", fresh / "figures.json")
+    size = sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()) / 1e6
     if size > LIMIT_MB:
-        raise UserError(f"{beside} holds {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
+        raise UserError(f"{fresh} holds {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
     if target.exists():
         shutil.rmtree(target)
-    beside.rename(target)
+    fresh.rename(target)
     return {"megabytes": round(size, 1)}

@@ -51,10 +51,10 @@ class SceneSource:
     size: int = 8192
     uses: int = 4
 
-    def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    def batches(self, index_lists: Iterable[Sequence[int]]) -> Iterator[Batch]:
         """See `Source`."""
         pool, order = lru_cache(maxsize=1)(self._pool), lru_cache(maxsize=2)(self._order)
-        for indices in wanted:
+        for indices in index_lists:
             parts = []
             for use, run in groupby(indices, key=lambda index: index // self.size):
                 places = torch.tensor([index % self.size for index in run])
@@ -63,7 +63,7 @@ class SceneSource:
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """What decides the samples besides the recipe."""
+        """What decides the samples apart from the recipe."""
         return {"world": digest(asdict(self.world)), "pool": self.size, "uses": self.uses}
 
     def _order(self, use: int) -> torch.Tensor:

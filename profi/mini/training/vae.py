@@ -35,7 +35,7 @@ POOL = 4096
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What the terms count beside the squared error, of images in [-1, 1].
+    """What the terms count next to the squared error, of images in [-1, 1].
 
     `edges`: of the absolute difference between the images' horizontal and vertical differences,
     which is what the eye misses in a blurred reconstruction. `kl`: of the mean KL divergence per
