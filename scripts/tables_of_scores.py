@@ -2,9 +2,9 @@
 
     python scripts/tables_of_scores.py FOLDER [...] [--paper]
 
-Each folder holds a `scores.parquet`, as a report does. Prints its tables and writes them next to it:
-`table.{csv,md,tex}` and `differences.csv`. What the runs lacked cannot be seen in their scores: a
-row is complete when it has every triplet and seed that occurs.
+Each folder holds a `scores.parquet`, as a report does. Prints its tables and writes them next to
+it: `table.{csv,md,tex}` and `differences.csv`. What the runs lacked cannot be seen in their scores:
+a row is complete when it has every triplet and seed that occurs.
 """
 
 from __future__ import annotations

@@ -61,13 +61,13 @@ class Baseline(ABC):
         """Paint a batch (see `Inpainter`). Masks do not grow here, so `contents` has no effect."""
         check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
         inputs = Inputs(images, masks, prompts, seeds)
-        painted = self.paint(inputs, progress or untold).cpu()
+        painted = self.paint(inputs, progress or no_progress).cpu()
         if self.sampling.output == "blended":
             painted = blended(painted, images.to("cpu"), masks.to("cpu"))
         return painted
 
 
-def untold(done: int, total: int) -> None:
+def no_progress(done: int, total: int) -> None:
     """A progress function that does nothing."""
 
 

@@ -94,7 +94,7 @@ class CompiledBlocks:
         )
         known = self._compiled.get(key)
         if known is not None:
-            return _told(known, block, *inputs)
+            return _run_compiled(known, block, *inputs)
         compiled = torch.compile(
             _own_code(type(block).forward, len(self)),
             backend=self._backend,
@@ -104,12 +104,12 @@ class CompiledBlocks:
         # A float16 gradient may be computed twice (`AttentionObjective.gradient`), so a backward
         # pass must not reuse the memory of its saved tensors.
         with torch._functorch.config.patch(donated_buffer=False):
-            output = _told(compiled, block, *inputs)
+            output = _run_compiled(compiled, block, *inputs)
         self._compiled[key] = compiled
         return output
 
 
-def _told(compiled: Callable[..., Tensor], block: nn.Module, *inputs: Any) -> Tensor:
+def _run_compiled(compiled: Callable[..., Tensor], block: nn.Module, *inputs: Any) -> Tensor:
     """Run a compiled block; MachineError, in one line, if PyTorch cannot compile it."""
     try:
         return compiled(block, *inputs)

@@ -198,9 +198,8 @@ class PromptEncoder:
             )
         width = sum(tower.encoder.config.hidden_size for tower in self.towers)
         expected = unet.config.cross_attention_dim
-        if any(
-            dim != width for dim in (expected if isinstance(expected, list | tuple) else [expected])
-        ):
+        dims = expected if isinstance(expected, list | tuple) else [expected]
+        if any(dim != width for dim in dims):
             raise UserError(
                 f"the UNet reads text embeddings of {expected} channels, the text encoder's have "
                 f"{width}; use the text encoders that the UNet was trained with"

@@ -27,9 +27,9 @@ class UNetRole:
     """The input and output channels of a UNet; C is the number of the VAE's latent channels.
 
     Inputs are `latents` tensors of C channels and `masks` of one channel. Outputs are C channels
-    and `masks_out` masks. `inputs` describes the inputs, and `remedy` the model that the user should
-    give, for error messages. `conditions` are the FOREIGN_CONDITIONS that such a UNet needs and its
-    inpainter gives.
+    and `masks_out` masks. `inputs` describes the inputs, and `remedy` the model that the user
+    should give, for error messages. `conditions` are the FOREIGN_CONDITIONS that such a UNet needs
+    and its inpainter gives.
     """
 
     latents: int

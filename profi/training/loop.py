@@ -116,8 +116,8 @@ def train(
         folder: gets `checkpoint-<update>` (the last two) and `loss.csv`.
         accelerator: made with the plan's `accumulate`.
         start_counts: whether the weights before the first update are part of the average.
-        belongs: what decides the result apart from `loss_at`'s code, as JSON values. A checkpoint in
-            `folder` must have the same.
+        belongs: what decides the result apart from `loss_at`'s code, as JSON values. A checkpoint
+            in `folder` must have the same.
         save_every: updates between two checkpoints.
         save_seconds: seconds between two checkpoints.
         stop: called after every update, in the first process, with the update and the seconds of

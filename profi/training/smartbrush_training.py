@@ -65,8 +65,9 @@ def train_smartbrush(
         recipe: the settings.
         folder: see `profi.training.loop.train`, as for `save_every` and other options.
         accelerator: made with the recipe's `accumulate`.
-        fingerprint: what decides the result apart from recipe, precision and number of processes: the
-            start model and the data, as JSON values. An earlier run in `folder` must have the same.
+        fingerprint: what decides the result apart from recipe, precision and number of processes:
+            the start model and the data, as JSON values. An earlier run in `folder` must have the
+            same.
         save_every: updates between two checkpoints.
         show: called every `show_every` updates, in the first process, with a UNet of the averaged
             weights and the update. Given in all processes or in none.

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 from row_laws import check_row
 from torch import Tensor
 
-from profi.baselines.baseline import Inputs, untold
+from profi.baselines.baseline import Inputs, no_progress
 from profi.baselines.smartbrush import SMARTBRUSH, SmartBrush, to_latents
 from profi.models.backbone import Backbone
 from profi.settings.method import Sampling
@@ -78,7 +78,7 @@ def test_against_a_loop_over_diffusers_scheduler(  # type: ignore[no-untyped-def
     new_backbone, new_unet, batch, prediction_type: str
 ) -> None:
     model = made(new_backbone, new_unet, prediction_type)
-    x_0, predicted = SmartBrush(model, STEPS, level=3).latents(Inputs(*batch.args()), untold)
+    x_0, predicted = SmartBrush(model, STEPS, level=3).latents(Inputs(*batch.args()), no_progress)
     expected, mask = oracle(model, batch, 3)
     # Relative to the largest: the latents that random weights give are large.
     scale = float(expected.abs().amax())
@@ -90,8 +90,8 @@ def test_what_is_painted_does_not_depend_on_what_the_holes_hold(model, batch) ->
     row = SmartBrush(model, STEPS)
     other = replace(batch, images=torch.where(batch.masks[:, None], 0.9, batch.images))
     for a, b in zip(
-        row.latents(Inputs(*batch.args()), untold),
-        row.latents(Inputs(*other.args()), untold),
+        row.latents(Inputs(*batch.args()), no_progress),
+        row.latents(Inputs(*other.args()), no_progress),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -100,7 +100,7 @@ def test_what_is_painted_does_not_depend_on_what_the_holes_hold(model, batch) ->
 @pytest.mark.parametrize("composition", ["given_mask", "predicted_mask"])
 def test_the_picture_is_the_composition_decoded(model, batch, composition) -> None:  # type: ignore[no-untyped-def]
     row = SmartBrush(model, STEPS, 2, composition)
-    x_0, predicted = row.latents(Inputs(*batch.args()), untold)
+    x_0, predicted = row.latents(Inputs(*batch.args()), no_progress)
     mask = to_latents(batch.masks, 4)
     painted = mask & (predicted > 0.5) if composition == "predicted_mask" else mask
     assert painted.any()
