@@ -17,7 +17,7 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
-from profi.method.masks import mask_pyramid
+from profi.method.level_masks import mask_pyramid
 from profi.models.backbone import Backbone
 from profi.models.text import Conditioning
 from profi.settings.method import Reading

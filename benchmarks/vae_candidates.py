@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from profi.mini import models
-from profi.mini.training.vae import LossWeights, fit, validation_psnr
+from profi.mini.training.vae_stage import LossWeights, fit, validation_psnr
 from profi.mini.world import world
 from profi.training.loop import Plan
 

@@ -30,19 +30,19 @@ from profi.types import UserError, digest
 #: A stage's module in profi.mini.training, and its function.
 STAGES = {
     "scenes": "scene_files:run",
-    "vae": "vae:run",
-    "clip": "clip:run",
-    "detector": "detector:run",
-    "latents": "latents:run",
-    "t2i": "diffusion:run_t2i",
-    "inpaint": "diffusion:run_inpaint",
-    "inpaint_random": "diffusion:run_random",
-    "controlnet": "controlnet:run",
+    "vae": "vae_stage:run",
+    "clip": "clip_stage:run",
+    "detector": "detector_stage:run",
+    "latents": "latents_stage:run",
+    "t2i": "diffusion_stages:run_t2i",
+    "inpaint": "diffusion_stages:run_inpaint",
+    "inpaint_random": "diffusion_stages:run_random",
+    "controlnet": "controlnet_stage:run",
     "smartbrush": "smartbrush_stage:run",
-    "aesthetic": "aesthetic:run",
-    "ship": "ship:run",
+    "aesthetic": "aesthetic_stage:run",
+    "ship": "ship_stage:run",
 }
-ONCE = {"clip_vision": "clip:run_vision"}  # not part of `all`
+ONCE = {"clip_vision": "clip_stage:run_vision"}  # not part of `all`
 # What a stage finds in `work`, by the stage that makes it.
 _UNET = {"latents": "latents", "models/text_encoder": "clip"}
 _MODELS = {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"}

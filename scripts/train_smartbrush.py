@@ -32,7 +32,7 @@ from profi.data.manifest import sample_triplets
 from profi.harness.progress import byte_meter
 from profi.mini.training.smartbrush_stage import MINI, SceneSource
 from profi.mini.world import world
-from profi.models.folder import from_hub
+from profi.models.model_folder import from_hub
 from profi.settings import shipped_path
 from profi.settings.fields import check_fields, setting
 from profi.settings.presets import hub_id

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from profi.fitting import bytes_of, contents, fit, fit_mask, fit_picture, unfit, working_size
-from profi.method.masks import mask_pyramid
+from profi.method.level_masks import mask_pyramid
 from profi.settings.evaluation import OURS, RELEASED, Evaluation
 from profi.types import UserError
 

@@ -17,7 +17,7 @@ from profi.data.masks import triplet_mask
 from profi.fitting import Fitted, contents, fit_mask, unfit
 from profi.harness.plan import Plan
 from profi.inpainter import start_noise
-from profi.method.masks import MaskPyramid, mask_pyramid
+from profi.method.level_masks import MaskPyramid, mask_pyramid
 from profi.metrics import Sample
 from profi.metrics.functional import crop, pad_to_square
 from profi.metrics.preprocess import opencv_cubic, resize

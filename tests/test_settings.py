@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +24,18 @@ from profi.settings import (
     ModelConfig,
     Sampling,
 )
-from profi.settings.fields import build, changed, check_fields, setting, settings_in
+from profi.settings.evaluation import Evaluation
+from profi.settings.fields import (
+    build,
+    changed,
+    check_fields,
+    neutral_of,
+    recorded,
+    restored,
+    setting,
+    settings_in,
+)
+from profi.settings.method import Reading
 from profi.settings.paths import conf_folder
 from profi.types import UserError
 
@@ -112,7 +125,7 @@ def test_a_plugin_s_own_settings_reach_it_with_or_without_a_value(
         Config(metric=metric, own={"controlnet": {"scale": 0.5}})
 
 
-def test_a_setting_that_is_new_changes_no_old_digest() -> None:
+def test_a_setting_that_is_new_changes_no_old_id() -> None:
     @dataclass(frozen=True)
     class Before:
         steps: int = 50
@@ -122,6 +135,52 @@ def test_a_setting_that_is_new_changes_no_old_digest() -> None:
         steps: int = 50
         new: str = "as it was"
 
-    assert changed(Before(3)) == changed(After(3)) == {"steps": 3}
-    assert changed(After(3, "another")) == {"steps": 3, "new": "another"}
-    assert changed(Before()) == {}
+    assert recorded(Before(3)) == recorded(After(3)) == {"steps": 3}
+    assert recorded(After(3, "another")) == {"steps": 3, "new": "another"}
+    assert recorded(Before()) == {}
+
+
+@dataclass(frozen=True)
+class Inner:
+    scale: float = setting(2.0, "its default was 1 once", neutral=1.0)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = setting(Inner, "a section")
+    steps: int = setting(50, "of the sampling")
+
+
+def test_a_default_that_changes_makes_other_runs_and_continues_no_old_one() -> None:
+    old, new = Outer(Inner(1.0)), Outer()
+    assert recorded(old) == {}
+    assert recorded(new) == {"inner": {"scale": 2.0}}
+    for one in (old, new, Outer(Inner(3.0), 7)):
+        assert restored(Outer, recorded(one)) == one
+    # A label names what differs from today's default.
+    assert changed(new) == {}
+
+
+def test_no_neutral_value_of_a_setting_of_pixels_changes() -> None:
+    """The file has the values that run ids leave out, each since its setting exists."""
+    known = json.loads((Path(__file__).parent / "neutral_values.json").read_text("utf-8"))
+    sections: dict[str, type] = {
+        "model": ModelConfig,
+        "sampling": Sampling,
+        "data": DataConfig,
+        "evaluation": Evaluation,
+        "reading": Reading,
+        **{
+            key: cls
+            for name in catalogue.methods.names()
+            for key, cls in catalogue.methods.get(name).sections().items()
+        },
+    }
+    now = {
+        key: neutral_of(spec)
+        for name, section in sections.items()
+        for key, _, spec in settings_in(section, f"{name}.")
+    }
+    for key, value in json.loads(json.dumps(now)).items():
+        assert key in known, f"a new setting: add {key} with its default to neutral_values.json"
+        assert value == known[key], f"{key}: a default that changes keeps neutral={known[key]!r}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from profi.baselines.baseline import Baseline, Inputs
 from profi.inpainter import Progress, noise_of
 from profi.method.ddim import noised, trailing_timesteps
-from profi.method.masks import nearest
+from profi.method.level_masks import nearest
 from profi.method.sampling import AfterStep, Denoise, StepState, TextToImageDenoiser, sample
 from profi.models.backbone import Backbone, OnBackbone, backbone_identity, both_texts
 from profi.models.schedule import CLEAN, Schedule

@@ -18,7 +18,7 @@ from torch import Tensor
 from profi.baselines.baseline import Baseline, Inputs, ddim_scheduler, paint_with
 from profi.inpainter import Progress
 from profi.models.backbone import Backbone, OnBackbone, backbone_identity, config_values
-from profi.models.folder import file_hashes, hub_snapshot, load_weights, loading
+from profi.models.model_folder import file_hashes, hub_snapshot, load_weights, loading
 from profi.settings.method import Sampling
 from profi.types import UserError, digest
 

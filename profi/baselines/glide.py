@@ -19,7 +19,7 @@ from profi.baselines.baseline import Baseline, Inputs
 from profi.baselines.glide_stage import Diffusion, ModelFn, Stage
 from profi.inpainter import Progress, noise_of
 from profi.method.ddim import classifier_free
-from profi.method.masks import nearest
+from profi.method.level_masks import nearest
 from profi.models.tokens import with_suffix
 from profi.settings.evaluation import Noise
 from profi.settings.method import Sampling

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from profi.catalogue import catalogue, loaded
-from profi.data import coco, folder
+from profi.data import coco, own_folder
 from profi.data.coco2017 import SOURCE, Coco2017, default_cache, read_sample
-from profi.data.folder import IMAGES
 from profi.data.manifest import Candidates, in_order, sample_triplets
+from profi.data.own_folder import IMAGES
 from profi.data.pictures import image_path
 from profi.harness.progress import byte_meter
 from profi.settings import DataConfig, shipped_path
@@ -109,7 +109,7 @@ def _sampled(
 
 def read_folder(context: DataContext) -> Candidates:
     """A user's own set."""
-    return folder.read_folder(shipped_path(context.data.root))
+    return own_folder.read_folder(shipped_path(context.data.root))
 
 
 def read_coco(context: DataContext) -> Candidates:

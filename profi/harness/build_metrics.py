@@ -23,7 +23,7 @@ from profi.metrics import (
 )
 from profi.metrics.open_clip_encoder import OPEN_CLIP
 from profi.models.devices import resolve_device
-from profi.models.folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
+from profi.models.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
 from profi.settings import MetricConfig, shipped_path
 from profi.settings.evaluation import Evaluation
 from profi.types import UserError

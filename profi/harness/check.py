@@ -29,7 +29,7 @@ from profi.harness.runs import Command, Run, context_of, existing_parent, runs_o
 from profi.harness.score import originals_of, samples_of
 from profi.inpainter import Row
 from profi.metrics import Metric
-from profi.models.folder import HUB_ERRORS
+from profi.models.model_folder import HUB_ERRORS
 from profi.settings import Config, Sampling
 from profi.types import MachineError, Triplet, UserError
 

@@ -30,7 +30,7 @@ from profi.harness.run_folder import (
 from profi.harness.score import decode
 from profi.inputs import blend, in_given_size, pil_image
 from profi.settings import DataConfig, ModelConfig
-from profi.settings.fields import build
+from profi.settings.fields import restored
 from profi.store.generations import read_generations
 from profi.store.scores import metric_of, newest_scores
 from profi.types import Generation, Triplet, UserError
@@ -90,9 +90,9 @@ def export(
 def _exported(run: RunFolder, target: Path, choice: Choice) -> Iterator[dict[str, Any]]:
     """Write a run's pictures one by one; yields their lines of the table."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
-    model = build(ModelConfig, settings["model"]).id
+    model = restored(ModelConfig, settings["model"]).id
     ablation = method_name(pixels)
-    root = choice.data_root or image_root(build(DataConfig, settings["data"]))
+    root = choice.data_root or image_root(restored(DataConfig, settings["data"]))
     folder = target / _plain(f"{model}-{ablation}-seed{pixels['seed']}-{run.run_id}")
     triplets = {t.triplet_id: t for t in read_manifest(run.manifest)}
     names = {metric_of(path.name) for path in run.scores.glob("*-*")}

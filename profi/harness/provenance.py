@@ -39,7 +39,7 @@ _OURS = (
 #: Modules among them that decide no pixel: they find weights (which have hashes of their own),
 #: choose devices, or record.
 _LEFT_OUT = (
-    "profi.models.folder",
+    "profi.models.model_folder",
     "profi.models.devices",
     "profi.method.trace",
 )

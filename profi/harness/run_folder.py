@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from profi.atomic import write_text
 from profi.data.manifest import write_manifest
-from profi.settings.evaluation import OURS, Evaluation
+from profi.settings.evaluation import Evaluation
+from profi.settings.fields import restored
 from profi.store.parts import append_line
 from profi.types import RunSpec, Triplet, UserError, canonical_json, digest
 
@@ -132,10 +133,11 @@ def evaluation_of_run(run: RunFolder) -> Evaluation:
 
     UserError for a run of an older version, which did not record the evaluation.
     """
-    recorded = run_record(run)["pixels"].get("evaluation")
-    if recorded is None:
+    pixels = run_record(run)["pixels"].get("evaluation")
+    if pixels is None:
         raise UserError(f"{run.root} was painted by an older version: paint it again")
-    return replace(OURS, **recorded)
+    found: Evaluation = restored(Evaluation, pixels)
+    return found
 
 
 def _pretty(value: Mapping[str, Any]) -> str:

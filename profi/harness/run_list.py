@@ -17,7 +17,7 @@ from profi.harness.run_status import Absent, Entry, RunStatus, read_status
 from profi.reports import Missing
 from profi.reports.names import RowKey, metric_style, row_labels
 from profi.settings import DataConfig, ModelConfig
-from profi.settings.fields import build
+from profi.settings.fields import restored
 from profi.store.generations import painted_count
 from profi.store.parts import part_indices, part_path, read_lines
 from profi.store.scores import metric_of, newest_scores
@@ -169,8 +169,8 @@ def _listed(run: RunFolder) -> tuple[float, Listed]:
 def what_of(run: RunFolder) -> str:
     """Model, method, reading, seed and data in a few words."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
-    model = build(ModelConfig, settings["model"])
-    data = build(DataConfig, settings["data"])
+    model = restored(ModelConfig, settings["model"])
+    data = restored(DataConfig, settings["data"])
     limit = "" if data.limit is None else f", {data.limit} triplets"
     return f"{model.id} {method_name(pixels)} seed {pixels['seed']} on {data.name}{limit}"
 

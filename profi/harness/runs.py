@@ -21,7 +21,7 @@ from profi.method.methods import Method, compose
 from profi.reports.names import RowKey
 from profi.settings import DEFAULT_READING, AblationConfig, Config, parse_shard
 from profi.settings.evaluation import OURS
-from profi.settings.fields import changed
+from profi.settings.fields import recorded
 from profi.store.parts import part_indices
 from profi.types import RunSpec, Triplet, UserError, digest
 
@@ -147,12 +147,12 @@ def _run(command: Command, method: Method, seed: int) -> Run:
     ablated = catalogue.inpainters.get(model.inpainter).ablated
     settings = {
         **common,
-        "model": {name: value for name, value in changed(model).items() if name not in others},
+        "model": {name: value for name, value in recorded(model).items() if name not in others},
         "method": method.identity if ablated else None,
-        "sampling": changed(config.sampling),
-        "data": changed(config.data),
+        "sampling": recorded(config.sampling),
+        "data": recorded(config.data),
         "own": {
-            name: changed(config.section(name))
+            name: recorded(config.section(name))
             for name in config.own
             if name in (model.inpainter, config.data.source)
         },

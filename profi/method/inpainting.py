@@ -14,7 +14,7 @@ from profi.inpainter import Progress, blended, check_finite, check_inputs, start
 from profi.method.attention import Plain, controlled
 from profi.method.attention_objective import AttentionClue, ByKind, CrossAttentionCapture
 from profi.method.ddim import trailing_timesteps
-from profi.method.masks import MaskPyramid, mask_pyramid
+from profi.method.level_masks import MaskPyramid, mask_pyramid
 from profi.method.methods import Method, MethodBatch, generators_of
 from profi.method.sampling import AfterStep, Denoise, InpaintingDenoiser, StepState, sample
 from profi.method.similarity_maps import Observed, SelfAttentionObserver, unobserved

@@ -18,7 +18,7 @@ from profi.method.sampling import Denoise, StepNoise
 from profi.method.similarity_maps import SelfAttentionObserver, SimilarityObserver, unobserved
 from profi.method.sites import Kind, Site, sites_at
 from profi.models.schedule import Schedule
-from profi.settings.fields import changed
+from profi.settings.fields import recorded
 from profi.settings.method import Reading
 from profi.types import UserError
 
@@ -163,13 +163,13 @@ def compose(
     given = {
         name: (sections or {}).get(name) or section() for name, section in entry.sections().items()
     }
-    differing = changed(reading)
+    differing = recorded(reading)
     kept = {
         name: differing[name]
         for name in ("mask_resizing", "masked_image", *entry.reads)
         if name in differing
     }
-    own = {name: changed(section) for name, section in given.items() if changed(section)}
+    own = {name: recorded(section) for name, section in given.items() if recorded(section)}
     identity = {"name": entry.name, "reading": kept, **own}
     return Method(entry.name, reading, entry.load()(reading, **given), identity)
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from profi.models.folder import (
+from profi.models.model_folder import (
     PIPELINE_CONFIG,
     SCHEDULER_CONFIG,
     from_hub,

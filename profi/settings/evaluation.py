@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from profi.settings.fields import bundle_of, changed, check_fields, differing, setting
+from profi.settings.fields import bundle_of, check_fields, differing, recorded, setting
 
 Hull = Literal["exact", "opencv"]
 Crowds = Literal["left_out", "counted"]
@@ -92,8 +92,8 @@ class Evaluation:
 
     @property
     def of_pixels(self) -> dict[str, str]:
-        """The choices that change pixels and differ from `ours`; they are part of a run's id."""
-        return {k: v for k, v in changed(self).items() if k not in ("name", *OF_SCORES)}
+        """The choices of pixels that are not neutral (those of `ours`): part of a run's id."""
+        return {k: v for k, v in recorded(self).items() if k not in ("name", *OF_SCORES)}
 
     @property
     def label(self) -> str:

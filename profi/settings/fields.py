@@ -7,7 +7,7 @@ docs/settings.md are made from these fields.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,9 +21,16 @@ def setting(
     *,
     at_least: float | None = None,
     at_most: float | None = None,
+    neutral: Any = MISSING,
 ) -> Any:
-    """A field with a default, a meaning and bounds; a callable default is called (a section)."""
+    """A field with a default, a meaning and bounds; a callable default is called (a section).
+
+    `neutral` is the value that a run's id leaves out: the first default. If a default changes
+    later, the old one becomes `neutral=`, so that no run continues one of the other default.
+    """
     metadata = {"meaning": meaning, "at_least": at_least, "at_most": at_most}
+    if neutral is not MISSING:
+        metadata["neutral"] = neutral
     if callable(default) or isinstance(default, list | dict):
         factory = default if callable(default) else default.copy
         return field(default_factory=factory, metadata=metadata)
@@ -48,6 +55,11 @@ def default_of(spec: Field[Any]) -> Any:
         return spec.default
     assert spec.default_factory is not MISSING
     return spec.default_factory()
+
+
+def neutral_of(spec: Field[Any]) -> Any:
+    """The value that a run's id leaves out: the default, unless `setting` has another one."""
+    return spec.metadata["neutral"] if "neutral" in spec.metadata else default_of(spec)
 
 
 def check_fields(section: str, values: Any) -> None:
@@ -109,19 +121,44 @@ def _built(hint: Any, value: Any) -> Any:
 
 
 def changed(values: Any) -> dict[str, Any]:
-    """The values of a section that differ from their defaults, nested.
+    """The values of a section that differ from their defaults, nested, for a label."""
+    return _unlike(default_of, values)
 
-    Unchanged sections are left out, so a new setting changes no old digest.
+
+def recorded(values: Any) -> dict[str, Any]:
+    """The values of a section that differ from their neutral values, nested, for a run's id.
+
+    Unchanged sections are left out, so a new setting changes no old id.
     """
+    return _unlike(neutral_of, values)
+
+
+def _unlike(usual_of: Callable[[Field[Any]], Any], values: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for spec in fields(values):
-        value, usual = getattr(values, spec.name), default_of(spec)
+        value = getattr(values, spec.name)
         if is_dataclass(value):
-            inner = changed(value)
+            inner = _unlike(usual_of, value)
             if inner:
                 found[spec.name] = inner
-        elif value != usual:
+        elif value != usual_of(spec):
             found[spec.name] = value
+    return found
+
+
+def restored(section: type, values: Mapping[str, Any]) -> Any:
+    """The section of which `recorded` gave these values. Unknown names raise UserError."""
+    return build(section, _with_neutral(section, values))
+
+
+def _with_neutral(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(values)
+    for spec in fields(section):
+        hint = types_of(section)[spec.name]
+        if is_dataclass(hint):
+            found[spec.name] = _with_neutral(hint, values.get(spec.name, {}))  # type: ignore[arg-type]
+        elif "neutral" in spec.metadata:
+            found.setdefault(spec.name, spec.metadata["neutral"])
     return found
 
 

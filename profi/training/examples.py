@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.baselines.smartbrush import to_latents
 from profi.models.backbone import latent_factor, mean_latents, pixel_multiple
-from profi.models.folder import SCHEDULER_CONFIG, load_part, loading, read_json, weight_hashes
+from profi.models.model_folder import SCHEDULER_CONFIG, load_part, loading, read_json, weight_hashes
 from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder, TextTower
 from profi.models.unet_role import TEXT_TO_IMAGE

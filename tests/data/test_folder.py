@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profi.data.folder import read_folder
 from profi.data.manifest import read_manifest, write_manifest
 from profi.data.masks import triplet_mask
+from profi.data.own_folder import read_folder
 from profi.data.pictures import load_image
 from profi.types import UserError
 

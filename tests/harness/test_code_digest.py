@@ -73,7 +73,11 @@ EDITS = {
     "step": ("method/ddim.py", "def ddim_step(", "print()\n\n\ndef ddim_step("),
     "masks": ("data/masks.py", "if triplet.rle is None", "if not triplet.rle"),
     "plan": ("harness/plan.py", "if of_run:", "if not of_run:"),
-    "folder of weights": ("models/folder.py", "TIMEOUT_SECONDS = 10.0", "TIMEOUT_SECONDS = 11.0"),
+    "folder of weights": (
+        "models/model_folder.py",
+        "TIMEOUT_SECONDS = 10.0",
+        "TIMEOUT_SECONDS = 11.0",
+    ),
     "trace": ("method/trace.py", "import torch\n", "import torch\n\nprint()\n"),
     "loop over parts": ("harness/generate.py", "import math\n", "import math\n\nprint()\n"),
 }

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from profi.method.masks import dilated, mask_pyramid, nearest
+from profi.method.level_masks import dilated, mask_pyramid, nearest
 
 
 def random_masks() -> torch.Tensor:

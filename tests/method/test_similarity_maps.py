@@ -8,7 +8,7 @@ from torch import Tensor
 
 from profi.method.attention import AttentionCall, Branch, UNetPass, attend, controlled, logits
 from profi.method.inpainting import StableInpainting
-from profi.method.masks import mask_pyramid
+from profi.method.level_masks import mask_pyramid
 from profi.method.methods import compose
 from profi.method.similarity_maps import Observed, SimilarityMaps
 from profi.method.sites import Site

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from profi.mini import models
-from profi.mini.training import clip, controlnet, smartbrush_stage
+from profi.mini.training import clip_stage, controlnet_stage, smartbrush_stage
 from profi.mini.world import World, world
 from profi.training.loop import Plan
 from profi.types import UserError
@@ -41,7 +41,7 @@ def test_the_condition_is_the_picture_with_minus_one_in_the_hole() -> None:
     images = torch.rand(2, 3, 4, 4)
     holes = torch.zeros(2, 4, 4, dtype=torch.bool)
     holes[0, 1, 2] = True
-    told = controlnet.condition(images, holes)
+    told = controlnet_stage.condition(images, holes)
     assert (told[0, :, 1, 2] == -1).all()
     kept = ~holes[:, None].expand_as(images)
     assert torch.equal(told[kept], images[kept])
@@ -50,7 +50,7 @@ def test_the_condition_is_the_picture_with_minus_one_in_the_hole() -> None:
 def test_a_new_controlnet_fits_the_latents_and_says_nothing(size: World) -> None:
     torch.manual_seed(0)
     unet = models.unet(size, in_channels=4).eval()
-    widths = controlnet.WIDTHS[: len(size.vae_channels)]
+    widths = controlnet_stage.WIDTHS[: len(size.vae_channels)]
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).eval()
     x, t, context = torch.randn(1, 4, 16, 16), torch.tensor([300]), torch.randn(1, 8, 128)
     told = torch.rand(1, 3, size.image_size, size.image_size)
@@ -67,9 +67,9 @@ def test_the_controlnet_s_stage_starts_at_the_unet_s_encoder_and_trains(
     if len(vae["block_out_channels"]) != len(size.vae_channels):
         pytest.skip("the shipped autoencoder is of an earlier version of the world")
     plan = Plan(steps=2, batch=4, rate=1e-3, warmup=1)
-    monkeypatch.setattr(controlnet, "PLANS", {"cpu": plan})
-    monkeypatch.setattr(controlnet, "POOL", 64)
-    figures = controlnet.run(size, CPU, work, 0, float("inf"))
+    monkeypatch.setattr(controlnet_stage, "PLANS", {"cpu": plan})
+    monkeypatch.setattr(controlnet_stage, "POOL", 64)
+    figures = controlnet_stage.run(size, CPU, work, 0, float("inf"))
     assert (figures["steps"], figures["samples"]) == (2, 8)
     trained = ControlNetModel.from_pretrained(work / "models" / "controlnet")
     source = UNet2DConditionModel.from_pretrained(work / "models" / "t2i" / "unet")
@@ -103,13 +103,13 @@ def test_a_resumed_clip_keeps_the_tokenizer_that_it_began_with(
     size: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new one would number the words otherwise: its trainer breaks ties at random."""
-    monkeypatch.setattr(clip, "PLANS", {"cpu": Plan(steps=2, batch=8, warmup=1)})
-    monkeypatch.setattr(clip, "POOL", 512)
+    monkeypatch.setattr(clip_stage, "PLANS", {"cpu": Plan(steps=2, batch=8, warmup=1)})
+    monkeypatch.setattr(clip_stage, "POOL", 512)
     tokenizer = tmp_path / "models" / "tokenizer"
-    assert clip.run(size, CPU, tmp_path, 0, 0.0)["steps"] == 1
+    assert clip_stage.run(size, CPU, tmp_path, 0, 0.0)["steps"] == 1
     first = {path.name: path.read_bytes() for path in tokenizer.iterdir()}
-    monkeypatch.setattr(clip, "build_tokenizer", lambda *_: pytest.fail("it was made anew"))
-    assert clip.run(size, CPU, tmp_path, 0, float("inf"))["steps"] == 2
+    monkeypatch.setattr(clip_stage, "build_tokenizer", lambda *_: pytest.fail("it was made anew"))
+    assert clip_stage.run(size, CPU, tmp_path, 0, float("inf"))["steps"] == 2
     assert {path.name: path.read_bytes() for path in tokenizer.iterdir()} == first
 
 

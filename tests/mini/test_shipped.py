@@ -7,10 +7,10 @@ import torch
 from transformers import CLIPModel, CLIPTokenizer
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.clip import zero_shot
+from profi.mini.training.clip_stage import zero_shot
 from profi.mini.training.crops import object_crops
-from profi.mini.training.detector import ceiling_and_floor
-from profi.mini.training.vae import psnr
+from profi.mini.training.detector_stage import ceiling_and_floor
+from profi.mini.training.vae_stage import psnr
 from profi.mini.world import WORLDS
 
 shipped = pytest.mark.parametrize("size", [w for w in WORLDS.values() if w.folder.exists()])

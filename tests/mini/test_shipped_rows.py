@@ -10,7 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.controlnet import condition
+from profi.mini.training.controlnet_stage import condition
 from profi.mini.training.smartbrush_stage import MINI
 from profi.mini.world import WORLDS
 from profi.training.examples import Examples, TextToImage

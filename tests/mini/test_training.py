@@ -17,8 +17,8 @@ from profi.mini.training.crops import (
     recolour,
     view_resize,
 )
-from profi.mini.training.diffusion import Holes, Order, draw_holes, widen
-from profi.mini.training.latents import Latents, down, object_masks, random_masks
+from profi.mini.training.diffusion_stages import Holes, Order, draw_holes, widen
+from profi.mini.training.latents_stage import Latents, down, object_masks, random_masks
 from profi.mini.training.stage import make_generator, train_stage
 from profi.mini.world import world
 from profi.training.loop import Plan, stratified_timesteps

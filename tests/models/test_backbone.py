@@ -14,7 +14,7 @@ from tiny_pipelines import make_pipeline
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
 from profi.models.backbone import Backbone, auto_vae_dtype, load_backbone
-from profi.models.folder import weight_hashes, weights_digest
+from profi.models.model_folder import weight_hashes, weights_digest
 from profi.settings.method import PAPER, Sampling
 from profi.types import UserError
 

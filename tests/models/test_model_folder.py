@@ -20,7 +20,7 @@ from profi.method.methods import MethodBatch, MethodParts, compose
 from profi.method.rasg import RASG
 from profi.method.sites import attention_sites
 from profi.models.backbone import Backbone, load_backbone
-from profi.models.folder import needed_files, weight_files, weight_folders
+from profi.models.model_folder import needed_files, weight_files, weight_folders
 from profi.models.tokens import encode
 from profi.settings.method import PAPER, Sampling
 from profi.types import UserError

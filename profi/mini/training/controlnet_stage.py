@@ -19,8 +19,15 @@ from torch import Tensor
 
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.diffusion import HOLES, TRUE, Order, Prompts, trained_unet, v_prediction
-from profi.mini.training.latents import DRAWN, encode, object_masks, random_masks
+from profi.mini.training.diffusion_stages import (
+    HOLES,
+    TRUE,
+    Order,
+    Prompts,
+    trained_unet,
+    v_prediction,
+)
+from profi.mini.training.latents_stage import DRAWN, encode, object_masks, random_masks
 from profi.mini.training.stage import load_vae, make_generator, mixed_precision, train_stage
 from profi.mini.world import World
 from profi.training.loop import Plan, stratified_timesteps

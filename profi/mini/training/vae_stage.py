@@ -13,7 +13,7 @@ from torch import Tensor
 
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, SpriteSheet
-from profi.mini.training.latents import random_masks
+from profi.mini.training.latents_stage import random_masks
 from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
 from profi.models.backbone import mean_latents

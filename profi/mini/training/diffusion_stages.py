@@ -27,8 +27,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from profi.mini import models
 from profi.mini.scenes import CaptionNoise, noisy_caption
-from profi.mini.training.clip import tokens
-from profi.mini.training.latents import Latents
+from profi.mini.training.clip_stage import tokens
+from profi.mini.training.latents_stage import Latents
 from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
 from profi.training.loop import Plan, stratified_timesteps

@@ -18,7 +18,7 @@ from transformers import CLIPModel
 from profi.metrics.aesthetic import AestheticPredictor
 from profi.mini import models
 from profi.mini.scenes import SceneSampler, Split, SpriteSheet
-from profi.mini.training.clip import features, normalise
+from profi.mini.training.clip_stage import features, normalise
 from profi.mini.training.crops import graded
 from profi.mini.training.stage import make_generator, mixed_precision, train_stage
 from profi.mini.world import World
