@@ -6,6 +6,9 @@ Of the runs' paintings those count in which the detector finds the label. The cr
 see (the mask's box) are compared with the same crops of the original images, as many of them, drawn
 by a fixed order. The last column, real against other real crops, is what the number of samples
 alone gives. Features are CLIP's normalised image embeddings.
+
+Validation scenes show other sprites than the model has learned, and it can paint only those. So
+`--scenes train` compares with crops of fresh scenes of the training sprites in place of originals.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from profi.data.coco import read_coco
 from profi.data.manifest import read_manifest
@@ -28,6 +32,8 @@ from profi.harness.score import decode, painted_mask
 from profi.metrics import GenerationAccuracy, Sample, TransformersDetector
 from profi.metrics.clip_encoder import ClipEncoder
 from profi.metrics.functional import bounding_box, crop, frechet_distance, pad_to_square
+from profi.mini.scenes import SceneSampler, SpriteSheet
+from profi.mini.world import world
 from profi.models.devices import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
@@ -68,6 +74,20 @@ def real_crops(annotations: Path, root: Path) -> list[np.ndarray]:
     return [crop(load_image(root, t), bounding_box(triplet_mask(t))) for t in ordered]
 
 
+def training_crops(count: int, seed: int = 0) -> list[np.ndarray]:
+    """`count` crops of the objects in fresh scenes with the training sprites."""
+    size = world("cpu")
+    sampler = SceneSampler(size, SpriteSheet.load(size, "train"))
+    generator = torch.Generator().manual_seed(seed)
+    crops: list[np.ndarray] = []
+    while len(crops) < count:
+        scenes = sampler.sample(BATCH, generator)
+        images = (scenes.image.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+        for image, masks in zip(images, scenes.masks.numpy(), strict=True):
+            crops += [crop(image, bounding_box(mask)) for mask in masks if mask.any()]
+    return crops[:count]
+
+
 def features(encoder: ClipEncoder, crops: Sequence[np.ndarray]) -> np.ndarray:
     """[N, D], each of length 1."""
     embedded = encoder.embed_squares([pad_to_square(one) for one in crops]).double().numpy()
@@ -83,6 +103,7 @@ def main() -> None:
     parser.add_argument("--clip", default="shipped:cpu/clip")
     parser.add_argument("--annotations", default="shipped:cpu/data/instances_val.json")
     parser.add_argument("--root", default="shipped:cpu/data/images")
+    parser.add_argument("--scenes", choices=("originals", "train"), default="originals")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     silence_libraries()
@@ -91,7 +112,10 @@ def main() -> None:
     )
     encoder = ClipEncoder.from_pretrained(str(shipped_path(options.clip)), "--clip")
     annotations, root = shipped_path(options.annotations), shipped_path(options.root)
-    real = features(encoder, real_crops(annotations, root))
+    if options.scenes == "train":
+        real = features(encoder, training_crops(2 * options.count))
+    else:
+        real = features(encoder, real_crops(annotations, root))
     groups = {run.name: features(encoder, found_crops(run, metric)) for run in options.runs}
     if len(groups) > 1:
         groups["all"] = np.concatenate(list(groups.values()))
@@ -102,6 +126,7 @@ def main() -> None:
         rows.append(
             {
                 "run": name,
+                "scenes": options.scenes,
                 "crops": n,
                 "frechet": frechet_distance(found[:n], real[:n]),
                 "crops_of_a_half": half,
