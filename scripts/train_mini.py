@@ -78,10 +78,10 @@ class Options:
 
 
 def claim(work: Path, size: World, seed: int) -> None:
-    """Note what `work` belongs to; UserError where it belongs to something else.
+    """Record the world, seed and sprites of `work`; UserError if it belongs to others.
 
-    So a checkpoint is never gone on with under another seed, or after sprites changed sides
-    between training and validation.
+    So no checkpoint is continued with another seed, or after sprites changed sides between
+    training and validation.
     """
     sprites = [path.read_bytes() for path in sorted(SPRITES.glob("sprites.*"))]
     mine = {

@@ -21,7 +21,7 @@ from profi.types import UserError
 
 MODEL, AVERAGE, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.pt"
 SCALER, STATE = "scaler.pt", "state.json"
-#: So that there is one to go back to when the last turns out to be no good.
+#: A second one to go back to, in case the last is damaged.
 KEPT = 2
 PREFIX = "checkpoint-"
 

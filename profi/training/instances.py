@@ -52,7 +52,7 @@ class NumberedTexts(Mapping[int, str]):
 
 
 def parsed_captions(text: str) -> dict[int, str | None]:
-    """Lines of {"id": ..., "caption": ...}, the last of an id; null where its picture was no good.
+    """Lines of {"id": ..., "caption": ...}, the last of an id; null for a picture that cannot be read.
 
     Raises ValueError, KeyError or TypeError for anything else.
     """
@@ -88,11 +88,11 @@ def not_captions(path: Path, error: Exception) -> UserError:
 
 
 class Unreadable:
-    """Tells of each unreadable picture once, and ends it all where they are many."""
+    """Reports each unreadable picture once; an error if they are too many."""
 
-    def __init__(self, tell: Callable[[str], None] = log.warning) -> None:
+    def __init__(self, report: Callable[[str], None] = log.warning) -> None:
         self._known: set[Path] = set()
-        self._tell = tell
+        self._report = report
 
     def add(self, path: Path, reason: str) -> None:
         """Raises UserError after the hundredth."""
@@ -101,11 +101,11 @@ class Unreadable:
         self._known.add(path)
         if len(self._known) > MAX_UNREADABLE:
             raise too_many(reason)
-        self._tell(reason)
+        self._report(reason)
 
 
 def too_many(reason: str) -> UserError:
-    """What to tell of a folder of pictures that is no good."""
+    """The error for a folder in which most pictures cannot be read."""
     return UserError(f"more than {MAX_UNREADABLE} pictures cannot be read, the last: {reason}")
 
 
