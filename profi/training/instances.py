@@ -52,7 +52,7 @@ class NumberedTexts(Mapping[int, str]):
 
 
 def parsed_captions(text: str) -> dict[int, str | None]:
-    """Lines of {"id": ..., "caption": ...}, the last of an id; null for a picture that cannot be read.
+    """Lines of {"id": ..., "caption": ...}, the last of an id; null for an unreadable picture.
 
     Raises ValueError, KeyError or TypeError for anything else.
     """
