@@ -9,7 +9,7 @@ from profi.catalogue import catalogue
 from profi.settings.fields import check_fields, setting
 
 Objective = Literal["bce", "max_attention"]
-Output = Literal["unblended", "blended"]
+Output = Literal["unblended", "blended", "softly_blended"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class Sampling:
     )
     output: Output = setting(
         "unblended",
-        "unblended: the decoded picture. blended: with the given pixels outside the mask",
+        "unblended: the decoded picture. blended: with the given pixels outside the mask. "
+        "softly_blended: with the mask softened by BrushBench's 21x21 Gaussian (sigma 3.5), on "
+        "both sides of its edge",
     )
     positive_prompt: str = setting("", "appended to every prompt")
     negative_prompt: str = setting("", "replaces the empty unconditional text")
