@@ -211,9 +211,7 @@ def test_a_bad_row_of_editbench_is_named(tmp_path: Path, row: list[str], named: 
 
 
 def test_a_folder_that_is_not_editbench_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"annotations_natural\.csv does not exist, nor .*root"
-    ):
+    with pytest.raises(UserError, match=r"annotations_natural\.csv does not exist, nor .*root"):
         read_editbench(tmp_path, "full")
     (tmp_path / "annotations_natural.csv").write_bytes(b"aos,prompt_full\na,K\xe4tzchen\n")
     with pytest.raises(UserError, match="save it as UTF-8 CSV"):
