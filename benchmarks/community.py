@@ -11,8 +11,8 @@ masks, prompts, seeds, steps and guidance scale, one picture at a time and in ba
 
 Seconds: both in one process, in turns, after a first round that warms up; a ratio is of one round.
 Memory: a process of its own for each; on a GPU the most that PyTorch allocates, on a CPU the
-largest resident size of the process while it paints (Linux). `model` is a folder in diffusers' layout;
-without one, the architecture of SD 1.5 with random weights (4 GB on disk).
+largest resident size of the process while it paints (Linux). `model` is a folder in the layout of
+diffusers; without one, the architecture of SD 1.5 with random weights (4 GB on disk).
 """
 
 from __future__ import annotations
