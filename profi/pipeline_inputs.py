@@ -23,7 +23,7 @@ from profi.models.backbone import Backbone
 from profi.models.text import Conditioning, TextTower
 from profi.models.tokens import with_suffix
 from profi.settings.evaluation import Evaluation, Noise
-from profi.types import UserError
+from profi.types import UserError, check_text
 
 Prompts = str | Sequence[str] | None
 
@@ -278,4 +278,5 @@ def _listed(name: str, value: str | Sequence[str]) -> list[str]:
     for item in items:
         if not isinstance(item, str):
             raise UserError(f"{name} is of type {type(item).__name__}; give a text or several")
+        check_text(name, item)
     return list(items)

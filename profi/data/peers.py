@@ -16,7 +16,7 @@ from profi.data.images import image_number, upright_size
 from profi.data.manifest import Candidates
 from profi.data.masks import mask_rle
 from profi.settings.data import BrushBenchMask, EditBenchPrompt
-from profi.types import Triplet, UserError, digest
+from profi.types import Triplet, UserError, check_text, digest
 
 MAPPING = "mapping_file.json"
 #: EditBench's halves: annotations_HALF.csv, references_HALF/ and masks_HALF/.
@@ -62,6 +62,8 @@ def _entry(root: Path, key: str, row: Any, kind: BrushBenchMask) -> Triplet:
         value = value.strip() if isinstance(value, str) else value
         if not isinstance(value, list if field == name else str) or not value:
             raise UserError(f"{where} has no {field}: fetch the file again")
+    for field in ("image", "caption"):
+        check_text(f"{where}: {field}", row[field])
     image = named_file(root, row["image"], where)
     size = upright_size(image)
     if size is None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from profi.catalogue import catalogue
 from profi.settings.fields import check_fields, setting
+from profi.types import check_text
 
 Objective = Literal["bce", "max_attention"]
 Output = Literal["unblended", "blended", "softly_blended"]
@@ -67,3 +68,5 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_fields("sampling", self)
+        for name in ("positive_prompt", "negative_prompt"):
+            check_text(f"sampling.{name}", getattr(self, name))

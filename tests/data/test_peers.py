@@ -101,6 +101,7 @@ LAST = HEIGHT * WIDTH
         ({IN: []}, f"has no {IN}"),
         ({IN: "1 2"}, f"has no {IN}"),
         ({"caption": " "}, "has no caption"),
+        ({"caption": "x\ud83d"}, "caption is not UTF-8 text"),
         ({"image": 3}, "has no image"),
         ({"image": "../secret.png"}, r"'\.\./secret\.png' leads out of"),
         ({"image": "/etc/passwd"}, "leads out of"),
