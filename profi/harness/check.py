@@ -49,6 +49,8 @@ ERRORS: tuple[type[Exception], ...] = (
 STEPS = (1, 3)
 #: A stored picture's share of scores, manifest and logs.
 EXTRA_ROOM = 1.1
+#: Bytes per pixel of a painted photo as PNG, where no picture could be painted.
+ASSUMED_BYTES = 1.75
 
 
 @dataclass
@@ -103,10 +105,11 @@ def check(command: Command, console: Console) -> None:
             of_row = [run for run in runs if run.method.name == name]
             # Without the data, as many as the settings ask for.
             count = (len(triplets) if triplets else config.data.limit or 0) * len(of_row)
-            seconds = None
+            size, seconds = 0.0, None
             if rows and triplets:
                 size, seconds = _try_row(one, rows[name], of_row, triplets, metrics, findings)
-                room += size * count * EXTRA_ROOM
+            size = size or ASSUMED_BYTES * one.model.long_side**2
+            room += size * count * EXTRA_ROOM
             cost = counted(one.model, name, one.sampling)
             label = f"{one.model.id} {name}"
             costs.append(Expected(label, count, one.model.batch_size, seconds, cost))
@@ -144,7 +147,7 @@ def _try_row(
     metrics: Sequence[Metric],
     findings: Findings,
 ) -> tuple[float, float | None]:
-    """Paint and score one triplet; returns a picture's bytes, and its seconds if it was painted."""
+    """Paint and score one triplet; returns a picture's bytes and seconds, if it was painted."""
     run, triplet, count = runs[0], triplets[0], len(triplets) * len(runs)
     label = f"{config.model.id} {run.key.ablation}"
 

@@ -102,6 +102,9 @@ def test_a_table_whose_weights_and_data_are_missing_is_estimated(
     tflop = 84.0 + 84.5 + 105.8 + 106.6
     (whole,) = [line for line in caplog.messages if line.startswith("in all: ")]
     assert f"about {tflop / 100 * 50_000 / 3600:.3g} h of painting for 200000 pictures" in whole
+    # 0.46 MB a picture of 512 pixels, and a tenth for the rest.
+    (room,) = [line for line in caplog.messages if " room in " in line]
+    assert f"about {1.75 * 512**2 * 200_000 * 1.1 / 1e9:.2g} GB needed" in room
     # A GPU that is too small is a failure, a larger one is not.
     for there, verdict in ((4.0, "failed  memory: "), (24.0, "ok      memory: ")):
         caplog.clear()
