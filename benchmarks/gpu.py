@@ -13,6 +13,10 @@ pycocotools and this checkout in PYTHONPATH; no Hydra.
     memory     the measured peak of a plain and of a full picture at 512, 1024 and 2048 pixels
     layout     channels_last against contiguous
     compile    the UNet's blocks compiled against not
+    outside    seconds outside the UNet: texts, encoding, decoding, and the rest (the sampler,
+               RASG's own arithmetic)
+    one pass   a guided step with both branches as one batch against the method's two passes
+    graphs     the UNet's pass as a CUDA graph against the same pass launched kernel by kernel
     rows       seconds of each part of each row of Table 1, and the hours of 50,000 pictures
 """
 
@@ -30,8 +34,11 @@ from typing import Any
 import torch
 
 from benchmarks.architectures import SD15, Architecture, Tower, make_backbone
+from benchmarks.graphs import BothBranches, replayed
+from benchmarks.overhead import watched
 from benchmarks.rows import ROWS, Models, usual_vae_dtype
 from benchmarks.speed import MORE, PEER, Inputs, calls
+from benchmarks.steps import Size, Step
 from benchmarks.timing import in_turns, machine, timed
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import compose
@@ -50,8 +57,13 @@ TINY = Architecture(
 )
 PICTURES = 50_000  # of a row of the paper's tables
 PAIR = ("base", "profi")
+GUIDED = ("rasg_only", "profi")
 Figures = dict[str, Any]
 Part = Callable[[], Figures]
+
+
+class Skipped(Exception):  # noqa: N818 (an outcome, not an error)
+    """A part that this device cannot have; its text is the reason."""
 
 
 def medians(rows: dict[str, Callable[[], object]], of: Backbone, repeats: int) -> Figures:
@@ -82,6 +94,10 @@ class Bench:
             yield f"speed, batch {batch}", partial(self.speed, batch)
         for size in (64, 128) if tiny else (512, 1024, 2048):
             yield f"memory, {size} px", partial(self.memory, size)
+        yield "outside", self.outside
+        for batch in (1,) if tiny else (1, 8):
+            yield f"one pass, batch {batch}", partial(self.one_pass, batch)
+        yield "graphs", self.graphs
         yield "layout", self.layout
         for name in ("bld",) if tiny else tuple(ROWS):
             yield f"row {name}", partial(self.row, name)
@@ -126,6 +142,77 @@ class Bench:
             call()
             peak = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
             found[row] = {"GiB": None if peak is None else peak / 2**30}
+        return found
+
+    def outside(self) -> Figures:
+        """What of a batch's seconds is not the UNet's; the difference of the rows is RASG's own."""
+        backbone, found = self.backbone(), {}
+        for batch in (1,) if self.options.tiny else (1, 8):
+            inputs = Inputs(self.of.pixels, batch)
+            size = (self.of.pixels, self.of.pixels)
+            images = 2 * inputs.images.to(self.device) - 1
+            latents = backbone.encode_images(images)
+            parts: dict[str, Callable[[], object]] = {
+                "texts": lambda n=inputs.prompts, s=size: backbone.condition(n, s),
+                "encoding": lambda x=images: backbone.encode_images(x),
+                "decoding": lambda x=latents: backbone.decode(x),
+            }
+            apart = {
+                part: figures["seconds"]
+                for part, figures in medians(parts, backbone, self.options.repeats).items()
+            }
+            for row in PAIR:
+                found[f"{row}, batch {batch}"] = self._split(backbone, row, batch, apart)
+        return found
+
+    def _split(self, backbone: Backbone, row: str, batch: int, apart: Figures) -> Figures:
+        """The median call of a row, in parts."""
+        call = self.painting(backbone, row, self.of.pixels, batch)
+        taken = []
+        for _ in range(self.options.repeats + 1):
+            backbone.forget()
+            with watched(backbone) as clock:
+                whole = timed(call, self.device)
+            taken.append((whole, clock.seconds))
+        # The first one warms up.
+        whole, unet = sorted(taken[1:])[(len(taken) - 1) // 2]
+        # Two texts: the prompt's and the empty one.
+        outside = {**apart, "texts": 2 * apart["texts"]}
+        return {
+            "seconds": whole,
+            "UNet": unet,
+            **outside,
+            "the rest": whole - unet - sum(outside.values()),
+            "share outside the UNet": 1 - unet / whole,
+        }
+
+    def one_pass(self, batch: int) -> Figures:
+        """A guided step in one pass over the same step in two."""
+        backbone, found = self.backbone(), {}
+        size = Size(self.of.pixels, batch)
+        for row in GUIDED:
+            rows: dict[str, Callable[[], object]] = {
+                "two passes": Step(row, RELEASED, backbone, size),
+                "one pass": Step(row, RELEASED, backbone, size, one_pass=True),
+            }
+            measured = medians(rows, backbone, self.options.repeats)
+            for name, figures in measured.items():
+                over = figures["seconds"] / measured["two passes"]["seconds"]
+                found[f"{row}, {name}"] = {**figures, "over two passes": over}
+        return found
+
+    def graphs(self) -> Figures:
+        """The pass of both branches at batch 1, replayed as a CUDA graph."""
+        if self.device.type != "cuda":
+            raise Skipped("no CUDA")
+        backbone, found = self.backbone(), {}
+        for row in ("base", "painta_only"):
+            one = BothBranches(row, backbone, Size(self.of.pixels, 1))
+            rows = {"launched": one, "replayed": replayed(one)}
+            measured = medians(rows, backbone, 10 * self.options.repeats)
+            for name, figures in measured.items():
+                over = figures["seconds"] / measured["launched"]["seconds"]
+                found[f"{row}, {name}"] = {**figures, "over launched": over}
         return found
 
     def layout(self) -> Figures:
@@ -184,6 +271,9 @@ def written(folder: Path, line: Figures) -> None:
     text = ""
     for part in lines:
         text += f"\n## {part['part']}\n\n{part['machine']}; {part['how']}\n\n"
+        if "skipped" in part:
+            text += f"skipped: {part['skipped']}\n"
+            continue
         if "failed" in part:
             text += f"not measured: {part['failed']}\n"
             continue
@@ -224,6 +314,8 @@ def main() -> None:
             continue
         try:
             line = {"part": name, **facts, "figures": part()}
+        except Skipped as reason:
+            line = {"part": name, **facts, "skipped": str(reason)}
         except Exception as error:  # noqa: BLE001  # the other parts are worth having
             line = {"part": name, **facts, "failed": f"{type(error).__name__}: {error}"[:300]}
         written(chosen.out, line)

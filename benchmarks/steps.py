@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.architectures import LATENT_FACTOR, T, some_text
 from benchmarks.naive import Naive, NaiveStep
+from benchmarks.one_pass import OnePassDenoiser, PairCapture
 from profi.method.attention import AttentionControl, Plain, controlled
 from profi.method.attention_objective import (
     DOWN_FACTOR,
@@ -54,9 +55,19 @@ class Step:
     """Calling it runs the UNet's passes of one step, and the gradient where there is one.
 
     Built outside of a fake or meta mode, for the sake of the masks; `row` is an ablation or NAIVE.
+    `one_pass`: a guided step runs both branches as one batch (`OnePassDenoiser`).
     """
 
-    def __init__(self, row: str, reading: Reading, backbone: Backbone, size: Size) -> None:
+    def __init__(
+        self,
+        row: str,
+        reading: Reading,
+        backbone: Backbone,
+        size: Size,
+        one_pass: bool = False,
+    ) -> None:
+        self._denoiser = OnePassDenoiser if one_pass else InpaintingDenoiser
+        capture_of = PairCapture if one_pass else CrossAttentionCapture
         self._row, self._backbone, self._size = row, backbone, size
         levels = size.levels()
         tokens = torch.zeros(size.batch, backbone.text.token_limit, dtype=torch.bool)
@@ -74,7 +85,7 @@ class Step:
         on_cross: AttentionControl = Plain()
         if row in ("rasg_only", "profi"):
             sites = attention_sites(backbone.unet)
-            on_cross = self._capture = CrossAttentionCapture(sites, DOWN_FACTOR)
+            on_cross = self._capture = capture_of(sites, DOWN_FACTOR)
             mask = levels[DOWN_FACTOR].flatten(1).to(device)
             self._objective = AttentionObjective(reading, mask, tokens.to(device))
         self._control = ByKind(on_self, on_cross)
@@ -90,7 +101,7 @@ class Step:
             step = NaiveStep(naive, masks, tokens, condition, text.stacked(text))
             step(x_t, T, painta_is_active=True)
             return
-        denoise = InpaintingDenoiser(
+        denoise = self._denoiser(
             backbone=self._backbone,
             condition=condition,
             conditional=text,

@@ -49,7 +49,11 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_MODULES[name]), name)
+        from profi.models.devices import quiet_libraries
+
+        # transformers warns of torchvision when diffusers imports it; nothing here needs it.
+        with quiet_libraries():
+            return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

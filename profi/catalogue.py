@@ -265,7 +265,7 @@ class Catalogue:
             "data.source",
             tuple(
                 DataEntry(name, f"{read}:read_{name}", images=f"{read}:images_of_{name}")
-                for name in ("coco", "coco2017", "folder")
+                for name in ("coco", "coco2017", "folder", "brushbench", "editbench")
             ),
             {},
         )

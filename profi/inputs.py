@@ -18,7 +18,7 @@ from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
 from profi.metrics.functional import Box, bounding_box
 from profi.settings.evaluation import Evaluation
-from profi.types import MAX_SEED, UserError
+from profi.types import MAX_SEED, UserError, check_text
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | Path
 MaskLike = Image.Image | np.ndarray | Tensor | str | Path
@@ -271,6 +271,7 @@ def _job(
     prompt, seed = given["prompt"], given["seed"]
     if not isinstance(prompt, str):
         raise UserError(f"prompt{number} is of type {type(prompt).__name__}; give a text")
+    check_text(f"prompt{number}", prompt)
     if not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise UserError(f"seed{number} is {seed!r}; choose a whole number from 0 to 2^32 - 1")
     image = image_tensor(given["image"], f"image{number}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,11 @@ from profi.models.backbone import Backbone
 from profi.models.text import Conditioning, TextTower
 from profi.models.tokens import with_suffix
 from profi.settings.evaluation import Evaluation, Noise
-from profi.types import UserError
+from profi.types import UserError, check_text
+
+log = logging.getLogger(__name__)
+#: Proportions that differ by less are those of one picture, rounded to whole pixels.
+SQUEEZED = 0.02
 
 Prompts = str | Sequence[str] | None
 
@@ -118,6 +123,19 @@ def embedded(tower: TextTower, prompts: Sequence[str], clip_skip: int | None) ->
     return skipped
 
 
+def _warn_of_squeezing(image: Tensor, mask: Tensor) -> None:
+    """Log if a mask [h, w] has other proportions than its image [3, H, W]."""
+    (height, width), (mask_height, mask_width) = image.shape[1:], mask.shape
+    if abs(mask_width * height / (width * mask_height) - 1) > SQUEEZED:
+        log.warning(
+            "mask_image is %dx%d and its image %dx%d: it is squeezed to the image's proportions",
+            mask_width,
+            mask_height,
+            width,
+            height,
+        )
+
+
 def pictures_of(
     image: Any,
     mask_image: Any,
@@ -129,6 +147,7 @@ def pictures_of(
     """Images [count, 3, H, W] in [0, 1] and masks [count, H, W] bool.
 
     `requested` is (height, width); None is the first image's. Both are rounded down to `multiple`.
+    As in diffusers a mask may have another size than its image; other proportions are logged.
     """
     images = [image_tensor(item) for item in several(image)]
     masks = [mask_tensor(item, "mask_image") for item in several_masks(mask_image)]
@@ -137,6 +156,8 @@ def pictures_of(
             raise UserError(
                 f"{name}: {len(given)} given for {count} paintings; give one, or one per painting"
             )
+    for i in range(max(len(images), len(masks))):
+        _warn_of_squeezing(images[i % len(images)], masks[i % len(masks)])
     height, width = (
         (own if side is None else side) // multiple * multiple
         for side, own in zip(requested, images[0].shape[1:], strict=True)
@@ -278,4 +299,5 @@ def _listed(name: str, value: str | Sequence[str]) -> list[str]:
     for item in items:
         if not isinstance(item, str):
             raise UserError(f"{name} is of type {type(item).__name__}; give a text or several")
+        check_text(name, item)
     return list(items)

@@ -27,6 +27,31 @@ class MissingRowError(UserError):
     """Of one row only, such as weights that are not there: the others of a table or sweep go on."""
 
 
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8.
+
+    Python reads a byte that is no UTF-8, and JSON's half of a character, as a lone surrogate.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_text(name: str, value: str) -> None:
+    """UserError that names a text which is not UTF-8; the bad byte is shown as \\xNN."""
+    if not is_text(value):
+        shown = value.encode("utf-8", "surrogateescape" if _only_bytes(value) else "replace")
+        raise UserError(
+            f"{name} is not UTF-8 text ({shown!r}): set the terminal or the file to UTF-8"
+        )
+
+
+def _only_bytes(value: str) -> bool:
+    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in value)
+
+
 @dataclass(frozen=True)
 class Triplet:
     """One (image, mask, prompt) of the benchmark (paper, sec. 4.2).

@@ -254,6 +254,15 @@ def test_loading_is_quiet_and_a_painter_shows_itself_in_one_line(
     assert "\n" not in repr(painter)
 
 
+def test_the_first_use_in_a_process_prints_nothing() -> None:
+    """Importing diffusers without torchvision warns twice; a user of profi cannot help it."""
+    code = "import profi; profi.load; profi.ProFIPainterPipeline; import transformers as t; "
+    code += "print(t.logging.get_verbosity() == t.logging.WARNING)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Afterwards the library's own level is back.
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
+
+
 def test_two_painters_of_one_model_wait_for_each_other(painter: profi.Painter) -> None:
     other = profi.Painter(painter.backbone, long_side=48, pad_multiple=16)
     image, mask = picture(48, 48), disc(48, 48)

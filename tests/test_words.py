@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import HydraException
 
+from profi.cli.run import one_line
 from profi.cli.words import check_words, closest, quoting, suggestion
 from profi.types import UserError
 
@@ -69,3 +71,8 @@ def test_hydra_s_messages_get_a_suggestion_where_there_is_one() -> None:
     assert suggestion("Error merging") == ""
     assert "quote" in quoting("LexerNoViableAltException: a=b~c ^")
     assert quoting("Key 'limit' not in 'Config'") == ""
+
+
+def test_the_parser_s_own_words_are_left_out() -> None:
+    shown = one_line(HydraException("LexerNoViableAltException: a.b=x~y\n        ^"))
+    assert shown == "a.b=x~y cannot be read"

@@ -62,9 +62,7 @@ class Baseline(ABC):
         check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
         inputs = Inputs(images, masks, prompts, seeds)
         painted = self.paint(inputs, progress or no_progress).cpu()
-        if self.sampling.output == "blended":
-            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
-        return painted
+        return blended(painted, images.to("cpu"), masks.to("cpu"), self.sampling.output)
 
 
 def no_progress(done: int, total: int) -> None:

@@ -53,4 +53,4 @@ def _run(*arguments: str) -> None:
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run_command(profi, sys.argv[1:], "profi"))
+    sys.exit(run_command(profi, sys.argv[1:] or ["--help"], "profi"))

@@ -26,7 +26,7 @@ from profi.settings import (
     choices_of,
 )
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
-from profi.types import MAX_SEED, UserError
+from profi.types import MAX_SEED, UserError, check_text
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -163,6 +163,8 @@ def paint(
     model_source(model)
     if not prompt.strip() and ablation != "base":
         raise UserError("the prompt is empty: say what to paint, or use --ablation base")
+    for name, text in (("PROMPT", prompt), ("--positive", positive), ("--negative", negative)):
+        check_text(name, text)
     positive, negative = texts(positive, negative, demo_texts)
     # This imports torch; the imports below add diffusers and transformers.
     from profi.data.pictures import check_pair, open_picture, read_mask, rgb_tensor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -63,7 +64,9 @@ def one_line(error: BaseException) -> str:
         text = " ".join(line for line in lines if line and not line.startswith(NOISE))
         if text and text not in " ".join(parts):
             parts.append(text)
-    return ": ".join(part.rstrip(".") for part in parts) or type(error).__name__
+    message = ": ".join(part.rstrip(".") for part in parts) or type(error).__name__
+    # The parser's class and the mark below its line say nothing to a user.
+    return re.sub(r"^LexerNoViableAltException: (.*?)\s*\^+$", r"\1 cannot be read", message)
 
 
 def refuse(message: str) -> SystemExit:
@@ -255,8 +258,7 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
     missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
     if missing is not None and "submitit" in missing:
         return "; launchers need the extra: pip install -c constraints.txt -e '.[slurm]'"
-    message = one_line(error)
-    return quoting(message) or suggestion(message)
+    return quoting(str(error)) or suggestion(one_line(error))
 
 
 def raised_in(error: BaseException, package: str) -> bool:

@@ -10,7 +10,7 @@ from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import settings_in
 from profi.settings.paths import conf_folder
-from profi.types import UserError
+from profi.types import UserError, check_text
 
 #: Hydra's own flags. Those of the second kind take the next word as their value.
 FLAGS = frozenset(
@@ -37,6 +37,8 @@ ONE_OF = {
 
 def check_words(words: Sequence[str]) -> None:
     """UserError for a word that Hydra does not take, or a list of which it would take the last."""
+    for word in words:
+        check_text("an argument", word)
     skip = False
     for i, word in enumerate(words):
         if skip:

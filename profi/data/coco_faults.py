@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from profi.types import is_text
+
 #: A fault: what is wrong, with the entry's name.
 Fault = str
 SHOWN = 3
@@ -26,12 +28,18 @@ def faults_of(document: Mapping[str, Any]) -> list[Fault]:
                 faults.append(f"image {image.get('id')}: no file_name")
             else:
                 image["file_name"] = PurePosixPath(str(image["coco_url"])).name
+        if not is_text(str(image.get("file_name"))):
+            faults.append(f"image {image.get('id')}: its name {image['file_name']!a} is no text")
         for side in ("height", "width"):
             if not _is_whole(image.get(side)) or image[side] < 1:
                 faults.append(f"image {image.get('id')}: {side} is {image.get(side)!r}")
     for category in categories:
         if not isinstance(category.get("name"), str) or not category["name"].strip():
             faults.append(f"category {category.get('id')}: its name is {category.get('name')!r}")
+        elif not is_text(category["name"]):
+            faults.append(
+                f"category {category.get('id')}: its name {category['name']!a} is no text"
+            )
     annotations = document["annotations"]
     faults += _of_entries("annotation", annotations)
     known = {"image_id": _ids(images)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from PIL import Image
 
 from profi.data.manifest import Candidates
 from profi.data.masks import mask_rle
-from profi.data.pictures import ORIENTATION, path_within, read_mask
+from profi.data.pictures import image_number, path_within, read_mask, upright_size
 from profi.types import Triplet, UserError, digest
 
 IMAGES, MASKS, TABLE = "images", "masks", "prompts.csv"
@@ -39,7 +36,8 @@ def read_folder(root: Path) -> Candidates:
     table = root / TABLE
     triplets: list[Triplet] = []
     lines: dict[str, int] = {}
-    for line, row in _rows(table):
+    remedy = f"set data.root to a folder with {IMAGES}/, {MASKS}/ and {TABLE}"
+    for line, row in table_rows(table, COLUMNS, remedy, optional=ID):
         where = f"{table} line {line}"
         triplet = _triplet(root, row, where)
         if triplet.triplet_id in lines:
@@ -54,17 +52,24 @@ def read_folder(root: Path) -> Candidates:
     return Candidates(tuple(triplets), {})
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, values by column) with outer spaces removed; no required value is empty."""
+def table_rows(
+    table: Path, columns: Sequence[str], remedy: str, optional: str = ""
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, values by column) of a CSV file, with outer spaces removed.
+
+    All of `columns` are there and no value of them is empty, nor of the column `optional` where the
+    file has it. UserError for any other file; `remedy` ends the line where there is none.
+    """
     line = 1
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
+                more = f" (and optionally {optional})" if optional else ""
                 raise UserError(
                     f"{table} has no column {missing[0]}: its first line must name the columns "
-                    f"{','.join(COLUMNS)} (and optionally {ID})"
+                    f"{','.join(columns)}{more}"
                 )
             for row in reader:
                 line = reader.line_num
@@ -72,16 +77,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if None in row:
                     raise UserError(f"{where}: more values than columns; quote texts with commas")
                 values = {name: (value or "").strip() for name, value in row.items()}
-                required = [*COLUMNS, ID] if ID in values else COLUMNS
+                required = [*columns, optional] if optional in values else columns
                 for name in required:
                     if not values[name]:
                         raise UserError(f"{where}: no {name}; fill it in")
                 yield line, values
     except FileNotFoundError as error:
-        raise UserError(
-            f"{table} does not exist: set data.root to a folder with {IMAGES}/, {MASKS}/ "
-            f"and {TABLE}"
-        ) from error
+        raise UserError(f"{table} does not exist: {remedy}") from error
     except csv.Error as error:
         raise UserError(
             f"{table} cannot be read after line {line} ({error}): "
@@ -94,8 +96,22 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _triplet(root: Path, row: dict[str, str], where: str) -> Triplet:
     images, masks = root / IMAGES, root / MASKS
-    image = _within(images, row["image"], where)
-    mask_path = _within(masks, row["mask"], where)
+    image = named_file(images, row["image"], where)
+    mask_path = named_file(masks, row["mask"], where)
+    file_name = image.relative_to(images).as_posix()
+    mask_name = mask_path.relative_to(masks).as_posix()
+    name = _id_of(row, file_name, mask_name, where)
+    return masked_triplet(name, images, file_name, mask_path, row["prompt"], where)
+
+
+def masked_triplet(
+    triplet_id: str, images: Path, file_name: str, mask_path: Path, prompt: str, where: str
+) -> Triplet:
+    """The triplet of an image below `images` and a mask file of its size.
+
+    A missing image is no error here. UserError, which starts with `where`, for a mask that is
+    missing, unreadable, black or of another size than the image.
+    """
     try:
         mask = read_mask(mask_path).numpy()
     except UserError as error:
@@ -103,20 +119,18 @@ def _triplet(root: Path, row: dict[str, str], where: str) -> Triplet:
     height, width = mask.shape
     if not mask.any():
         raise UserError(f"{where}: mask {mask_path} is black: make the part to paint white")
-    size = _upright_size(image)
+    size = upright_size(images / file_name)
     if size is not None and size != (width, height):
         raise UserError(
-            f"{where}: mask {mask_path} is {width}x{height} and image {image} is "
+            f"{where}: mask {mask_path} is {width}x{height} and image {images / file_name} is "
             f"{size[0]}x{size[1]}; give a mask of the image's size"
         )
-    file_name = image.relative_to(images).as_posix()
-    mask_name = mask_path.relative_to(masks).as_posix()
     return Triplet(
-        triplet_id=_id_of(row, file_name, mask_name, where),
-        image_id=_number(file_name),
+        triplet_id=triplet_id,
+        image_id=image_number(file_name),
         annotation_id=None,
         category_id=None,
-        prompt=row["prompt"],
+        prompt=prompt,
         file_name=file_name,
         height=height,
         width=width,
@@ -125,7 +139,8 @@ def _triplet(root: Path, row: dict[str, str], where: str) -> Triplet:
     )
 
 
-def _within(folder: Path, name: str, where: str) -> Path:
+def named_file(folder: Path, name: str, where: str) -> Path:
+    """`folder`/`name`; UserError, which starts with `where`, for a name that leads out of it."""
     path = path_within(folder, name)
     if path is None:
         raise UserError(f"{where}: {name!r} leads out of {folder}; name a file in it")
@@ -142,20 +157,3 @@ def _id_of(row: dict[str, str], image: str, mask: str, where: str) -> str:
             "and '-'"
         )
     return row[ID]
-
-
-def _number(file_name: str) -> int:
-    """An image's number, a hash of its name: triplets of one image are grouped by it."""
-    return int.from_bytes(hashlib.sha256(file_name.encode()).digest()[:6], "big")
-
-
-def _upright_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as a viewer shows it, from the file's header; None if it is unreadable."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # The tags 5 to 8 are quarter turns.
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-        return None
-    return (height, width) if turned else (width, height)

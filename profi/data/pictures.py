@@ -183,6 +183,23 @@ def image_path(root: Path, triplet: Triplet) -> Path:
     return path
 
 
+def image_number(file_name: str) -> int:
+    """An image's number, a hash of its name: triplets of one image are grouped by it."""
+    return int.from_bytes(hashlib.sha256(file_name.encode()).digest()[:6], "big")
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as a viewer shows it, from the file's header; None if it is unreadable."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # The tags 5 to 8 are quarter turns.
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+        return None
+    return (height, width) if turned else (width, height)
+
+
 def load_image(root: Path, triplet: Triplet) -> np.ndarray:
     """The image of a triplet: uint8 [height, width, 3], RGB.
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from profi.catalogue import catalogue, loaded
-from profi.data import coco, own_folder
+from profi.data import coco, own_folder, peers
 from profi.data.coco2017 import SOURCE, Coco2017, default_cache, read_sample
 from profi.data.manifest import Candidates, in_order, sample_triplets
 from profi.data.own_folder import IMAGES
@@ -47,6 +47,16 @@ def image_root(data: DataConfig) -> Path:
 def images_of_folder(data: DataConfig) -> Path:
     """The images' folder of a user's own set."""
     return shipped_path(data.root) / IMAGES
+
+
+def images_of_brushbench(data: DataConfig) -> Path:
+    """The folder that BrushBench's names start from."""
+    return shipped_path(data.root)
+
+
+def images_of_editbench(data: DataConfig) -> Path:
+    """The folder that EditBench's names start from."""
+    return shipped_path(data.root)
 
 
 def images_of_coco(data: DataConfig) -> Path:
@@ -110,6 +120,16 @@ def _sampled(
 def read_folder(context: DataContext) -> Candidates:
     """A user's own set."""
     return own_folder.read_folder(shipped_path(context.data.root))
+
+
+def read_brushbench(context: DataContext) -> Candidates:
+    """BrushBench, in its own layout."""
+    return peers.read_brushbench(shipped_path(context.data.root), context.data.brushbench_mask)
+
+
+def read_editbench(context: DataContext) -> Candidates:
+    """EditBench, in its own layout."""
+    return peers.read_editbench(shipped_path(context.data.root), context.data.editbench_prompt)
 
 
 def read_coco(context: DataContext) -> Candidates:

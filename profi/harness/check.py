@@ -1,7 +1,8 @@
 """The stages `fetch` and `check`: what a command needs, got and tried before its long work.
 
 `fetch` gets data and weights. `check` also paints one picture per row, scores it by every metric,
-and estimates time and room. Nothing of it is stored, and one failure does not hide the next.
+and estimates time, memory and room: from that picture, and from the counted costs (`estimates`)
+where there is no picture. Nothing of it is stored, and one failure does not hide the next.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from profi.harness.build_data import load_triplets
 from profi.harness.build_metrics import load_metrics
+from profi.harness.estimates import Expected, cost_lines, counted, fits
 from profi.harness.generate import paint_together
 from profi.harness.part_work import Painted
 from profi.harness.rows import load_rows
@@ -47,6 +49,8 @@ ERRORS: tuple[type[Exception], ...] = (
 STEPS = (1, 3)
 #: A stored picture's share of scores, manifest and logs.
 EXTRA_ROOM = 1.1
+#: Bytes per pixel of a painted photo as PNG, where no picture could be painted.
+ASSUMED_BYTES = 1.75
 
 
 @dataclass
@@ -87,6 +91,7 @@ def check(command: Command, console: Console) -> None:
     if config.logger.name == "wandb" and config.stage == "check":
         findings.tried("W&B", lambda: _logged_in(config), str)
     room = 0.0
+    costs: list[Expected] = []
     for one in config.per_model:
         runs = runs_of(replace(command, config=one))
         rows = findings.tried(
@@ -94,13 +99,25 @@ def check(command: Command, console: Console) -> None:
             partial(load_rows, context_of(one), [run.method for run in runs]),
             lambda rows: f"{len(rows)} row(s) loaded",
         )
-        if config.stage == "fetch" or not rows or not triplets:
+        if config.stage == "fetch":
             continue
-        for name in rows:
+        for name in dict.fromkeys(run.method.name for run in runs):
             of_row = [run for run in runs if run.method.name == name]
-            room += _try_row(one, rows[name], of_row, triplets, metrics, findings)
+            # Without the data, as many as the settings ask for.
+            count = (len(triplets) if triplets else config.data.limit or 0) * len(of_row)
+            size, seconds = 0.0, None
+            if rows and triplets:
+                size, seconds = _try_row(one, rows[name], of_row, triplets, metrics, findings)
+            size = size or ASSUMED_BYTES * one.model.long_side**2
+            room += size * count * EXTRA_ROOM
+            cost = counted(one.model, name, one.sampling)
+            label = f"{one.model.id} {name}"
+            costs.append(Expected(label, count, one.model.batch_size, seconds, cost))
         del rows
     if config.stage == "check":
+        for line in cost_lines(costs):
+            log.info("%s", line)
+        findings.tried("memory", lambda: fits(costs, config.model.device), str)
         findings.tried(f"room in {command.out}", lambda: _free(command.out, room), str)
     if findings.bad:
         raise UserError(
@@ -129,8 +146,8 @@ def _try_row(
     triplets: Sequence[Triplet],
     metrics: Sequence[Metric],
     findings: Findings,
-) -> float:
-    """Paint and score one triplet; returns the bytes that the row's pictures will take."""
+) -> tuple[float, float | None]:
+    """Paint and score one triplet; returns a picture's bytes and seconds, if it was painted."""
     run, triplet, count = runs[0], triplets[0], len(triplets) * len(runs)
     label = f"{config.model.id} {run.key.ablation}"
 
@@ -156,7 +173,7 @@ def _try_row(
 
     result = findings.tried(f"painting {label}", paint, shown)
     if result is None:
-        return 0.0
+        return 0.0, None
     item = result[0].encoded()
     originals = originals_of(run.plan) if any(m.needs_original for m in metrics) else None
     samples = findings.tried(
@@ -171,7 +188,7 @@ def _try_row(
             partial(lambda m, s: m([s])[0], metric, sample),
             lambda value: f"{value:.4g}",
         )
-    return len(item.image) * count * EXTRA_ROOM
+    return len(item.image), result[1]
 
 
 def of_steps(row: Row, sampling: Sampling, steps: int) -> Row:

@@ -162,6 +162,7 @@ def _report(
         facts=facts,
         with_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
         gallery=config.report.gallery,
+        gallery_seeds=config.report.gallery_seeds,
         overrides=command.overrides,
         models={model.id: option for option, model in config.models.items()},
     )

@@ -67,6 +67,7 @@ class Request:
         facts: for the page's head.
         with_paper: whether the scores can be compared with the paper's numbers.
         gallery: how many triplets the gallery has; None for all.
+        gallery_seeds: how many seeds it has; None for all.
         overrides: of the command; the commands for missing work repeat them.
         models: a model's id to its option, see `missing_lines`.
     """
@@ -78,6 +79,7 @@ class Request:
     facts: Mapping[str, Any]
     with_paper: bool
     gallery: int | None
+    gallery_seeds: int | None
     overrides: Sequence[str]
     models: Mapping[str, str]
 
@@ -145,7 +147,12 @@ def _pictures(
         more += [failure.triplet_id for failure in failures]
         more += names if request.gallery is None else []
         reasons |= {name: "" for name in more if name not in reasons}
-    items = gallery_items(reasons, seed, statuses, scores, failures, request.data_root)
+    # The page alone shows one seed; the gallery all of them.
+    others: list[int] = []
+    if request.gallery != 0:
+        every = {entry.seed for entry in statuses} - {seed}
+        others = sorted(every)[: (request.gallery_seeds or len(every) + 1) - 1]
+    items = gallery_items(reasons, seed, statuses, scores, failures, request.data_root, others)
     shown: dict[str, reports.GalleryItem] = {}
 
     def kept() -> Iterator[reports.GalleryItem]:
@@ -160,7 +167,9 @@ def _pictures(
             pass
     else:
         rows = row_labels(entry.key for entry in statuses)
-        n_browsable = reports.write_gallery(folder / FOLDER, kept(), rows, request.folders)
+        n_browsable = reports.write_gallery(
+            folder / FOLDER, kept(), rows, request.folders, seeds=(seed, *others)
+        )
     return [shown[name] for name in highlights if name in shown], n_browsable
 
 

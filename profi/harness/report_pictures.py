@@ -16,6 +16,7 @@ from profi.harness.run_status import Entry, RunStatus, pictures
 from profi.harness.score import decode
 from profi.reports import Failure, GalleryItem
 from profi.reports.figures import outlined, thumbnail
+from profi.reports.gallery import Painted
 from profi.reports.names import RowKey, row_labels
 from profi.types import Triplet, UserError
 
@@ -55,6 +56,7 @@ def gallery_items(
     scores: pd.DataFrame,
     failures: Sequence[Failure],
     data_root: Path,
+    others: Sequence[int] = (),
 ) -> Iterator[GalleryItem]:
     """The chosen triplets in the manifest's order, with thumbnails of their pictures.
 
@@ -62,18 +64,20 @@ def gallery_items(
 
     Args:
         reasons: triplet id to the reason for showing it.
-        seed: the seed of the runs to show.
+        seed: the seed of the runs to show first.
         statuses: of all runs of the report.
         scores: the long table.
         failures: shown with their triplets, for every seed.
         data_root: the images' folder.
+        others: the other seeds to show.
     """
     labels = row_labels(entry.key for entry in statuses)
-    shown = {entry: status for entry, status in statuses.items() if entry.seed == seed}
+    seeds = (seed, *others)
+    shown = {entry: status for entry, status in statuses.items() if entry.seed in seeds}
     triplets: dict[str, Triplet] = {}
     for status in statuses.values():
         triplets |= status.triplets
-    values = _values(scores[scores["seed"] == seed])
+    values = {one: _values(scores[scores["seed"] == one]) for one in seeds}
     notes: dict[str, list[str]] = {}
     for failure in failures:
         text = f"{failure.row}, seed {failure.seed}, {failure.stage}: {failure.reason}"
@@ -82,20 +86,36 @@ def gallery_items(
         chosen = set(names)
         painted = {entry: pictures(entry, status, chosen) for entry, status in shown.items()}
         for name in names:
-            outputs = {
-                labels[entry.key]: thumbnail(decode(images[name]))
-                for entry, images in painted.items()
-                if name in images
-            }
+            of_seeds = {one: _painted(name, one, painted, values[one], labels) for one in seeds}
+            outputs, told = of_seeds.pop(seed)
             yield GalleryItem(
                 name,
                 triplets[name].prompt,
                 _masked(data_root, triplets[name]),
-                {label: outputs[label] for label in labels.values() if label in outputs},
-                {labels[entry.key]: values.get((entry.key, name), {}) for entry in shown},
+                outputs,
+                told,
                 reasons[name],
                 tuple(notes.get(name, ())),
+                of_seeds,
             )
+
+
+def _painted(
+    name: str,
+    seed: int,
+    painted: Mapping[Entry, Mapping[str, bytes]],
+    values: Mapping[tuple[RowKey, str], Mapping[str, float]],
+    labels: Mapping[RowKey, str],
+) -> Painted:
+    """A triplet's thumbnails and scores of one seed, in the rows' order."""
+    of_seed = {labels[entry.key]: entry for entry in painted if entry.seed == seed}
+    rows = [label for label in labels.values() if label in of_seed]
+    outputs = {
+        label: thumbnail(decode(painted[of_seed[label]][name]))
+        for label in rows
+        if name in painted[of_seed[label]]
+    }
+    return Painted(outputs, {label: values.get((of_seed[label].key, name), {}) for label in rows})
 
 
 def _masked(data_root: Path, triplet: Triplet) -> bytes:

@@ -202,13 +202,11 @@ class StableInpainting(OnBackbone):
     def decode(self, latents: Tensor, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], float32 in [0, 1], on the CPU, from a batch's latents or x0_pred.
 
-        With `sampling.output="blended"` they are blended with the given images. NotFiniteError if
-        the model gives NaN.
+        `sampling.output` says whether they are blended with the given images. NotFiniteError if the
+        model gives NaN.
         """
         painted = check_finite(self.backbone.decode(latents).cpu())
-        if self.sampling.output == "blended":
-            painted = blended(painted, images.to("cpu"), masks.to("cpu"))
-        return painted
+        return blended(painted, images.to("cpu"), masks.to("cpu"), self.sampling.output)
 
     def _timesteps(self) -> tuple[int, ...]:
         T = self.backbone.schedule.num_train_timesteps

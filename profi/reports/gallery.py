@@ -6,11 +6,11 @@ import base64
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,13 @@ class GalleryChoice:
     reason: str
 
 
+class Painted(NamedTuple):
+    """What one seed gave of a triplet; see `GalleryItem.outputs` and `scores`."""
+
+    outputs: Mapping[str, bytes]
+    scores: Mapping[str, Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class GalleryItem:
     """A triplet in the report; its pictures are PNG, JPEG or WebP bytes in the size to show.
@@ -48,6 +55,7 @@ class GalleryItem:
         scores: a row's label to its values per metric; accuracy decides the frame's colour.
         reason: why it was chosen.
         failures: one line per failure.
+        others: what the other seeds gave, by seed.
     """
 
     triplet_id: str
@@ -57,6 +65,7 @@ class GalleryItem:
     scores: Mapping[str, Mapping[str, float]]
     reason: str = ""
     failures: tuple[str, ...] = ()
+    others: Mapping[int, Painted] = field(default_factory=dict)
 
 
 def choose_gallery(
@@ -142,9 +151,11 @@ def write_gallery(
     *,
     base: str = "base",
     method: str = "profi",
+    seeds: Sequence[int] = (0,),
 ) -> int:
     """Write the pictures of `items` and their index into `folder`; returns the number of items.
 
+    Each seed's pictures are in files of their own, so a page loads only the seeds that it shows.
     The index is written last; then files of an earlier gallery are removed.
 
     Args:
@@ -154,20 +165,24 @@ def write_gallery(
         metrics: their names.
         base: the ablation to compare with, see `names.base_of`.
         method: the ablation whose gains are shown first.
+        seeds: the seed of the items, then those of their `others`.
     """
     names = ordered_metrics(metrics)
     lines: list[list[Any]] = []
     written = {INDEX}
     source = iter(items)
     for number, chunk in enumerate(iter(lambda: list(islice(source, CHUNK)), [])):
-        name = f"chunk-{number:05d}.js"
-        pictures = [
-            [_uri(item.masked), [_uri(item.outputs.get(label, b"")) for label in rows.values()]]
-            for item in chunk
-        ]
-        write_text(folder / name, f"gallery.chunk({number},{_json(pictures)});\n")
-        written.add(name)
-        lines += [_line(item, list(rows.values()), names) for item in chunk]
+        pictures: list[Any] = [[_uri(i.masked), _uris(i.outputs, rows.values())] for i in chunk]
+        for seed in seeds:
+            name = f"chunk-{number:05d}"
+            if seed != seeds[0]:
+                name += f"-seed-{seed}"
+                nothing = Painted({}, {})
+                pictures = [_uris(i.others.get(seed, nothing)[0], rows.values()) for i in chunk]
+            call = f"gallery.chunk({json.dumps(name)},{_json(pictures)});\n"
+            write_text(folder / f"{name}.js", call)
+            written.add(f"{name}.js")
+        lines += [_line(item, list(rows.values()), names, seeds) for item in chunk]
     keys = list(rows)
     partners = [base_of(key, keys, base) for key in keys]
     index = {
@@ -186,6 +201,7 @@ def write_gallery(
         # The page's ranking without a chosen metric, as in `choose_gallery`: [metric, weight].
         "ranking": [[names.index(n), w] for n, w in RANKING.items() if n in names] or [[0, 1.0]],
         "chunk": CHUNK,
+        "seeds": list(seeds),
         "items": lines,
     }
     write_text(folder / INDEX, f"gallery.index({_json(index)});\n")
@@ -211,10 +227,24 @@ def _uri(image: bytes) -> str | None:
     return data_uri(image) if image else None
 
 
-def _line(item: GalleryItem, rows: Sequence[str], metrics: Sequence[str]) -> list[Any]:
-    """[id, prompt, [[value or null per metric] per row], failures]."""
-    values = [list(_values(item.scores.get(row, {}), metrics)) for row in rows]
-    return [item.triplet_id, item.prompt, values, list(item.failures)]
+def _uris(outputs: Mapping[str, bytes], rows: Iterable[str]) -> list[str | None]:
+    return [_uri(outputs.get(row, b"")) for row in rows]
+
+
+def _line(
+    item: GalleryItem, rows: Sequence[str], metrics: Sequence[str], seeds: Sequence[int]
+) -> list[Any]:
+    """[id, prompt, values, failures, [values of each other seed]].
+
+    Values are [[value or null per metric] per row].
+    """
+
+    def values(scores: Mapping[str, Mapping[str, float]]) -> list[list[float | None]]:
+        return [list(_values(scores.get(row, {}), metrics)) for row in rows]
+
+    nothing = Painted({}, {})
+    others = [values(item.others.get(seed, nothing).scores) for seed in seeds[1:]]
+    return [item.triplet_id, item.prompt, values(item.scores), list(item.failures), others]
 
 
 def _values(scores: Mapping[str, float], metrics: Sequence[str]) -> Iterator[float | None]:

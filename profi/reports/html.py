@@ -85,7 +85,7 @@ class Picture(NamedTuple):
 
     caption: str
     source: str
-    scores: str
+    scores: Sequence[str]
     verdict: str
 
 
@@ -158,7 +158,7 @@ def _categories(
 
 
 def _exhibit(item: GalleryItem) -> Exhibit:
-    pictures = [Picture("input, mask", data_uri(item.masked), "", "")] if item.masked else []
+    pictures = [Picture("input, mask", data_uri(item.masked), (), "")] if item.masked else []
     for label, image in item.outputs.items():
         values = item.scores.get(label, {})
         accuracy = values.get("accuracy", math.nan)
@@ -168,5 +168,5 @@ def _exhibit(item: GalleryItem) -> Exhibit:
             for metric in ordered_metrics(values)
             if metric != "accuracy" and not math.isnan(values[metric])
         ]
-        pictures.append(Picture(label, data_uri(image), " · ".join(printed), verdict))
+        pictures.append(Picture(label, data_uri(image), printed, verdict))
     return Exhibit(item.triplet_id, item.prompt, item.reason, pictures)

@@ -61,6 +61,9 @@ class ReportConfig:
     gallery: int | None = setting(
         1000, "number of triplets in the report's gallery; null: all", at_least=0
     )
+    gallery_seeds: int | None = setting(
+        None, "number of seeds in the gallery, the smallest first; null: all", at_least=1
+    )
 
     def __post_init__(self) -> None:
         check_fields("report", self)

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profi.catalogue import catalogue
-from profi.settings.fields import check_fields, setting
+from profi.settings.fields import changed, check_fields, setting
 from profi.settings.paths import SHIPPED
 from profi.types import UserError
+
+BrushBenchMask = Literal["inpainting", "outpainting"]
+EditBenchPrompt = Literal["full", "mask_simple", "mask_rich"]
+
+#: What `data.root` must be, for data sets that have all their files in it.
+_OWN_LAYOUTS = {
+    "folder": "a folder with images/, masks/ and prompts.csv",
+    "brushbench": "BrushBench's folder, with mapping_file.json",
+    "editbench": "EditBench's folder, with annotations_natural.csv",
+}
 
 
 @dataclass(frozen=True)
@@ -17,12 +27,14 @@ class DataConfig:
 
     `coco`: the hulls of the instances of any file in MSCOCO's format. `coco2017`: those of val2017;
     files are downloaded if `root` or `annotations` is empty. `folder`: a user's own data set, with
-    images/, masks/ and prompts.csv in `root`.
+    images/, masks/ and prompts.csv in `root`. `brushbench`, `editbench`: these sets in their own
+    layouts, in `root`.
     """
 
     name: str = setting("mini", "label of the data")
     source: str = setting(
-        "coco", "a data set of the catalogue: coco, coco2017, folder or a plugin's"
+        "coco",
+        "a data set of the catalogue: coco, coco2017, folder, brushbench, editbench or a plugin's",
     )
     root: str = setting(
         f"{SHIPPED}cpu/data/images", "folder of the images, or of your own data set"
@@ -45,6 +57,14 @@ class DataConfig:
         "the mask of an instance with several polygons: one hull of all (the paper), or a hull of "
         "each (coco)",
     )
+    brushbench_mask: BrushBenchMask = setting(
+        "inpainting", "which of BrushBench's two masks is painted (brushbench)"
+    )
+    editbench_prompt: EditBenchPrompt = setting(
+        "mask_simple",
+        "which of EditBench's three prompts is used: the whole picture, or what is in the mask in "
+        "few or many words (editbench)",
+    )
     min_area: float = setting(
         1.0, "smallest area of a hull, in square pixels (sample=seeded)", at_least=0
     )
@@ -55,10 +75,15 @@ class DataConfig:
         if self.source == "coco":
             self._require("root", "the images' folder")
             self._require("annotations", "an instances JSON")
-        if self.source == "folder":
-            self._require("root", "a folder with images/, masks/ and prompts.csv")
+        if self.source in _OWN_LAYOUTS:
+            self._require("root", _OWN_LAYOUTS[self.source])
             if self.annotations:
-                raise UserError("data.annotations: data.source=folder uses none; leave it empty")
+                raise UserError(
+                    f"data.annotations: data.source={self.source} uses none; leave it empty"
+                )
+        for key, source in (("brushbench_mask", "brushbench"), ("editbench_prompt", "editbench")):
+            if key in changed(self) and self.source != source:
+                raise UserError(f"data.{key}={getattr(self, key)} is for data={source} alone")
         if self.holes != "one_hull" and self.source != "coco":
             raise UserError(f"data.holes={self.holes} is for data=coco and data=mini alone")
         if self.sample == "released" and self.source != "coco2017":

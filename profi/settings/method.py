@@ -9,6 +9,7 @@ from typing import Literal
 
 from profi.catalogue import catalogue
 from profi.settings.fields import bundle_of, check_fields, differing, setting
+from profi.types import check_text
 
 MaskResizing = Literal["nearest", "pil_bicubic"]
 MaskedImage = Literal["given", "as_resized"]
@@ -36,7 +37,7 @@ class Reading:
         "paper", "label: the set of values that the changes start from"
     )
     mask_resizing: MaskResizing = setting(
-        "nearest", "how masks are resized for the latents and the attention (method/masks.py)"
+        "nearest", "how masks are resized for the latents and the attention (method/level_masks.py)"
     )
     masked_image: MaskedImage = setting(
         "given", "the mask that blanks the image for the VAE: the given one or the resized one"
@@ -98,7 +99,7 @@ def reading_of(chosen: str | Reading) -> Reading:
 
 
 Objective = Literal["bce", "max_attention"]
-Output = Literal["unblended", "blended"]
+Output = Literal["unblended", "blended", "softly_blended"]
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,14 @@ class Sampling:
     )
     output: Output = setting(
         "unblended",
-        "unblended: the decoded picture. blended: with the given pixels outside the mask",
+        "unblended: the decoded picture. blended: with the given pixels outside the mask. "
+        "softly_blended: with the mask softened by BrushBench's 21x21 Gaussian (sigma 3.5), on "
+        "both sides of its edge",
     )
     positive_prompt: str = setting("", "appended to every prompt")
     negative_prompt: str = setting("", "replaces the empty unconditional text")
 
     def __post_init__(self) -> None:
         check_fields("sampling", self)
+        for name in ("positive_prompt", "negative_prompt"):
+            check_text(f"sampling.{name}", getattr(self, name))

@@ -54,3 +54,32 @@ def test_all_parts_have_names_of_their_own() -> None:
         options = argparse.Namespace(tiny=tiny, device="cpu", dtype="float32", steps=2, repeats=1)
         names = [name for name, _ in gpu.Bench(options).parts()]
         assert len(names) == len(set(names)) >= 5
+
+
+def test_what_needs_cuda_says_so_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parts(bench: gpu.Bench) -> Iterator[tuple[str, gpu.Part]]:
+        yield "graphs", bench.graphs
+
+    monkeypatch.setattr(gpu.Bench, "parts", parts)
+    (line,) = run(tmp_path, monkeypatch)
+    assert line["skipped"] == "no CUDA"
+    assert "skipped: no CUDA" in (tmp_path / "report.md").read_text()
+
+
+def test_the_parts_of_a_call_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parts(bench: gpu.Bench) -> Iterator[tuple[str, gpu.Part]]:
+        yield "outside", bench.outside
+        yield "one pass, batch 1", lambda: bench.one_pass(1)
+
+    monkeypatch.setattr(gpu.Bench, "parts", parts)
+    outside, one_pass = run(tmp_path, monkeypatch)
+    for figures in outside["figures"].values():  # type: ignore[attr-defined]
+        parts_of = ("UNet", "texts", "encoding", "decoding", "the rest")
+        assert sum(figures[part] for part in parts_of) == pytest.approx(figures["seconds"])
+        assert figures["share outside the UNet"] == pytest.approx(
+            1 - figures["UNet"] / figures["seconds"]
+        )
+        assert figures["UNet"] > 0
+    assert set(one_pass["figures"]) == {  # type: ignore[call-overload]
+        f"{row}, {name}" for row in gpu.GUIDED for name in ("two passes", "one pass")
+    }

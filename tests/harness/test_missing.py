@@ -248,3 +248,24 @@ def test_the_gallery_is_as_large_as_wanted(settings: Callable[..., Config]) -> N
         page = (folder / "report.html").read_text()
         assert ("gallery-view" in page) == (shown is not None)
         assert (folder / "gallery").is_dir() == (shown is not None)
+
+
+def test_the_gallery_has_every_seed_or_as_many_as_wanted(settings: Callable[..., Config]) -> None:
+    config = settings(ablations=["profi"], seeds=[2, 1, 5], name="g")
+    go(config)
+    folder = Path(config.out) / "reports" / "g" / "gallery"
+
+    def seeds() -> list[int]:
+        text = (folder / "index.js").read_text()
+        index = json.loads(text.removeprefix("gallery.index(").removesuffix(");\n"))
+        # Another seed, another picture.
+        (chunk, *others) = sorted(folder.glob("chunk-00000*.js"), key=lambda path: len(path.name))
+        assert len({path.read_bytes() for path in (chunk, *others)}) == len(index["seeds"])
+        assert all(len(line[4]) == len(others) for line in index["items"])
+        found: list[int] = index["seeds"]
+        return found
+
+    assert seeds() == [1, 2, 5]
+    two = replace(config.report, gallery_seeds=2)
+    go(replace(config, stage="report", report=two))
+    assert seeds() == [1, 2]

@@ -15,7 +15,7 @@ import pytest
 from profi import reports
 from profi.reports import gallery as browse
 from profi.reports.figures import png_bytes
-from profi.reports.gallery import GalleryItem
+from profi.reports.gallery import GalleryItem, Painted
 from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
 
@@ -58,7 +58,8 @@ window.addEventListener("load", async () => {
   seen.second = see();
   await set("order", "loss");
   seen.loss = see();
-  await set("order", "gain"); await set("by", "0");
+  seen.address = location.hash;
+  await set("order", "gain"); await set("by", "CLIP score");
   seen.clip = see();
   await set("by", "all"); await set("the detector", "won");
   seen.won = see();
@@ -68,6 +69,29 @@ window.addEventListener("load", async () => {
   seen.found = see();
   await set("search", ""); await set("quarantined", true);
   seen.quarantined = see();
+  await set("quarantined", false);
+  seen.back = location.hash;
+  location.hash = "#gallery&order=loss&category=cat&seed=4&nonsense=1&verdict=none-such&page=2";
+  await pause();
+  seen.linked = see();
+  seen.fields = all("select").map((field) => field.value);
+  await set("show all", true);
+  seen.every = see();
+  seen.captions = texts("article:first-of-type figcaption")
+    .map((text) => text.split(" ✓")[0].split(" ✗")[0]);
+  const dialog = document.getElementById("zoom");
+  const press = (key) => dialog.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  const shown = () => [dialog.open, dialog.querySelector("strong").textContent];
+  seen.closed = dialog.open;
+  all("article:first-of-type button.zoom")[1].click();
+  seen.zoomed = [shown()];
+  for (const key of ["ArrowLeft", "ArrowLeft", "ArrowRight"]) {
+    press(key);
+    seen.zoomed.push(shown());
+  }
+  dialog.querySelector("img").click();
+  await pause();
+  seen.zoomed.push([dialog.open, document.activeElement.className]);
   const text = document.createElement("pre");
   text.id = "seen"; text.textContent = JSON.stringify(seen);
   document.body.append(text);
@@ -98,8 +122,13 @@ def dom(page: Path) -> str:
 
 
 @pytest.fixture
-def folder(make_scores, tmp_path, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
-    """A report of 40 triplets, one of them quarantined, with the gains that it should order by."""
+def folder(
+    make_scores, tmp_path, monkeypatch
+) -> tuple[Path, dict[str, np.ndarray], dict[str, str]]:
+    """A report of 40 triplets, one of them quarantined, with the gains that it should order by.
+
+    Of the other seed, 4, every score is that of the first for the other row.
+    """
     scores = make_scores(n_triplets=40, seeds=(0,), ablations=("base", "profi"))
     labels = row_labels(row_keys(scores))
     values = {
@@ -117,13 +146,22 @@ def folder(make_scores, tmp_path, monkeypatch) -> tuple[Path, dict[str, np.ndarr
             {} if name == "0005" else dict.fromkeys(labels.values(), picture),
             {labels[key]: values[name][key.ablation] for key in labels},
             failures=("base, seed 0, load: <b>gone</b>",) if name == "0005" else (),
+            others={
+                4: Painted(
+                    dict.fromkeys(labels.values(), picture),
+                    {
+                        label: values[name]["base" if key.ablation == "profi" else "profi"]
+                        for key, label in labels.items()
+                    },
+                )
+            },
         )
         for name in values
     ]
     metrics = ["clip_score", "accuracy", "aesthetic"]
     # So small that a screenful needs but some of them.
     monkeypatch.setattr(browse, "CHUNK", 2)
-    count = reports.write_gallery(tmp_path / "gallery", items, labels, metrics)
+    count = reports.write_gallery(tmp_path / "gallery", items, labels, metrics, seeds=(0, 4))
     summary = reports.summarise(scores)
     table = reports.score_table(summary, reports.clear_best(scores, summary))
     page = reports.Page(scores, [table], {"experiment": "t"}, n_browsable=count)
@@ -134,11 +172,11 @@ def folder(make_scores, tmp_path, monkeypatch) -> tuple[Path, dict[str, np.ndarr
         )
         for metric in metrics
     }
-    return tmp_path, gains
+    return tmp_path, gains, categories
 
 
 def test_a_reader_filters_orders_and_turns_pages(folder):
-    place, gains = folder
+    place, gains, categories = folder
     page = place / "report.html"
     text = page.read_text()
     page.write_text(text.replace("</body>", f"<script>{DRIVER}</script></body>"))
@@ -168,9 +206,25 @@ def test_a_reader_filters_orders_and_turns_pages(folder):
     assert seen["quarantined"]["ids"] == ["0005"]
     assert seen["quarantined"]["failures"] == ["base, seed 0, load: <b>gone</b>"]
     assert seen["quarantined"]["pictures"] == 1
+    # The address has what differs from the first view, and a link with other words is followed.
+    assert (seen["address"], seen["back"]) == ("#gallery&order=loss", "#gallery")
+    cats = names[[categories[name] == "cat" for name in names]]
+    # With the other seed gains are losses.
+    gain_of_cats = ranking[[int(name) for name in cats]]
+    assert seen["linked"]["count"] == "13 of 40 triplets"
+    assert seen["linked"]["ids"] == list(cats[np.argsort(-gain_of_cats, kind="stable")])[12:]
+    assert seen["fields"] == ["loss", "RASG & PAIntA", "all", "4", "any", "cat"]
+    assert seen["linked"]["pictures"] == 3
+    assert seen["every"]["pictures"] == 6
+    names_of = ["input, mask", "base, seed 0", "RASG & PAIntA, seed 0"]
+    names_of += ["input, mask", "base, seed 4", "RASG & PAIntA, seed 4"]
+    assert seen["captions"] == names_of
+    assert not seen["closed"]
+    left = [f"{title}: cat" for title in (names_of[1], names_of[0], names_of[5], names_of[0])]
+    assert seen["zoomed"] == [[True, name] for name in left] + [[False, "zoom"]]
 
 
 def test_a_page_without_its_folder_says_so(folder):
-    place, _ = folder
+    place, *_ = folder
     shutil.rmtree(place / "gallery")
     assert "is missing: copy it to the folder of this page" in dom(place / "report.html")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from profi.reports.figures import HEIGHT, WIDTH, distributions, png_bytes
-from profi.reports.gallery import CHUNK, INDEX, GalleryItem, write_gallery
+from profi.reports.gallery import CHUNK, INDEX, GalleryItem, Painted, write_gallery
 from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
 
@@ -67,7 +68,7 @@ def test_the_index_has_every_triplet_and_the_chunks_their_pictures(tmp_path):
     values = []
     for number in range(3):
         index, pictures = loaded(tmp_path / f"chunk-{number:05d}.js")
-        assert index == number
+        assert index == f"chunk-{number:05d}"
         for masked, outputs in pictures:
             assert outputs[1] is None
             values.append(pixel(masked))
@@ -81,6 +82,33 @@ def pixel(uri: str) -> int:
     head, _, data = uri.partition(",")
     assert head == "data:image/png;base64"
     return int(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[0, 0, 0])
+
+
+def test_other_seeds_have_files_and_values_of_their_own(tmp_path):
+    items = [
+        replace(
+            item(0),
+            others={
+                3: Painted({"base": png(7)}, {"base": {"accuracy": 0.0}}),
+                5: Painted({}, {}),
+            },
+        ),
+        item(1),
+    ]
+    write_gallery(tmp_path, items, ROWS, METRICS, seeds=(0, 3, 5))
+    (index,) = loaded(tmp_path / INDEX)
+    assert index["seeds"] == [0, 3, 5]
+    nothing = [[None] * 3] * 3
+    assert index["items"][0][4] == [[[None, 0.0, None], *nothing[1:]], nothing]
+    assert index["items"][1][4] == [nothing, nothing]
+    name, pictures = loaded(tmp_path / "chunk-00000-seed-3.js")
+    assert name == "chunk-00000-seed-3"
+    assert pixel(pictures[0][0]) == 7
+    assert pictures[0][1:] == [None, None]
+    assert pictures[1] == [None] * 3
+    # With fewer seeds nothing of them is left.
+    write_gallery(tmp_path, items, ROWS, METRICS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chunk-00000.js", INDEX]
 
 
 def test_items_are_taken_one_chunk_at_a_time(tmp_path):

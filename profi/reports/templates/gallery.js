@@ -1,5 +1,6 @@
 // The gallery: filters and orders the index, shows a page of it, loads the chunks for that page.
-// Texts from the index are inserted as text, never as markup.
+// Texts from the index are inserted as text, never as markup. What is chosen stands in the address,
+// behind "#gallery&", so that a link or a reload shows the same.
 const gallery = (() => {
   "use strict";
   const PAGE = 12, KEPT = 64;
@@ -7,7 +8,8 @@ const gallery = (() => {
   const view = document.getElementById("gallery-view");
   const status = document.getElementById("gallery-status");
   const chunks = new Map(), waiting = new Map();
-  let data = null, shown = [], page = 0, fields = {};
+  const fields = {}, usual = {};
+  let data = null, shown = [], page = 0;
 
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -21,26 +23,33 @@ const gallery = (() => {
     document.head.append(made);
   }
 
-  // A chunk's pictures, loaded once and kept while it is among the last KEPT.
-  function chunk(number) {
-    if (!chunks.has(number)) {
-      chunks.set(number, new Promise((resolve, reject) => {
-        waiting.set(number, resolve);
-        script("chunk-" + String(number).padStart(5, "0") + ".js", () => {
-          chunks.delete(number);
-          reject(new Error("chunk " + number));
+  // A chunk's pictures of a seed, loaded once and kept while it is among the last KEPT.
+  function chunk(number, seed) {
+    const name = "chunk-" + String(number).padStart(5, "0") + (seed > 0 ? "-seed-" + data.seeds[seed] : "");
+    if (!chunks.has(name)) {
+      chunks.set(name, new Promise((resolve, reject) => {
+        waiting.set(name, resolve);
+        script(name + ".js", () => {
+          chunks.delete(name);
+          reject(new Error(name));
         });
       }));
       for (const old of chunks.keys()) if (chunks.size > KEPT && !waiting.has(old)) chunks.delete(old);
     }
-    return chunks.get(number);
+    return chunks.get(name);
   }
 
+  // The seed that filters and orders, as an index into data.seeds.
+  const chosenSeed = () => fields.seed ? Math.max(0, data.seeds.indexOf(Number(fields.seed.value))) : 0;
+  const chosenRow = () => Math.max(0, data.rows.indexOf(fields.row.value));
+  const values = (item, seed) => seed === 0 ? item[2] : item[4][seed - 1];
+
   // The gain of a row over its base: by accuracy, then CLIP score, or by the chosen metric.
-  function gain(item, row, metric) {
+  function gain(item, row, metric, seed) {
     if (data.bases[row] === null) return null;
-    const ours = item[2][row], theirs = item[2][data.bases[row]];
-    const weights = metric === "all" ? data.ranking : [[Number(metric), 1]];
+    const ours = values(item, seed)[row], theirs = values(item, seed)[data.bases[row]];
+    const weights = metric === "all" ? data.ranking
+      : [[data.metrics.findIndex((one) => one.label === metric), 1]];
     let total = 0;
     for (const [index, weight] of weights) {
       if (ours[index] === null || theirs[index] === null) return null;
@@ -49,58 +58,90 @@ const gallery = (() => {
     return total;
   }
 
-  const found = (item, row) => data.hit < 0 ? null : item[2][row][data.hit];
+  const found = (item, row, seed) => data.hit < 0 ? null : values(item, seed)[row][data.hit];
 
   const verdicts = {
     any: () => true,
-    won: (item, row, base) => base !== null && found(item, row) === 100 && found(item, base) === 0,
-    lost: (item, row, base) => base !== null && found(item, row) === 0 && found(item, base) === 100,
-    all: (item) => data.rows.every((_, row) => found(item, row) === 100),
-    none: (item) => data.rows.every((_, row) => found(item, row) === 0),
+    won: (item, seed, row, base) =>
+      base !== null && found(item, row, seed) === 100 && found(item, base, seed) === 0,
+    lost: (item, seed, row, base) =>
+      base !== null && found(item, row, seed) === 0 && found(item, base, seed) === 100,
+    all: (item, seed) => data.rows.every((_, row) => found(item, row, seed) === 100),
+    none: (item, seed) => data.rows.every((_, row) => found(item, row, seed) === 0),
   };
 
-  function choose() {
-    const row = Number(fields.row.value), metric = fields.metric.value;
+  // The fields' values to and from the address; values as at first are left out.
+  const valueOf = (field) => field.type === "checkbox" ? (field.checked ? "yes" : "no") : field.value;
+  const inAddress = () => Object.keys(usual);
+
+  function write() {
+    const kept = new URLSearchParams();
+    for (const name of inAddress()) if (valueOf(fields[name]) !== usual[name]) kept.set(name, valueOf(fields[name]));
+    if (page > 0) kept.set("page", page + 1);
+    const text = String(kept);
+    if (text === "" && !location.hash.startsWith("#gallery&")) return;
+    history.replaceState(null, "", "#gallery" + (text && "&" + text));
+  }
+
+  // Fields that the address does not name, or gives a value that there is not, are as at first.
+  function read() {
+    const kept = new URLSearchParams(location.hash.slice("#gallery&".length));
+    for (const name of inAddress()) {
+      const field = fields[name], value = kept.has(name) ? kept.get(name) : usual[name];
+      if (field.type === "checkbox") field.checked = value === "yes";
+      else field.value = value;
+      if (field.selectedIndex === -1) field.value = usual[name];
+    }
+    choose(Math.max(0, (parseInt(kept.get("page"), 10) || 1) - 1));
+    home.scrollIntoView();
+  }
+
+  function choose(first = 0) {
+    const row = chosenRow(), metric = fields.metric.value, seed = chosenSeed();
     const text = fields.text.value.trim().toLowerCase();
     const verdict = fields.verdict ? verdicts[fields.verdict.value] : verdicts.any;
     shown = data.items.filter((item) =>
       (fields.category.value === "" || item[1] === fields.category.value) &&
       (!fields.failed.checked || item[3].length > 0) &&
       (text === "" || item[0].toLowerCase().includes(text) || item[1].toLowerCase().includes(text)) &&
-      verdict(item, row, data.bases[row]));
+      verdict(item, seed, row, data.bases[row]));
     const order = fields.order.value;
     if (order !== "given") {
       const sign = order === "gain" ? -1 : 1;
-      const ranked = shown.map((item) => [gain(item, row, metric), item]);
+      const ranked = shown.map((item) => [gain(item, row, metric, seed), item]);
       // Items without a gain come last.
       ranked.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * (a - b));
       shown = ranked.map(([, item]) => item);
     }
-    page = 0;
+    page = Math.min(first, Math.max(0, Math.ceil(shown.length / PAGE) - 1));
     draw();
   }
 
-  function figure(title, source, item, row) {
+  function figure(title, source, item, row, seed) {
     const made = element("figure");
     if (source) {
-      made.append(element("img", { src: source, alt: title + ": " + item[1] }));
+      made.append(element("button", { type: "button", className: "zoom", title: "enlarge" },
+        element("img", { src: source, alt: title + ": " + item[1] })));
     } else {
       made.append(element("div", { className: "blank", textContent: "no picture" }));
     }
     const caption = element("figcaption", {}, title);
     if (row !== null) {
-      const hit = found(item, row);
+      const hit = found(item, row, seed);
       if (hit !== null) {
         made.className = hit > 50 ? "hit" : "miss";
         caption.append(" ", element("span", {
           className: hit > 50 ? "up" : "down", textContent: hit > 50 ? "✓ found" : "✗ not found",
         }));
       }
-      const numbers = data.metrics
-        .map((metric, index) => [metric, item[2][row][index]])
-        .filter(([metric, value]) => !metric.hit && value !== null)
-        .map(([metric, value]) => metric.label + " " + value.toFixed(metric.decimals));
-      caption.append(element("span", { className: "scores", textContent: numbers.join(" · ") }));
+      const numbers = element("span", { className: "scores" });
+      data.metrics.forEach((metric, index) => {
+        const value = values(item, seed)[row][index];
+        if (metric.hit || value === null) return;
+        numbers.append(numbers.childNodes.length ? " " : "",
+          element("span", { textContent: metric.label + " " + value.toFixed(metric.decimals) }));
+      });
+      caption.append(numbers);
     }
     made.append(caption);
     return made;
@@ -115,10 +156,19 @@ const gallery = (() => {
       made.append(element("p", { className: "failed", textContent: failure }));
     }
     const [number, place] = [Math.floor(item.place / data.chunk), item.place % data.chunk];
-    chunk(number).then((loaded) => {
-      const [masked, outputs] = loaded[place];
-      pictures.append(figure("input, mask", masked, item, null));
-      data.rows.forEach((title, row) => pictures.append(figure(title, outputs[row], item, row)));
+    const every = fields.every && fields.every.checked;
+    const seeds = every ? data.seeds.map((_, index) => index) : [chosenSeed()];
+    // The first seed's chunk has the input too.
+    Promise.all([chunk(number, 0), ...seeds.map((seed) => chunk(number, seed))]).then(([first, ...loaded]) => {
+      seeds.forEach((seed, index) => {
+        const outputs = seed === 0 ? first[place][1] : loaded[index][place];
+        const strip = index === 0 ? pictures : element("div", { className: "pictures" });
+        // Each line of pictures begins with the input, so that all lines have the same columns.
+        strip.append(figure("input, mask", first[place][0], item, null));
+        data.rows.forEach((title, row) => strip.append(
+          figure(every ? title + ", seed " + data.seeds[seed] : title, outputs[row], item, row, seed)));
+        if (index > 0) made.insertBefore(strip, made.querySelector(".failed"));
+      });
     }).catch(() => pictures.append("the pictures cannot be loaded"));
     return made;
   }
@@ -126,6 +176,7 @@ const gallery = (() => {
   function draw() {
     const pages = Math.max(1, Math.ceil(shown.length / PAGE));
     const first = page * PAGE;
+    write();
     fields.count.textContent = shown.length + " of " + data.items.length + " triplets";
     fields.cards.replaceChildren(...shown.slice(first, first + PAGE).map(card));
     for (const pager of fields.pagers) {
@@ -138,7 +189,7 @@ const gallery = (() => {
   }
 
   function select(title, options, value) {
-    const made = element("select", { onchange: choose },
+    const made = element("select", { onchange: () => choose() },
       ...options.map(([key, text]) => element("option", { value: key, textContent: text })));
     made.value = value;
     return [made, element("label", {}, title, made)];
@@ -146,16 +197,20 @@ const gallery = (() => {
 
   function build() {
     const labels = [], add = (name, [made, label]) => { fields[name] = made; labels.push(label); };
-    const compared = data.rows.map((title, row) => [row, title]).filter(([row]) => data.bases[row] !== null);
+    const compared = data.rows.filter((_, row) => data.bases[row] !== null).map((title) => [title, title]);
     const given = [["given", "as sampled"]];
     const comparable = compared.length > 0;
     add("order", select("order", comparable ? [["gain", "largest gains over base"],
       ["loss", "largest losses to base"], ...given] : given, comparable ? "gain" : "given"));
-    if (!comparable) compared.push([data.method, data.rows[data.method]]);
-    const first = compared.find(([row]) => row === data.method) || compared[0];
-    add("row", select("of", compared, String(first[0])));
+    const method = data.rows[data.method];
+    if (!comparable) compared.push([method, method]);
+    const first = compared.find(([row]) => row === method) || compared[0];
+    add("row", select("of", compared, first[0]));
     add("metric", select("by", [["all", "accuracy, then CLIP score"],
-      ...data.metrics.map((metric, index) => [index, metric.label])], "all"));
+      ...data.metrics.map((metric) => [metric.label, metric.label])], "all"));
+    if (data.seeds.length > 1) {
+      add("seed", select("seed", data.seeds.map((seed) => [String(seed), String(seed)]), String(data.seeds[0])));
+    }
     if (data.hit >= 0 && comparable) {
       add("verdict", select("the detector finds", [["any", "anything"], ["won", "it, but not in base"],
         ["lost", "it in base alone"], ["all", "it in all rows"], ["none", "it in no row"]], "any"));
@@ -164,17 +219,25 @@ const gallery = (() => {
     for (const item of data.items) counts.set(item[1], (counts.get(item[1]) || 0) + 1);
     add("category", select("category", [["", "all"], ...[...counts].sort()
       .map(([name, count]) => [name, name + " (" + count + ")"])], ""));
-    fields.text = element("input", { type: "search", placeholder: "prompt or id", oninput: choose });
-    fields.failed = element("input", { type: "checkbox", onchange: choose });
+    fields.text = element("input", { type: "search", placeholder: "prompt or id", oninput: () => choose() });
+    fields.failed = element("input", { type: "checkbox", onchange: () => choose() });
     const failures = data.items.filter((item) => item[3].length).length;
     labels.push(element("label", {}, "search", fields.text),
       element("label", { className: "check" }, fields.failed, "quarantined (" + failures + ")"));
+    if (data.seeds.length > 1) {
+      fields.every = element("input", { type: "checkbox", onchange: () => choose(page) });
+      labels.push(element("label", { className: "check" }, fields.every,
+        "show all " + data.seeds.length + " seeds"));
+    }
+    for (const [name, field] of Object.entries(fields)) usual[name] = valueOf(field);
     fields.count = element("span", { className: "quiet" });
     fields.cards = element("div");
     fields.pagers = [element("div", { className: "pager" }), element("div", { className: "pager" })];
     view.replaceChildren(element("div", { className: "filters" }, ...labels), fields.count,
       fields.pagers[0], fields.cards, fields.pagers[1]);
-    choose();
+    const follow = () => { if (location.hash.startsWith("#gallery&")) read(); else write(); };
+    addEventListener("hashchange", follow);
+    if (location.hash.startsWith("#gallery&")) read(); else choose();
   }
 
   script("index.js", () => {
@@ -189,9 +252,9 @@ const gallery = (() => {
       data.hit = data.metrics.findIndex((metric) => metric.hit);
       build();
     },
-    chunk(number, pictures) {
-      waiting.get(number)(pictures);
-      waiting.delete(number);
+    chunk(name, pictures) {
+      waiting.get(name)(pictures);
+      waiting.delete(name);
     },
   };
 })();
