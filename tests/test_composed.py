@@ -56,6 +56,8 @@ def test_every_option_composes(option: str) -> None:
     missing = {
         "data=coco": ["data.root=somewhere", "data.annotations=something"],
         "data=folder": ["data.root=somewhere"],
+        "data=brushbench": ["data.root=somewhere"],
+        "data=editbench": ["data.root=somewhere"],
     }
     # Which every model has.
     base = ["ablation=base"] if option.startswith("model=") else []
