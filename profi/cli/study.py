@@ -47,7 +47,9 @@ def new(folder: Path, runs: tuple[str, ...], consent: Path | None, **wishes: Any
     click.echo(f"{len(made.triplets)} triplets, {len(made.methods)} methods:")
     for method in made.methods:
         click.echo(f"  {method.label}  ({method.run})")
-    click.echo(f"give each participant one of the {len(made.codes)} codes in {folder / 'codes.txt'}")
+    click.echo(
+        f"give each participant one of the {len(made.codes)} codes in {folder / 'codes.txt'}"
+    )
     click.echo(f"then: profi study serve {folder}")
 
 

@@ -231,10 +231,12 @@ def _with_outline(given: np.ndarray, mask: np.ndarray) -> Image.Image:
     factor = max(1, round(OUTLINE_SIDE / max(mask.shape)))
     size = (mask.shape[1] * factor, mask.shape[0] * factor)
     large = np.asarray(Image.fromarray(given).resize(size, Image.Resampling.BICUBIC))
-    hole = mask.repeat(factor, axis=0).repeat(factor, axis=1)
+    hole = np.asarray(
+        Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BICUBIC)
+    )
     # A dark line around a light one is seen on any picture.
-    dark = outlined(large, hole, (20, 20, 20), 6)
-    return Image.fromarray(outlined(dark, hole, (255, 255, 255), 2))
+    dark = outlined(large, hole > 127, (20, 20, 20), 6)
+    return Image.fromarray(outlined(dark, hole > 127, (255, 255, 255), 2))
 
 
 def _png(picture: Image.Image) -> bytes:

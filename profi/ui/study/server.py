@@ -185,7 +185,9 @@ class Pages:
             }
             for place, method in enumerate(showing.order)
         ]
-        none = {question: visit.answers.get((step, question)) == () for question in QUESTIONS}
+        none_of_them = {
+            question: visit.answers.get((step, question)) == () for question in QUESTIONS
+        }
         return self._page(
             "step.html",
             status,
@@ -195,7 +197,7 @@ class Pages:
             prompt=triplet.prompt,
             given=triplet.given,
             results=results,
-            none=none,
+            none_of_them=none_of_them,
             page=secrets.token_hex(8),
             error=error,
         )
