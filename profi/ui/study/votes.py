@@ -208,7 +208,7 @@ class Votes:
         rows = self._read(
             "SELECT id, at, participant, step, question, chosen FROM votes ORDER BY id", ()
         )
-        return [Vote(*row[:5], chosen=_methods(row[5])) for row in rows]
+        return [Vote._make([*row[:-1], _methods(row[-1])]) for row in rows]
 
     def participants(self) -> list[int]:
         """The participants who have consented."""
