@@ -138,7 +138,7 @@ class Pages:
                 given["code"],
                 403,
             )
-        response = RedirectResponse("/", 303)
+        response = _redirect("/")
         response.set_cookie(
             self.cookie,
             token,
@@ -152,7 +152,7 @@ class Pages:
     async def leave(self, request: Request) -> Response:
         """Forget the session in this browser."""
         await body_of(request)
-        response = RedirectResponse("/", 303)
+        response = _redirect("/")
         response.delete_cookie(self.cookie, httponly=True, samesite="lax")
         return response
 
@@ -161,10 +161,10 @@ class Pages:
         step = step_of(request, self.study)
         visit = await self.visit(request)
         if visit is None:
-            return RedirectResponse("/", 303)
+            return _redirect("/")
         missing = visit.missing()
         if missing is not None and step > missing:
-            return RedirectResponse(f"/step/{missing + 1}", 303)
+            return _redirect(f"/step/{missing + 1}")
         return self._step_page(step, visit, "")
 
     def _step_page(self, step: int, visit: Visit, error: str, status: int = 200) -> Response:
@@ -208,7 +208,7 @@ class Pages:
         form = form_of(await body_of(request))
         visit = await self.visit(request)
         if visit is None:
-            return RedirectResponse("/", 303)
+            return _redirect("/")
         for question in QUESTIONS:
             places = places_of(form, question)
             if places is not None:
@@ -219,7 +219,7 @@ class Pages:
             text = "Please choose one or several results for both questions, or none of them."
             return self._step_page(step, visit, text, 400)
         last = step + 1 == self.study.steps
-        return self._go_on(visit) if last else RedirectResponse(f"/step/{step + 2}", 303)
+        return self._go_on(visit) if last else _redirect(f"/step/{step + 2}")
 
     async def vote(self, request: Request) -> Response:
         """Store one click."""
@@ -241,12 +241,12 @@ class Pages:
         """Thanks, when everything is answered."""
         visit = await self.visit(request)
         if visit is None or visit.missing() is not None:
-            return RedirectResponse("/", 303)
+            return _redirect("/")
         return self._page("done.html", 200, steps=self.study.steps)
 
     def _go_on(self, visit: Visit) -> Response:
         missing = visit.missing()
-        return RedirectResponse("/done" if missing is None else f"/step/{missing + 1}", 303)
+        return _redirect("/done" if missing is None else f"/step/{missing + 1}")
 
     async def picture(self, request: Request) -> Response:
         """A picture, by its random name, for participants alone."""
@@ -296,6 +296,10 @@ class Pages:
             "triplets": len(self.study.triplets),
             "steps": self.study.steps,
         }
+
+
+def _redirect(address: str) -> Response:
+    return RedirectResponse(address, 303, _HEADERS)
 
 
 def application(root: StudyFolder, password: str = "", hosts: tuple[str, ...] = LOCAL) -> Starlette:

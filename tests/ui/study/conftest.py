@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +16,32 @@ from profi.ui.study.create import Wishes, create
 from profi.ui.study.folder import StudyFolder, read_study
 from profi.ui.study.server import application
 
+USUAL = Wishes(triplets=6, participants=3, repeats=2)
+
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
     return paint_runs(tmp_path_factory.mktemp("painted"))
 
 
+@pytest.fixture(scope="session")
+def usual(runs: list[RunFolder], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of `make_study` without wishes."""
+    root = tmp_path_factory.mktemp("usual") / "study"
+    create(root, [str(run.root) for run in runs], USUAL)
+    return root
+
+
 @pytest.fixture
-def make_study(runs: list[RunFolder], tmp_path: Path) -> Callable[..., StudyFolder]:
+def make_study(runs: list[RunFolder], usual: Path, tmp_path: Path) -> Callable[..., StudyFolder]:
     """`make_study(triplets=3, repeats=1, ...)`: a study of all four methods."""
 
     def make(name: str = "study", **wishes: object) -> StudyFolder:
         root = tmp_path / name
-        chosen = replace(Wishes(triplets=6, participants=3, repeats=2), **wishes)  # type: ignore[arg-type]
-        create(root, [str(run.root) for run in runs], chosen)
+        if wishes:
+            create(root, [str(run.root) for run in runs], replace(USUAL, **wishes))  # type: ignore[arg-type]
+        else:
+            shutil.copytree(usual, root)
         return StudyFolder(root)
 
     return make
