@@ -161,15 +161,15 @@ def alpha(marks: Marks, n_resamples: int, seed: int) -> Alpha:
     by_triplet = counts.reshape(n_triplets, n_methods, 2)
     names = np.unique(marks.images)
     by_image = [by_triplet[marks.images == name].reshape(-1, 2) for name in names]
-    interval = UNKNOWN
-    if len(names) >= fewest_clusters(CONFIDENCE):
+    value, interval = _alpha(counts), UNKNOWN
+    if not math.isnan(value) and len(names) >= fewest_clusters(CONFIDENCE):
         rng = np.random.default_rng(seed)
         values = [
             _alpha(np.concatenate([by_image[i] for i in rng.integers(0, len(names), len(names))]))
             for _ in range(n_resamples)
         ]
         interval = Interval(*map(float, _quantiles(np.array(values)[:, None])[:, 0]))
-    return Alpha(_alpha(counts), interval)
+    return Alpha(value, interval)
 
 
 def _alpha(counts: np.ndarray) -> float:
