@@ -47,11 +47,13 @@ def draws(marks: Marks, n_resamples: int, seed: int) -> Draws | None:
 
     This is the pigeonhole bootstrap (Owen, 2007). Both are samples, and an answer belongs to one of
     each, so both are drawn anew. It is conservative: the noise of single answers counts up to three
-    times. None if there are too few participants or images for an interval (`fewest_clusters`).
+    times. None if there are too few participants or images for an interval (`fewest_clusters`), or
+    no answer.
     """
     _, image_of = np.unique(marks.images, return_inverse=True)
     n_participants, n_images = len(marks.chosen), int(image_of.max(initial=-1)) + 1
-    if min(n_participants, n_images) < fewest_clusters(CONFIDENCE):
+    too_few = min(n_participants, n_images) < fewest_clusters(CONFIDENCE)
+    if too_few or not marks.answered.any():
         return None
     rng = np.random.default_rng(seed)
 

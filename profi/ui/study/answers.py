@@ -13,6 +13,7 @@ from profi.ui.study.votes import Vote, Votes
 
 _SHOWN = ["participant", "page", "triplet_id", "image_id", "prompt", "repeat", "question"]
 COLUMNS = [*_SHOWN, "method", "run", "place", "chosen", "at"]
+NONE = "(none of them)"
 HISTORY = ["id", "at", *_SHOWN, "chosen"]
 
 
@@ -21,7 +22,7 @@ class Answers(NamedTuple):
 
     `last` has a line per participant, page, question and method, with the last answers alone
     (`chosen` is bool, `place` the letter on the page); `history` has a line per click (`chosen`:
-    labels, joined by " | "; missing where the answer was withdrawn). `at` is UTC.
+    labels joined by " | ", or NONE; missing where the answer was withdrawn). `at` is UTC.
     """
 
     last: pd.DataFrame
@@ -42,7 +43,7 @@ def read_answers(study: Study, votes: Votes) -> Answers:
     history, last = [], {}
     for vote in votes.history():
         labels = None if vote.chosen is None else [study.methods[i].label for i in vote.chosen]
-        text = None if labels is None else " | ".join(labels)
+        text = None if labels is None else " | ".join(labels) or NONE
         history.append({"id": vote.id, **where(vote), "chosen": text, "at": vote.at})
         last[vote.participant, vote.step, vote.question] = vote
     lines = [
