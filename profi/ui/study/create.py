@@ -235,8 +235,8 @@ def _with_outline(given: np.ndarray, mask: np.ndarray) -> Image.Image:
         Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BICUBIC)
     )
     # A dark line around a light one is seen on any picture.
-    dark = outlined(large, hole > 127, (20, 20, 20), 6)
-    return Image.fromarray(outlined(dark, hole > 127, (255, 255, 255), 2))
+    dark = outlined(large, hole > 127, (20, 20, 20), 10)
+    return Image.fromarray(outlined(dark, hole > 127, (255, 255, 255), 4))
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -1,0 +1,386 @@
+"""Whole studies in a real browser, as participants take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from study_runs import METHODS, SECRETS, method_of
+
+from profi.ui.study.answers import read_answers
+from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
+from profi.ui.study.report import write_report
+from profi.ui.study.votes import Votes
+
+pytestmark = pytest.mark.ui
+
+PHONE = {"width": 390, "height": 844}
+LABELS = dict(zip(METHODS, ("base", "only PAIntA", "only RASG", "RASG & PAIntA"), strict=True))
+#: Set it to a folder to look at the pages.
+PICTURES = os.environ.get("PROFI_STUDY_SCREENSHOTS")
+
+
+def look(page: Any, name: str, **options: Any) -> None:
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", **options)
+
+
+@pytest.fixture
+def folder(make_study: Callable[..., StudyFolder]) -> StudyFolder:
+    return make_study()
+
+
+@pytest.fixture
+def url(folder: StudyFolder, serve: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
+    with serve(tmp_path, "study", "serve", str(folder.root)) as server:
+        yield server.url
+
+
+def enter(page: Any, url: str, code: str) -> None:
+    page.goto(url)
+    page.get_by_label("Your code").fill(code)
+    page.get_by_label("I have read this and agree").check()
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url("**/step/*")
+
+
+def methods_shown(page: Any) -> list[str]:
+    """The methods at A, B, ..., by what is in the pictures that the page shows."""
+    names = page.locator(".results img").evaluate_all("all => all.map(one => one.src)")
+    return [method_of(page.request.get(name).body()) for name in names]
+
+
+def choose(page: Any, question: str, values: list[str]) -> None:
+    for value in values:
+        page.locator(f"input[name={question}][value='{value}']").check()
+
+
+def number(page: Any) -> int:
+    return int(page.get_by_role("heading", level=1).inner_text().split()[1])
+
+
+def answer_page(page: Any, salt: int) -> dict[tuple[int, str], set[str]]:
+    """Choose something that depends on the page and `salt`, and go on; the chosen methods."""
+    step, methods = number(page), methods_shown(page)
+    first, second = (step + salt) % 4, (step * salt + 1) % 4
+    choose(page, "prompt", [str(place) for place in {first, second}])
+    choose(page, "quality", ["none" if (step + salt) % 3 == 0 else str(second)])
+    page.locator("#next").click()
+    page.wait_for_url(lambda address: not address.endswith(f"/step/{step}"))
+    quality = set() if (step + salt) % 3 == 0 else {methods[second]}
+    return {(step, "prompt"): {methods[first], methods[second]}, (step, "quality"): quality}
+
+
+def stored(folder: StudyFolder, participant: int) -> dict[tuple[int, str], set[str]]:
+    """The last answers of a participant (from 1), as methods."""
+    study = read_study(folder)
+    last = read_answers(study, Votes(folder, study)).last
+    names = {label: method for method, label in LABELS.items()}
+    own = last[last["participant"] == participant]
+    return {
+        (int(page), str(question)): {names[label] for label in lines[lines["chosen"]]["method"]}
+        for (page, question), lines in own.groupby(["page", "question"])
+    }
+
+
+def test_two_participants_at_once_and_one_goes_on_later(
+    folder: StudyFolder, url: str, person: Callable[..., Any], browser: Any
+) -> None:
+    codes = read_study(folder).codes
+    clicked: list[dict[tuple[int, str], set[str]]] = [{}, {}]
+    with person() as one:
+        context = browser.new_context(viewport=PHONE)
+        two = context.new_page()
+        enter(one, url, codes[0])
+        enter(two, url, codes[1])
+        for _ in range(3):
+            clicked[0] |= answer_page(one, 1)
+            clicked[1] |= answer_page(two, 2)
+        # The second closes the browser after a click, without "Next".
+        choose(two, "prompt", ["0"])
+        two.locator("#saved", has_text="Saved").wait_for()
+        cookies = context.storage_state()
+        context.close()
+        for _ in range(5):
+            clicked[0] |= answer_page(one, 1)
+        assert one.get_by_text("All 8 pages are answered").is_visible()
+    # The cookie is still there: the study goes on by itself, where it stopped.
+    context = browser.new_context(viewport=PHONE, storage_state=cookies)
+    two = context.new_page()
+    two.goto(url)
+    assert number(two) == 4
+    assert two.locator("form input:checked").count() == 1
+    assert two.locator("input[name=prompt][value='0']").is_checked()
+    two.locator("input[name=prompt][value='0']").uncheck()
+    for _ in range(2):
+        clicked[1] |= answer_page(two, 2)
+    context.close()
+    # Another machine: the code leads to the same place.
+    with person() as elsewhere:
+        enter(elsewhere, url, codes[1])
+        assert number(elsewhere) == 6
+        for _ in range(3):
+            clicked[1] |= answer_page(elsewhere, 2)
+        assert elsewhere.url.endswith("/done")
+    assert [stored(folder, 1), stored(folder, 2)] == clicked
+    # The report counts the same clicks.
+    write_report(folder.root, folder.root / "report", 100, 0)
+    totals = pd.read_csv(folder.root / "report" / "totals.csv")
+    study, votes = read_study(folder), Votes(folder, read_study(folder))
+    for question, name in QUESTIONS.items():
+        for method, label in LABELS.items():
+            count = sum(
+                method in chosen
+                for participant, own in enumerate(clicked)
+                for (step, asked), chosen in own.items()
+                if asked == question and not votes.showings(participant)[step - 1].repeat
+            )
+            line = totals[(totals["question"] == name) & (totals["method"] == label)]
+            assert line["votes"].item() == count
+    assert len(study.triplets) == 6
+
+
+def test_nothing_that_the_browser_receives_names_a_method(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    study = read_study(folder)
+    words = [word.lower() for word in (*SECRETS, *(method.run for method in study.methods))]
+    received: list[Any] = []
+    kinds, texts, pictures = set(), [], 0
+
+    def read_all(page: Any) -> None:
+        """Read what has come, before the page is left: then the browser forgets it."""
+        page.wait_for_load_state("networkidle")
+        for response in received:
+            head = response.all_headers()
+            kinds.add(head.get("content-type", "").partition(";")[0])
+            # A directive of the Content-Security-Policy has the name of a method in it.
+            texts.append(f"{response.url} {head}".replace("base-uri", ""))
+            if not 300 <= response.status < 400:
+                texts.append(response.body().decode("latin-1"))
+        received.clear()
+
+    with person() as page:
+        page.on("response", lambda response: received.append(response))
+        page.goto(url)
+        read_all(page)
+        enter(page, url, study.codes[0])
+        while "/done" not in page.url:
+            step = number(page)
+            choose(page, "prompt", ["0", "1"])
+            choose(page, "quality", ["none"])
+            page.locator("#saved", has_text="Saved").wait_for()
+            read_all(page)
+            pictures += page.locator("img[src]").count()
+            page.locator("#next").click()
+            page.wait_for_url(lambda address, step=step: not address.endswith(f"/step/{step}"))
+        read_all(page)
+        texts.append(page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])"))
+        texts.append(str(page.context.cookies()))
+    assert pictures == 8 * 5
+    assert {"text/html", "text/css", "text/javascript", "image/png", "application/json"} <= kinds
+    for text in texts:
+        assert [word for word in words if word in text.lower()] == []
+
+
+def test_every_click_is_stored_at_once(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    study = read_study(folder)
+    with person() as page:
+        enter(page, url, study.codes[0])
+        methods = methods_shown(page)
+        saved = page.locator("#saved", has_text="Saved")
+        expected = []
+        for value, after in (("1", {1}), ("2", {1, 2}), ("1", {2}), ("none", set()), ("3", {3})):
+            page.locator(f"input[name=prompt][value='{value}']").click()
+            saved.wait_for()
+            assert stored(folder, 1) == {(1, "prompt"): {methods[place] for place in after}}
+            expected.append(after)
+        # "None" and the results exclude each other on the page, too.
+        checked = page.locator("form input:checked").evaluate_all(
+            "all => all.map(one => one.value)"
+        )
+        assert checked == ["3"]
+        page.locator("input[name=prompt][value='3']").click()
+        saved.wait_for()
+        assert stored(folder, 1) == {}
+    assert len(Votes(folder, study).history()) == len(expected) + 1
+
+
+def test_next_asks_for_both_answers(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    with person() as page:
+        enter(page, url, read_study(folder).codes[0])
+        problem = page.locator("#problem")
+        page.locator("#next").click()
+        assert "follow the text" in problem.inner_text()
+        choose(page, "prompt", ["0"])
+        page.locator("#next").click()
+        assert "best overall quality" in problem.inner_text()
+        assert page.evaluate("document.activeElement.name") == "quality"
+        choose(page, "quality", ["none"])
+        assert problem.inner_text() == ""
+        page.locator("#next").click()
+        page.wait_for_url("**/step/2")
+        page.locator("#back").click()
+        page.wait_for_url("**/step/1")
+        assert page.locator("form input:checked").count() == 2
+        page.go_back()
+        page.wait_for_url("**/step/2")
+        # The address of a later page leads to the first open one.
+        page.goto(f"{url}/step/7")
+        assert number(page) == 2
+
+
+def test_the_keyboard_alone_is_enough(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    with person() as page:
+        page.goto(url)
+        page.keyboard.press("Tab")
+        page.keyboard.type(read_study(folder).codes[0])
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/step/1")
+        methods = methods_shown(page)
+        for key in ("a", "d", "Shift+B", "Shift+X", "Shift+C"):
+            page.keyboard.press(key)
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url("**/step/2")
+        assert stored(folder, 1) == {
+            (1, "prompt"): {methods[0], methods[3]},
+            (1, "quality"): {methods[2]},
+        }
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_url("**/step/1")
+        # With the mouse's places and no letters: Tab, Space and Enter.
+        page.get_by_text("Keys", exact=True).click()
+        page.get_by_label("Use these keys").uncheck()
+        page.keyboard.press("b")
+        page.locator("input[name=prompt][value='1']").focus()
+        page.keyboard.press("Space")
+        page.locator("#saved", has_text="Saved").wait_for()
+        assert stored(folder, 1)[1, "prompt"] == {methods[0], methods[1], methods[3]}
+        page.reload()
+        assert not page.locator("#shortcuts").is_checked()
+
+
+def test_pictures_can_be_enlarged_and_flipped(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    with person() as page:
+        enter(page, url, read_study(folder).codes[0])
+        small = page.locator(".results img").first.bounding_box()["width"]
+        page.locator(".results .zoom").first.click()
+        dialog = page.get_by_role("dialog")
+        picture = dialog.locator("img")
+        assert dialog.locator("#shown").inner_text() == "Result A"
+        fitted = picture.bounding_box()
+        assert fitted["width"] > 2 * small
+        assert fitted["y"] + fitted["height"] <= 720
+        look(page, "enlarged")
+        sources = [picture.get_attribute("src")]
+        flips = {"Result B": "ArrowRight", "Result A": "ArrowLeft", "Input": "ArrowLeft"}
+        for name, key in flips.items():
+            page.keyboard.press(key)
+            assert dialog.locator("#shown").inner_text() == name
+            sources.append(picture.get_attribute("src"))
+        assert sources[0] == sources[2]
+        assert len(set(sources)) == 3
+        page.keyboard.press("+")
+        assert picture.bounding_box()["width"] == pytest.approx(2 * fitted["width"], abs=2)
+        page.keyboard.press("-")
+        dialog.get_by_role("button", name="Larger").click()
+        assert picture.bounding_box()["width"] == pytest.approx(2 * fitted["width"], abs=2)
+        page.keyboard.press("Escape")
+        assert not dialog.is_visible()
+        # Nothing was chosen by these keys.
+        assert page.locator("form input:checked").count() == 0
+
+
+def test_a_click_survives_the_servers_death(
+    folder: StudyFolder, serve: Callable[..., Any], tmp_path: Path, person: Callable[..., Any]
+) -> None:
+    arguments = ("study", "serve", str(folder.root))
+    with person() as page:
+        with serve(tmp_path, *arguments) as server:
+            port = int(server.url.rpartition(":")[2])
+            enter(page, server.url, read_study(folder).codes[0])
+            methods = methods_shown(page)
+            choose(page, "prompt", ["1"])
+            page.locator("#saved", has_text="Saved").wait_for()
+            server.kill()
+            choose(page, "quality", ["2", "3"])
+            page.locator("#saved", has_text="Not saved yet").wait_for()
+            page.locator("#next").click()
+        with serve(tmp_path, *arguments, port=port):
+            page.wait_for_url("**/step/2")
+            assert stored(folder, 1) == {
+                (1, "prompt"): {methods[1]},
+                (1, "quality"): {methods[2], methods[3]},
+            }
+
+
+def test_without_javascript(folder: StudyFolder, url: str, person: Callable[..., Any]) -> None:
+    with person(java_script_enabled=False) as page:
+        enter(page, url, read_study(folder).codes[0])
+        page.locator("input[name=prompt][value='2']").check()
+        page.locator("#next").click()
+        assert "for both questions" in page.get_by_role("alert").inner_text()
+        page.locator("input[name=quality][value=none]").check()
+        page.locator("#next").click()
+        page.wait_for_url("**/step/2")
+    order = Votes(folder, read_study(folder)).showings(0)[0].order
+    assert stored(folder, 1) == {(1, "prompt"): {METHODS[order[2]]}, (1, "quality"): set()}
+
+
+@pytest.mark.parametrize("viewport", [None, PHONE], ids=["desktop", "phone"])
+def test_pages_are_accessible_and_fit(
+    folder: StudyFolder,
+    url: str,
+    person: Callable[..., Any],
+    axe: Callable[[Any], list[str]],
+    viewport: dict[str, int] | None,
+) -> None:
+    options = {} if viewport is None else {"viewport": viewport}
+    kind = "desktop" if viewport is None else "phone"
+    with person(**options) as page:
+
+        def check(name: str) -> None:
+            page.wait_for_load_state("networkidle")
+            look(page, f"{kind}-{name}", full_page=True)
+            assert axe(page) == []
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= page.viewport_size["width"]
+
+        page.goto(url)
+        check("start")
+        page.get_by_label("Your code").fill("aaaa-aaaa")
+        page.get_by_label("I have read this and agree").check()
+        page.get_by_role("button", name="Start").click()
+        check("refused")
+        enter(page, url, read_study(folder).codes[0])
+        check("page")
+        page.locator("#next").click()
+        check("problem")
+        choose(page, "prompt", ["0", "2"])
+        choose(page, "quality", ["none"])
+        page.get_by_text("Keys", exact=True).click()
+        check("chosen")
+        page.locator(".given .zoom").click()
+        check("enlarged")
+        page.keyboard.press("Escape")
+        page.locator("#next").click()
+        page.wait_for_url("**/step/2")
+        while "/done" not in page.url:
+            answer_page(page, 1)
+        check("done")
+        page.goto(f"{url}/nothing")
+        check("nothing")
