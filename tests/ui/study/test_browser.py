@@ -154,7 +154,7 @@ def test_nothing_that_the_browser_receives_names_a_method(
 
     def read_all(page: Any) -> None:
         """Read what has come, before the page is left: then the browser forgets it."""
-        page.wait_for_load_state("networkidle")
+        page.wait_for_load_state("load")
         for response in received:
             head = response.all_headers()
             kinds.add(head.get("content-type", "").partition(";")[0])
