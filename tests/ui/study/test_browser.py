@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,47 +148,57 @@ def test_two_participants_at_once_and_one_goes_on_later(
     assert len(study.triplets) == 6
 
 
+class Tap(socketserver.ThreadingTCPServer):
+    """Passes everything on to a server, and keeps what comes back, byte for byte."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.port, self.received = port, bytearray()
+
+
+class Passing(socketserver.BaseRequestHandler):
+    server: Tap
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.port)) as beyond:
+            threading.Thread(target=self.pass_on, args=(beyond,), daemon=True).start()
+            while data := beyond.recv(1 << 16):
+                self.server.received += data
+                self.request.sendall(data)
+
+    def pass_on(self, beyond: socket.socket) -> None:
+        with suppress(OSError):
+            while data := self.request.recv(1 << 16):
+                beyond.sendall(data)
+            beyond.shutdown(socket.SHUT_WR)
+
+
 def test_nothing_that_the_browser_receives_names_a_method(
     folder: StudyFolder, url: str, person: Callable[..., Any]
 ) -> None:
     study = read_study(folder)
-    words = [word.lower() for word in (*SECRETS, *(method.run for method in study.methods))]
-    received: list[Any] = []
-    kinds, texts, pictures = set(), [], 0
-
-    def read_all(page: Any) -> None:
-        """Read what has come, before the page is left: then the browser forgets it."""
-        page.wait_for_load_state("load")
-        for response in received:
-            head = response.all_headers()
-            kinds.add(head.get("content-type", "").partition(";")[0])
-            # A directive of the Content-Security-Policy has the name of a method in it.
-            texts.append(f"{response.url} {head}".replace("base-uri", ""))
-            if not 300 <= response.status < 400:
-                texts.append(response.body().decode("latin-1"))
-        received.clear()
-
-    with person() as page:
-        page.on("response", lambda response: received.append(response))
-        page.goto(url)
-        read_all(page)
-        enter(page, url, study.codes[0])
+    with Tap(int(url.rpartition(":")[2])) as tap, person() as page:
+        threading.Thread(target=tap.serve_forever, daemon=True).start()
+        enter(page, f"http://127.0.0.1:{tap.server_address[1]}", study.codes[0])
         while "/done" not in page.url:
-            step = number(page)
-            choose(page, "prompt", ["0", "1"])
-            choose(page, "quality", ["none"])
-            page.locator("#saved", has_text="Saved").wait_for()
-            read_all(page)
-            pictures += page.locator("img[src]").count()
-            page.locator("#next").click()
-            page.wait_for_url(lambda address, step=step: not address.endswith(f"/step/{step}"))
-        read_all(page)
-        texts.append(page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])"))
-        texts.append(str(page.context.cookies()))
-    assert pictures == 8 * 5
-    assert {"text/html", "text/css", "text/javascript", "image/png", "application/json"} <= kinds
-    for text in texts:
-        assert [word for word in words if word in text.lower()] == []
+            answer_page(page, 1)
+        page.goto(f"{url}/nothing")
+        kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+        kept += str(page.context.cookies())
+        tap.shutdown()
+    text = tap.received.decode("latin-1")
+    # Eight pages, each with five pictures, two answers and more; the picture of a repeat is kept.
+    assert text.count("HTTP/1.1 ") >= 8 + 6 * 5 + 2 * 8
+    for kind in ("text/html", "text/css", "text/javascript", "image/png", "application/json"):
+        assert f"content-type: {kind}" in text
+    assert all(f"/picture/{name}" in text for name in study.picture_names())
+    # A directive of the Content-Security-Policy has the name of a method in it.
+    shown = (text + kept).lower().replace("base-uri", "")
+    words = [word.lower() for word in (*SECRETS, *(method.run for method in study.methods))]
+    assert [word for word in words if word in shown] == []
 
 
 def test_every_click_is_stored_at_once(
