@@ -70,6 +70,7 @@ def serve(folder: Path, host: str, port: int, password: str) -> None:
     from profi.ui.study.server import serve as run_server
 
     run_server(StudyFolder(folder), host, port, password, lambda url: click.echo(f"study at {url}"))
+    click.echo(f"stopped; count the votes with: profi study report {folder}")
 
 
 @study.command(context_settings={"show_default": True})

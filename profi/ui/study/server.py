@@ -10,6 +10,7 @@ import hmac
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -27,6 +28,7 @@ from starlette.routing import Route
 
 from profi.types import UserError, digest
 from profi.ui.study.folder import QUESTIONS, Study, StudyFolder, read_study
+from profi.ui.study.order import Showing
 from profi.ui.study.requests import (
     answer_of,
     body_of,
@@ -58,7 +60,7 @@ class Visit:
     """A request of a known participant: their number, recorded pages and last answers."""
 
     participant: int
-    shown: list[Any]
+    shown: list[Showing]
     answers: dict[tuple[int, str], tuple[int, ...]]
 
     def missing(self) -> int | None:
@@ -351,4 +353,6 @@ def serve(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, date_header=False
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        # After an orderly end, uvicorn raises what Ctrl-C means elsewhere.
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +21,14 @@ from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
 from profi.ui.study.votes import Votes
 
 pytestmark = pytest.mark.ui
+
+COMMAND = "from profi.cli.main import main; main()"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def patient(call: Callable[[], httpx.Response]) -> httpx.Response:
@@ -150,3 +162,27 @@ def test_kill_9_in_the_middle_loses_nothing(
         for thread in threads:
             thread.join()
     check_nothing_is_lost(folder, said)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_other_names_of_this_machine_and_an_orderly_end(
+    make_study: Callable[..., StudyFolder], host: str
+) -> None:
+    folder = make_study()
+    arguments = ("study", "serve", str(folder.root), "--host", host)
+    port = free_port()
+    name = f"[{host}]" if ":" in host else host
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"study at http://{name}:{port}/\n"
+        answer = patient(lambda: httpx.get(f"http://{name}:{port}/", trust_env=False))
+        assert answer.status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == (
+            f"stopped; count the votes with: profi study report {folder.root}\n"
+        )
+    assert process.returncode == 0

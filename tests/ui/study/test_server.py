@@ -414,3 +414,39 @@ def test_the_recorded_order_is_shown_even_if_the_code_would_now_draw_another(
     again.start()
     assert [again.methods(again.page(1).text)] == before
     assert isinstance(again.client, TestClient)
+
+
+def test_a_full_disk_refuses_votes_and_loses_none(served: Served) -> None:
+    votes = served.votes()
+    votes.join(served.study.codes[0])
+    votes.vote(0, 0, "prompt", [1], "0" * 16, 1)
+    (pages,) = votes._db.execute("PRAGMA page_count").fetchone()
+    votes._db.execute(f"PRAGMA max_page_count = {pages}")
+    stored = 1
+    with pytest.raises(sqlite3.OperationalError, match="full"):  # noqa: PT012
+        for number in range(2, 5000):
+            votes.vote(0, 0, "prompt", [1], "0" * 16, number)
+            stored += 1
+    assert len(votes.history()) == stored
+    votes._db.execute("PRAGMA max_page_count = 1000000")
+    votes.vote(0, 0, "prompt", [2], "0" * 16, 5000)
+    assert len(served.votes().history()) == stored + 1
+
+
+def test_a_fault_of_the_server_is_a_sentence_that_the_script_tries_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = served.started()
+    page = one.page(1).text
+    quiet = TestClient(served.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    quiet.cookies = one.client.cookies
+
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Votes, "vote", broken)
+        answer = Participant(quiet, one.code).vote(1, "prompt", [0], page)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "Something went wrong: please try again."}
+    assert one.vote(1, "prompt", [0], page).status_code == 200
