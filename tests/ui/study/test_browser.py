@@ -226,6 +226,30 @@ def test_every_click_is_stored_at_once(
     assert len(Votes(folder, study).history()) == len(expected) + 1
 
 
+def test_two_tabs_of_one_participant(
+    folder: StudyFolder, url: str, person: Callable[..., Any]
+) -> None:
+    with person() as left:
+        enter(left, url, read_study(folder).codes[0])
+        right = left.context.new_page()
+        right.goto(f"{url}/step/1")
+        methods = methods_shown(left)
+        assert methods == methods_shown(right)
+        choose(left, "prompt", ["0"])
+        left.locator("#saved", has_text="Saved").wait_for()
+        # This tab does not know of the other's click: what it shows is the last answer.
+        choose(right, "prompt", ["1"])
+        right.locator("#saved", has_text="Saved").wait_for()
+        assert stored(folder, 1) == {(1, "prompt"): {methods[1]}}
+        # Whoever returns to a tab sees the last answer there, too.
+        left.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        left.locator("input[name=prompt][value='1']:checked").wait_for()
+        assert not left.locator("input[name=prompt][value='0']").is_checked()
+        choose(left, "prompt", ["2"])
+        left.locator("#saved", has_text="Saved").wait_for()
+        assert stored(folder, 1) == {(1, "prompt"): {methods[1], methods[2]}}
+
+
 def test_next_asks_for_both_answers(
     folder: StudyFolder, url: str, person: Callable[..., Any]
 ) -> None:

@@ -113,6 +113,22 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
+// So may a tab to which one returns.
+document.addEventListener("visibilitychange", async () => {
+  if (document.visibilityState !== "visible" || queue.length > 0) return;
+  const before = number;
+  const response = await fetch(`/step/${step}`, { redirect: "error" }).catch(() => null);
+  if (response === null || !response.ok) return;
+  const stored = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (number !== before) return;
+  for (const question of Object.keys(QUESTIONS)) {
+    for (const item of boxes(question)) {
+      const same = `form input[name=${question}][value="${item.value}"]`;
+      item.checked = stored.querySelector(same).checked;
+    }
+  }
+});
+
 // The enlarged pictures.
 const viewer = document.getElementById("viewer");
 const stage = viewer.querySelector(".stage");
