@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,17 @@ import click
 from profi.types import UserError
 
 FOLDER = click.Path(path_type=Path)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """UserError if the packages of the extra are missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed: pip install -c constraints.txt -e '.[study]'"
+        ) from error
 
 
 @click.group()
@@ -66,8 +79,9 @@ def new(folder: Path, runs: tuple[str, ...], consent: Path | None, **wishes: Any
 )
 def serve(folder: Path, host: str, port: int, password: str) -> None:
     """Serve STUDY to browsers until Ctrl-C; start it again to go on."""
-    from profi.ui.study.folder import StudyFolder
-    from profi.ui.study.server import serve as run_server
+    with _extra():
+        from profi.ui.study.folder import StudyFolder
+        from profi.ui.study.server import serve as run_server
 
     run_server(StudyFolder(folder), host, port, password, lambda url: click.echo(f"study at {url}"))
     click.echo(f"stopped; count the votes with: profi study report {folder}")
@@ -80,7 +94,8 @@ def serve(folder: Path, host: str, port: int, password: str) -> None:
 @click.option("--seed", default=0, help="of the bootstrap")
 def report(folder: Path, target: Path | None, resamples: int, seed: int) -> None:
     """Count the votes of STUDY: tables, figure 12, agreement, and the votes as CSV and Parquet."""
-    from profi.ui.study.report import write_report
+    with _extra():
+        from profi.ui.study.report import write_report
 
     for line in write_report(folder, target or folder / "report", resamples, seed):
         click.echo(line)

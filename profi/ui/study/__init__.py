@@ -1,5 +1,6 @@
 """The user study of appendix D: make one, serve it, report its votes.
 
 `folder` says what a study is, `create` makes one from painted runs, `votes` keeps the answers,
-`server` shows the pages, `analysis` computes the statistics and `report` writes them.
+`pages` are what a browser sees and `server` serves them, `analysis` computes the statistics and
+`report` writes them.
 """

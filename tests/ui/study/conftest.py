@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -65,3 +66,14 @@ def participant() -> Iterator[Callable[[str, str], Participant]]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def folder(make_study: Callable[..., StudyFolder]) -> StudyFolder:
+    return make_study()
+
+
+@pytest.fixture
+def url(folder: StudyFolder, serve: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
+    with serve(tmp_path, "study", "serve", str(folder.root)) as server:
+        yield server.url

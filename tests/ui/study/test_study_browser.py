@@ -2,93 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from study_runs import METHODS, SECRETS, method_of
+from study_clicks import (
+    LABELS,
+    PHONE,
+    answer_page,
+    choose,
+    enter,
+    methods_shown,
+    number,
+    stored,
+)
+from study_runs import METHODS, SECRETS
 
-from profi.ui.study.answers import read_answers
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
 from profi.ui.study.report import write_report
 from profi.ui.study.votes import Votes
 
 pytestmark = pytest.mark.ui
-
-PHONE = {"width": 390, "height": 844}
-LABELS = dict(zip(METHODS, ("base", "only PAIntA", "only RASG", "RASG & PAIntA"), strict=True))
-#: Set it to a folder to look at the pages.
-PICTURES = os.environ.get("PROFI_STUDY_SCREENSHOTS")
-
-
-def look(page: Any, name: str, **options: Any) -> None:
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}.png", **options)
-
-
-@pytest.fixture
-def folder(make_study: Callable[..., StudyFolder]) -> StudyFolder:
-    return make_study()
-
-
-@pytest.fixture
-def url(folder: StudyFolder, serve: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
-    with serve(tmp_path, "study", "serve", str(folder.root)) as server:
-        yield server.url
-
-
-def enter(page: Any, url: str, code: str) -> None:
-    page.goto(url)
-    page.get_by_label("Your code").fill(code)
-    page.get_by_label("I have read this and agree").check()
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_url("**/step/*")
-
-
-def methods_shown(page: Any) -> list[str]:
-    """The methods at A, B, ..., by what is in the pictures that the page shows."""
-    names = page.locator(".results img").evaluate_all("all => all.map(one => one.src)")
-    return [method_of(page.request.get(name).body()) for name in names]
-
-
-def choose(page: Any, question: str, values: list[str]) -> None:
-    for value in values:
-        page.locator(f"input[name={question}][value='{value}']").check()
-
-
-def number(page: Any) -> int:
-    return int(page.get_by_role("heading", level=1).inner_text().split()[1])
-
-
-def answer_page(page: Any, salt: int) -> dict[tuple[int, str], set[str]]:
-    """Choose something that depends on the page and `salt`, and go on; the chosen methods."""
-    step, methods = number(page), methods_shown(page)
-    first, second = (step + salt) % 4, (step * salt + 1) % 4
-    choose(page, "prompt", [str(place) for place in {first, second}])
-    choose(page, "quality", ["none" if (step + salt) % 3 == 0 else str(second)])
-    page.locator("#next").click()
-    page.wait_for_url(lambda address: not address.endswith(f"/step/{step}"))
-    quality = set() if (step + salt) % 3 == 0 else {methods[second]}
-    return {(step, "prompt"): {methods[first], methods[second]}, (step, "quality"): quality}
-
-
-def stored(folder: StudyFolder, participant: int) -> dict[tuple[int, str], set[str]]:
-    """The last answers of a participant (from 1), as methods."""
-    study = read_study(folder)
-    last = read_answers(study, Votes(folder, study)).last
-    names = {label: method for method, label in LABELS.items()}
-    own = last[last["participant"] == participant]
-    return {
-        (int(page), str(question)): {names[label] for label in lines[lines["chosen"]]["method"]}
-        for (page, question), lines in own.groupby(["page", "question"])
-    }
 
 
 def test_two_participants_at_once_and_one_goes_on_later(
@@ -276,73 +216,6 @@ def test_next_asks_for_both_answers(
         assert number(page) == 2
 
 
-def test_the_keyboard_alone_is_enough(
-    folder: StudyFolder, url: str, person: Callable[..., Any]
-) -> None:
-    with person() as page:
-        page.goto(url)
-        page.keyboard.press("Tab")
-        page.keyboard.type(read_study(folder).codes[0])
-        page.keyboard.press("Tab")
-        page.keyboard.press("Space")
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/step/1")
-        methods = methods_shown(page)
-        for key in ("a", "d", "Shift+B", "Shift+X", "Shift+C"):
-            page.keyboard.press(key)
-        page.keyboard.press("ArrowRight")
-        page.wait_for_url("**/step/2")
-        assert stored(folder, 1) == {
-            (1, "prompt"): {methods[0], methods[3]},
-            (1, "quality"): {methods[2]},
-        }
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_url("**/step/1")
-        # With the mouse's places and no letters: Tab, Space and Enter.
-        page.get_by_text("Keys", exact=True).click()
-        page.get_by_label("Use these keys").uncheck()
-        page.keyboard.press("b")
-        page.locator("input[name=prompt][value='1']").focus()
-        page.keyboard.press("Space")
-        page.locator("#saved", has_text="Saved").wait_for()
-        assert stored(folder, 1)[1, "prompt"] == {methods[0], methods[1], methods[3]}
-        page.reload()
-        assert not page.locator("#shortcuts").is_checked()
-
-
-def test_pictures_can_be_enlarged_and_flipped(
-    folder: StudyFolder, url: str, person: Callable[..., Any]
-) -> None:
-    with person() as page:
-        enter(page, url, read_study(folder).codes[0])
-        small = page.locator(".results img").first.bounding_box()["width"]
-        page.locator(".results .zoom").first.click()
-        dialog = page.get_by_role("dialog")
-        picture = dialog.locator("img")
-        assert dialog.locator("#shown").inner_text() == "Result A"
-        fitted = picture.bounding_box()
-        assert fitted["width"] > 2 * small
-        assert fitted["y"] + fitted["height"] <= 720
-        look(page, "enlarged")
-        sources = [picture.get_attribute("src")]
-        flips = {"Result B": "ArrowRight", "Result A": "ArrowLeft", "Input": "ArrowLeft"}
-        for name, key in flips.items():
-            page.keyboard.press(key)
-            assert dialog.locator("#shown").inner_text() == name
-            sources.append(picture.get_attribute("src"))
-        assert sources[0] == sources[2]
-        assert len(set(sources)) == 3
-        page.keyboard.press("+")
-        assert picture.bounding_box()["width"] == pytest.approx(2 * fitted["width"], abs=2)
-        page.keyboard.press("-")
-        dialog.get_by_role("button", name="Larger").click()
-        assert picture.bounding_box()["width"] == pytest.approx(2 * fitted["width"], abs=2)
-        page.keyboard.press("Escape")
-        assert not dialog.is_visible()
-        # Nothing was chosen by these keys.
-        assert page.locator("form input:checked").count() == 0
-
-
 def test_a_click_survives_the_servers_death(
     folder: StudyFolder, serve: Callable[..., Any], tmp_path: Path, person: Callable[..., Any]
 ) -> None:
@@ -377,48 +250,3 @@ def test_without_javascript(folder: StudyFolder, url: str, person: Callable[...,
         page.wait_for_url("**/step/2")
     order = Votes(folder, read_study(folder)).showings(0)[0].order
     assert stored(folder, 1) == {(1, "prompt"): {METHODS[order[2]]}, (1, "quality"): set()}
-
-
-@pytest.mark.parametrize("viewport", [None, PHONE], ids=["desktop", "phone"])
-def test_pages_are_accessible_and_fit(
-    folder: StudyFolder,
-    url: str,
-    person: Callable[..., Any],
-    axe: Callable[[Any], list[str]],
-    viewport: dict[str, int] | None,
-) -> None:
-    options = {} if viewport is None else {"viewport": viewport}
-    kind = "desktop" if viewport is None else "phone"
-    with person(**options) as page:
-
-        def check(name: str) -> None:
-            page.wait_for_load_state("networkidle")
-            look(page, f"{kind}-{name}", full_page=True)
-            assert axe(page) == []
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= page.viewport_size["width"]
-
-        page.goto(url)
-        check("start")
-        page.get_by_label("Your code").fill("aaaa-aaaa")
-        page.get_by_label("I have read this and agree").check()
-        page.get_by_role("button", name="Start").click()
-        check("refused")
-        enter(page, url, read_study(folder).codes[0])
-        check("page")
-        page.locator("#next").click()
-        check("problem")
-        choose(page, "prompt", ["0", "2"])
-        choose(page, "quality", ["none"])
-        page.get_by_text("Keys", exact=True).click()
-        check("chosen")
-        page.locator(".given .zoom").click()
-        check("enlarged")
-        page.keyboard.press("Escape")
-        page.locator("#next").click()
-        page.wait_for_url("**/step/2")
-        while "/done" not in page.url:
-            answer_page(page, 1)
-        check("done")
-        page.goto(f"{url}/nothing")
-        check("nothing")
