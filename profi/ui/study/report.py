@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from profi.atomic import whole_file, write_text
 from profi.types import UserError
@@ -184,6 +185,7 @@ def figure12(labels: Sequence[str], results: Sequence[Result], target: Path) -> 
         ha="right" if turned else "center",
     )  # fmt: skip
     axis.set_ylabel("total votes")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.margins(y=0.12)
     axis.set_ylim(bottom=0)
     axis.spines[["top", "right"]].set_visible(False)

@@ -17,6 +17,7 @@ from study_clicks import (
 )
 
 from profi.ui.study.folder import StudyFolder, read_study
+from profi.ui.study.report import write_report
 
 pytestmark = pytest.mark.ui
 
@@ -131,3 +132,6 @@ def test_pages_are_accessible_and_fit(
         check("done")
         page.goto(f"{url}/nothing")
         check("nothing")
+        write_report(folder.root, folder.root / "report", 100, 0)
+        page.goto((folder.root / "report" / "report.html").as_uri())
+        check("report")
