@@ -1,0 +1,1 @@
+"""The painter and the user study in a browser."""

@@ -1,0 +1,1 @@
+"""The painter in a browser: `profi ui`."""
