@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from profi.atomic import whole_file
-from profi.data.images import load_image
 from profi.data.manifest import read_manifest, sample_triplets
 from profi.data.masks import triplet_mask
+from profi.data.pictures import load_image
 from profi.harness.build_data import image_root
 from profi.harness.run_folder import (
     RunFolder,
