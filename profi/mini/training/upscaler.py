@@ -1,0 +1,192 @@
+"""Stages `upscaler_vae` and `upscaler`: a latent x4 upscaler on the world's fine scenes.
+
+As Stable Diffusion's: the UNet sees the noisy latents beside the low picture, which has noise of a
+random level; the level is a class embedding; v-prediction; captions of the scene condition it.
+The text encoder is the inpainting model's, as shipped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from profi.mini import models
+from profi.mini.fine_scenes import FACTOR, FineScenes, small
+from profi.mini.training.diffusion import TRUE, Prompts
+from profi.mini.training.stage import console, make_generator, mixed_precision, train_stage
+from profi.mini.training.vae import LossWeights, losses, psnr
+from profi.mini.world import World
+from profi.models.backbone import mean_latents
+from profi.training.loop import Plan, stratified_timesteps
+from profi.training.smartbrush_training import plain_attention_on_cpu
+
+SCENES = 256
+DRAWN = 8  # scenes at once
+VAE_PLAN = Plan(
+    steps=2000, batch=16, rate=2e-3, matrix_rate=1e-2, warmup=30, decay=0.5, weight_decay=0.0
+)
+VAE_CROP = 64  # pixels
+PLAN = Plan(
+    steps=5000, batch=32, rate=2e-3, matrix_rate=1e-2, warmup=50, decay=0.5, weight_decay=0.0
+)
+CROPS = (16, 32)  # latents; the larger in the last quarter of the steps, with a smaller batch
+LARGE_FROM = 0.75
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Fine scenes: images [N, 3, H, W] uint8, and their categories [N, K] int8."""
+
+    images: Tensor
+    kinds: Tensor
+
+
+def pictures(world: World, work: Path, seed: int) -> Pictures:
+    """The training's scenes, drawn once and kept in `work`."""
+    file = work / "fine_scenes.safetensors"
+    if not file.exists():
+        scenes, parts = FineScenes.load(world, "train"), []
+        for i in range(SCENES // DRAWN):
+            drawn = scenes.sample(DRAWN, make_generator(torch.device("cpu"), seed, 91, i))
+            parts.append(((drawn.image * 255).round().byte(), drawn.category.to(torch.int8)))
+        images, kinds = (torch.cat(part) for part in zip(*parts, strict=True))
+        save_file({"images": images, "kinds": kinds}, file.with_suffix(".tmp"))
+        file.with_suffix(".tmp").rename(file)
+        console.print(f"{SCENES} fine scenes")
+    return Pictures(**load_file(file))
+
+
+def from_trained(vae: AutoencoderKL, trained: AutoencoderKL) -> AutoencoderKL:
+    """`vae` with the weights of another one where both have the same layer on the same level.
+
+    Levels are counted from the picture's size, which is where both begin and end.
+    """
+    ups = len(trained.decoder.up_blocks) - len(vae.decoder.up_blocks)
+    theirs, state = trained.state_dict(), vae.state_dict()
+    for name in state:
+        words = name.split(".")
+        if words[1] == "up_blocks":
+            words[2] = str(int(words[2]) + ups)
+        found = theirs.get(".".join(words))
+        if found is not None and found.shape == state[name].shape and "mid" not in name:
+            state[name] = found
+    vae.load_state_dict(state)
+    return vae
+
+
+def run_vae(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from the layers of the world's VAE; saves `work/models/upscaler/vae`."""
+    torch.manual_seed(seed + 90)
+    trained = AutoencoderKL.from_pretrained(
+        world.folder / "inpaint" / "vae", torch_dtype=torch.float32
+    )
+    model = from_trained(models.upscaler_vae(), trained).to(device)
+    drawn = pictures(world, work, seed).images
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        g = make_generator(device, seed, 92, step)
+        x = crops(drawn, VAE_PLAN.batch, VAE_CROP, 1, g)[0].to(device).float() / 127.5 - 1
+        x = x.contiguous(memory_format=torch.channels_last)
+        with mixed_precision(device, enabled=device.type == "cuda"):
+            return losses(model, x, g, LossWeights())
+
+    model = model.to(memory_format=torch.channels_last)
+    figures: dict = train_stage(model, loss_at, VAE_PLAN, work / "upscaler_vae", minutes)
+    figures["psnr_db"] = validation_psnr(model, world, seed)
+    model.register_to_config(scaling_factor=1.0)
+    latents = mean_latents(model, drawn[:16].to(device).float() / 127.5 - 1)
+    model.register_to_config(scaling_factor=float(1 / latents.std()))
+    figures["parameters"] = models.parameters(model)
+    model.half().save_pretrained(work / "models" / "upscaler" / "vae")
+    return figures
+
+
+@torch.no_grad()
+def validation_psnr(model: AutoencoderKL, world: World, seed: int) -> float:
+    """Mean PSNR in dB over 16 fine validation scenes, encoded by the mean and decoded."""
+    device = next(model.parameters()).device
+    found = []
+    for i in range(4):
+        drawn = FineScenes.load(world, "val", device).sample(
+            4, make_generator(device, seed, 93, i)
+        )
+        decoded = model.decode(model.encode(drawn.image * 2 - 1).latent_dist.mean).sample
+        found.append(psnr((decoded / 2 + 0.5).clamp(0, 1), drawn.image))
+    return torch.cat(found).mean().item()
+
+
+def crops(
+    images: Tensor, n: int, side: int, multiple: int, g: torch.Generator
+) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """N square pieces of images [P, C, H, W] at random places that are multiples of `multiple`.
+
+    Returns pieces [N, C, side, side], the indices [N] of their images, and their (top, left).
+    """
+    of = torch.randint(len(images), (n,), generator=g, device=g.device).cpu()
+    room = (images.shape[-1] - side) // multiple + 1
+    at = torch.randint(room, (n, 2), generator=g, device=g.device).cpu() * multiple
+    places = [(int(top), int(left)) for top, left in at]
+    pieces = [
+        images[i, :, top : top + side, left : left + side]
+        for i, (top, left) in zip(of.tolist(), places, strict=True)
+    ]
+    return torch.stack(pieces), of, places
+
+
+def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train from scratch (or the checkpoint); saves `work/models/upscaler`."""
+    torch.manual_seed(seed + 94)
+    folder = work / "models" / "upscaler"
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    vae = vae.to(device).eval().requires_grad_(False)
+    drawn = pictures(world, work, seed)
+    unet = models.upscaler_unet(world).to(device)
+    plain_attention_on_cpu(unet)
+    prompts = Prompts(world, device, world.folder / "inpaint")
+    noising = DDPMScheduler.from_config(dict(models.UPSCALER_SCHEDULER))
+
+    @lru_cache(maxsize=1)
+    def pairs() -> Tensor:
+        """Latents and low pictures [N, 4 + 3, h, w], float16."""
+        parts = []
+        for images in drawn.images.split(DRAWN):
+            large = images.to(device).float() / 255
+            latents, low = mean_latents(vae, large * 2 - 1), small(large) * 2 - 1
+            parts.append(torch.cat([latents, low], 1).half().cpu())
+        return torch.cat(parts)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        g = make_generator(device, seed, 95, step)
+        large = step >= LARGE_FROM * PLAN.steps
+        batch = PLAN.batch // (4 if large else 1)
+        both, of, _ = crops(pairs(), batch, CROPS[large], 1, g)
+        both = both.to(device).float()
+        x0, low = both[:, :4], both[:, 4:]
+        noise = torch.randn(x0.shape, generator=g, device=device)
+        t = stratified_timesteps(batch, g)
+        x_t = noising.add_noise(x0, noise, t)
+        level = torch.randint(models.NOISE_LEVELS, (batch,), generator=g, device=device)
+        low = noising.add_noise(low, torch.randn(low.shape, generator=g, device=device), level)
+        context = prompts(drawn.kinds[of], TRUE, random.Random(f"{seed}:upscaler:{step}"))
+        with mixed_precision(device):
+            found = unet(torch.cat([x_t, low], 1), t, context, class_labels=level).sample
+        return {"v": F.mse_loss(found.float(), noising.get_velocity(x0, noise, t))}
+
+    figures: dict = train_stage(unet, loss_at, PLAN, work / "upscaler", minutes)
+    figures["parameters"] = models.parameters(unet)
+    unet.half().save_pretrained(folder / "unet")
+    for name, kind in (("scheduler", "DDIMScheduler"), ("low_res_scheduler", "DDPMScheduler")):
+        (folder / name).mkdir(exist_ok=True)
+        config = {**models.UPSCALER_SCHEDULER, "_class_name": kind}
+        (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    return figures
+
