@@ -34,12 +34,14 @@ DRAWN = 8  # scenes at once
 VAE_PLAN = Plan(
     steps=2000, batch=16, rate=2e-3, matrix_rate=1e-2, warmup=30, decay=0.5, weight_decay=0.0
 )
-VAE_CROP = 64  # pixels
+# Side of the pieces in pixels or latents, the batch, and the share of the steps with the first
+# ones. Small pieces first, for the time; but group normalisation sees the whole piece, so the last
+# steps must see large ones.
+VAE_CROPS, VAE_BATCHES, VAE_SMALL = (64, 256), (16, 2), 0.75
 PLAN = Plan(
     steps=5000, batch=32, rate=2e-3, matrix_rate=1e-2, warmup=50, decay=0.5, weight_decay=0.0
 )
-CROPS = (16, 32)  # latents; the larger in the last quarter of the steps, with a smaller batch
-LARGE_FROM = 0.75
+CROPS, BATCHES, SMALL = (16, 64), (32, 4), 0.75
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def run_vae(world: World, device: torch.device, work: Path, seed: int, minutes: 
 
     def loss_at(step: int) -> dict[str, Tensor]:
         g = make_generator(device, seed, 92, step)
-        x = crops(drawn, VAE_PLAN.batch, VAE_CROP, 1, g)[0].to(device).float() / 127.5 - 1
+        large = step >= VAE_SMALL * VAE_PLAN.steps
+        x = crops(drawn, VAE_BATCHES[large], VAE_CROPS[large], g)[0].to(device).float() / 127.5 - 1
         x = x.contiguous(memory_format=torch.channels_last)
         with mixed_precision(device, enabled=device.type == "cuda"):
             return losses(model, x, g, LossWeights())
@@ -124,22 +127,16 @@ def validation_psnr(model: AutoencoderKL, world: World, seed: int) -> float:
     return torch.cat(found).mean().item()
 
 
-def crops(
-    images: Tensor, n: int, side: int, multiple: int, g: torch.Generator
-) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-    """N square pieces of images [P, C, H, W] at random places that are multiples of `multiple`.
-
-    Returns pieces [N, C, side, side], the indices [N] of their images, and their (top, left).
-    """
+def crops(images: Tensor, n: int, side: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """N square pieces [N, C, side, side] of images [P, C, H, W], and the images' indices [N]."""
     of = torch.randint(len(images), (n,), generator=g, device=g.device).cpu()
-    room = (images.shape[-1] - side) // multiple + 1
-    at = torch.randint(room, (n, 2), generator=g, device=g.device).cpu() * multiple
-    places = [(int(top), int(left)) for top, left in at]
+    room = images.shape[-1] - side + 1
+    places = torch.randint(room, (n, 2), generator=g, device=g.device).tolist()
     pieces = [
         images[i, :, top : top + side, left : left + side]
         for i, (top, left) in zip(of.tolist(), places, strict=True)
     ]
-    return torch.stack(pieces), of, places
+    return torch.stack(pieces), of
 
 
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
@@ -166,9 +163,9 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
 
     def loss_at(step: int) -> dict[str, Tensor]:
         g = make_generator(device, seed, 95, step)
-        large = step >= LARGE_FROM * PLAN.steps
-        batch = PLAN.batch // (4 if large else 1)
-        both, of, _ = crops(pairs(), batch, CROPS[large], 1, g)
+        large = step >= SMALL * PLAN.steps
+        batch = BATCHES[large]
+        both, of = crops(pairs(), batch, CROPS[large], g)
         both = both.to(device).float()
         x0, low = both[:, :4], both[:, 4:]
         noise = torch.randn(x0.shape, generator=g, device=device)
