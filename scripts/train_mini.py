@@ -46,6 +46,7 @@ STAGES = {
 ONCE = {
     "clip_vision": "clip:run_vision",
     "upscaler_vae": "upscaler:run_vae",
+    "upscaler_decoder": "upscaler:run_decoder",
     "upscaler": "upscaler:run",
     "ship_upscaler": "upscaler:ship",
 }
@@ -62,6 +63,7 @@ NEEDS = {
     "smartbrush": _MODELS,
     "aesthetic": {"models/clip": "clip"},
     "clip_vision": {"models/clip": "clip"},
+    "upscaler_decoder": {"models/upscaler/vae": "upscaler_vae"},
     "upscaler": {"models/upscaler/vae": "upscaler_vae"},
     "ship_upscaler": {"models/upscaler/unet": "upscaler"},
 }

@@ -1,7 +1,7 @@
 """High resolution (appendix E): the inpainting-specialised x4 upscaling, and its comparisons.
 
-    painter, upscaler = profi.load("dreamshaper8"), load_upscaler("x4")
-    picture = painter.highres(image, mask, "a vase", upscaler=upscaler)
+painter, upscaler = profi.load("dreamshaper8"), load_upscaler("x4")
+picture = painter.highres(image, mask, "a vase", upscaler=upscaler)
 """
 
 from profi.highres.enlarging import WAYS, Compared, Enlarging, Way, compare

@@ -77,7 +77,8 @@ class Enlarging:
         part = (slice(box.top, box.bottom), slice(box.left, box.right))
         small = long_side if settings.long_side is None else settings.long_side // FACTOR
         low = paint_low(image[:, *part], mask[part], small)
-        size = worked_size(low, mask[part].shape, small * FACTOR, evaluation)
+        given = (box.bottom - box.top, box.right - box.left)
+        size = worked_size(low, given, small * FACTOR, evaluation)
         padded = padded_size(size, settings.pad_multiple)
         return cls(
             image,
@@ -147,16 +148,16 @@ class Enlarging:
         """
         pixels = bytes_of(painted, self.evaluation.bytes)
         if self.settings.result == "worked":
-            image, mask = self.cut(self.large), self.hole[: self.height, : self.width]
-            return poisson_blend(array(pixels), array(image), mask.numpy(), self.settings)
+            hole = self.hole[: self.height, : self.width].numpy()
+            return poisson_blend(array(pixels), array(self.cut(self.large)), hole, self.settings)
         box = self.box
         size = (box.bottom - box.top, box.right - box.left)
         if pixels.shape[1:] != size:
             pixels = bytes_of(fit_picture(pixels / 255.0, size, self.evaluation.picture), "rounded")
         whole = array(self.image)
         part = (slice(box.top, box.bottom), slice(box.left, box.right))
-        target, mask = whole[part], self.mask[part].numpy()
-        whole[part] = poisson_blend(array(pixels), target, mask, self.settings)
+        hole = self.mask[part].numpy()
+        whole[part] = poisson_blend(array(pixels), whole[part], hole, self.settings)
         return whole
 
 
@@ -172,9 +173,7 @@ class Compared:
     picture: np.ndarray
 
 
-def compare(
-    enlarging: Enlarging, upscaler: Upscaler, prompt: str, seed: int = 0
-) -> list[Compared]:
+def compare(enlarging: Enlarging, upscaler: Upscaler, prompt: str, seed: int = 0) -> list[Compared]:
     """Bicubic, the upscaler without eq. 16, and with it, each with the same last blend."""
     found = []
     for way in WAYS:

@@ -169,11 +169,9 @@ def _texts(upscaler: Upscaler, prompt: str, settings: HighRes) -> Tensor:
     return unconditional.stacked(conditional).to(upscaler.unet.dtype).context
 
 
-def _check(
-    upscaler: Upscaler, low: Tensor, image: Tensor, mask: Tensor, settings: HighRes
-) -> None:
+def _check(upscaler: Upscaler, low: Tensor, image: Tensor, mask: Tensor, settings: HighRes) -> None:
     H, W = image.shape[1:]
-    if (H, W) != tuple(FACTOR * side for side in low.shape[1:]) or mask.shape != image.shape[1:]:
+    if tuple(FACTOR * side for side in low.shape[1:]) != (H, W) or mask.shape != image.shape[1:]:
         raise UserError(
             f"the low picture has {tuple(low.shape[1:])} pixels, the large one {(H, W)} and the "
             f"mask {tuple(mask.shape)}; the large ones must have {FACTOR} times the low one's sides"

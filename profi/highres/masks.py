@@ -23,9 +23,7 @@ def reflected(picture: Tensor, size: Extent) -> Tensor:
     return torch.from_numpy(np.pad(picture.numpy(), sides, mode="reflect"))
 
 
-def latent_mask(
-    mask: Tensor, size: Extent, kind: MaskLow, dilation: int, blur: int
-) -> Tensor:
+def latent_mask(mask: Tensor, size: Extent, kind: MaskLow, dilation: int, blur: int) -> Tensor:
     """M_low [h, w] in [0, 1], float32, of a padded mask [H, W] bool; `size` is (h, w).
 
     First the mask is dilated by a 3x3 cross `dilation` times. soft: PIL's bicubic on bytes, then a

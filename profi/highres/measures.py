@@ -14,7 +14,7 @@ from profi.highres.enlarging import Compared, Enlarging, array
 from profi.highres.masks import box_dilated
 from profi.metrics.functional.accuracy import known_region_psnr
 
-#: Sigma in pixels of the filter whose remainder is the texture, and of the window it is measured in.
+#: Sigmas in pixels: of the filter whose remainder is the texture, and of the window it is over.
 FINE, WINDOW = 2.0, 12.0
 #: From two pictures uint8 [H, W, 3] to their distance.
 Distance = Callable[[np.ndarray, np.ndarray], float]

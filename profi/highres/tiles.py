@@ -23,7 +23,9 @@ def starts(length: int, tile: int, overlap: int, unit: int = 1) -> list[int]:
     return [round(i * (length - tile) / (count - 1) / unit) * unit for i in range(count)]
 
 
-def tiled(function: OnTile, x: Tensor, tile: int | None, overlap: int, scale: float = 1.0) -> Tensor:
+def tiled(
+    function: OnTile, x: Tensor, tile: int | None, overlap: int, scale: float = 1.0
+) -> Tensor:
     """`function` of x [B, C, h, w] in tiles of `tile` x `tile`; None: of all of it at once.
 
     `scale` is the output's size over the input's. Where tiles overlap, the result goes over from

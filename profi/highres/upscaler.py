@@ -26,15 +26,12 @@ from profi.models.folder import (
 from profi.models.schedule import Schedule
 from profi.models.text import PromptEncoder
 from profi.models.unet_role import UNetRole
-from profi.settings.highres import FACTOR, SUFFIX
-from profi.settings.presets import hub_id
+from profi.settings.highres import FACTOR, SUFFIX, upscaler_source
 from profi.settings.paths import SHIPPED, shipped_path
 from profi.types import UserError, digest
 
-#: Names that `load_upscaler` knows.
-KNOWN = ("mini", "x4")
-X4 = "stabilityai/stable-diffusion-x4-upscaler"
-MINI, MINI_TEXTS = f"{SHIPPED}upscaler", f"{SHIPPED}cpu/inpaint"
+#: The text encoder of the upscaler mini is the shipped inpainting model's.
+MINI_TEXTS = f"{SHIPPED}cpu/inpaint"
 LOW_SCHEDULER = "low_res_scheduler/scheduler_config.json"
 #: A pipeline's config may lack it; this is diffusers' own value.
 MAX_NOISE_LEVEL = 350
@@ -52,7 +49,8 @@ class Upscaler:
     """The parts of an x4 upscaler, ready to run.
 
     `schedule` is the latents' and `low_schedule` that of the low picture's noise. `weights` maps
-    each weight file to its SHA-256. `prompt_suffix` is what its prompts end in. Raises UserError if the parts do not fit together.
+    each weight file to its SHA-256. `prompt_suffix` is what its prompts end in.
+    Raises UserError if the parts do not fit together.
     """
 
     unet: UNet2DConditionModel
@@ -69,8 +67,8 @@ class Upscaler:
         self.text.check_fits(self.unet)
         if latent_factor(self.vae) != FACTOR:
             raise UserError(
-                f"the upscaler's VAE has {latent_factor(self.vae)} pixels per latent, not {FACTOR}; "
-                f"use {UPSCALER.wanted}"
+                f"the upscaler's VAE has {latent_factor(self.vae)} pixels per latent, not "
+                f"{FACTOR}; use {UPSCALER.wanted}"
             )
         for model in (self.unet, self.vae, *(tower.encoder for tower in self.text.towers)):
             model.eval().requires_grad_(False)
@@ -143,17 +141,8 @@ def load_upscaler(
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; choose {', '.join(DTYPES)}")
     place = torch.device(resolve_device("device", str(device)))
-    mini = str(source) == "mini"
-    text = MINI if mini else X4 if str(source) == "x4" else str(source)
-    folder = shipped_path(text)
-    if not folder.is_dir():
-        if hub_id(text) is None:
-            raise UserError(
-                f"upscaler {str(source)!r} is unknown: choose {', '.join(KNOWN)}, a local folder "
-                "in the layout of diffusers' StableDiffusionUpscalePipeline or a repository of "
-                "the Hugging Face Hub (owner/name)"
-            )
-        folder = _from_hub(text)
+    mini, found = str(source) == "mini", upscaler_source(str(source))
+    folder = Path(found) if Path(found).is_dir() else _from_hub(found)
     texts_folder = shipped_path(MINI_TEXTS) if mini else folder
     missing = _missing(folder, texts_folder)
     if missing is not None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from profi.mini.scenes import SceneSampler, Scenes, Split, SpriteSheet
+from profi.mini.scenes import Scenes, SceneSampler, Split, SpriteSheet
 from profi.mini.world import World
 
 FACTOR = 4

@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from profi.settings.fields import bundle_of, check_fields, differing, setting
+from profi.settings.paths import SHIPPED, shipped_path
+from profi.settings.presets import hub_id
 from profi.types import UserError
 
 #: What is appended to the prompts of the upscaler.
@@ -149,6 +151,29 @@ PAPER = HighRes(
     vae_tile=None,
 )
 HIGHRES: Mapping[str, HighRes] = MappingProxyType({h.name: h for h in (OURS, RELEASED, PAPER)})
+
+#: Upscalers by name, as folders or repositories.
+UPSCALERS: Mapping[str, str] = MappingProxyType(
+    {"mini": f"{SHIPPED}upscaler", "x4": "stabilityai/stable-diffusion-x4-upscaler"}
+)
+
+
+def upscaler_source(name: str) -> str:
+    """An upscaler's folder or Hub id, from a key of UPSCALERS, a local folder or a Hub id.
+
+    The network is not used. Raises UserError for any other name.
+    """
+    text = UPSCALERS.get(name, name)
+    folder = shipped_path(text)
+    if folder.is_dir():
+        return str(folder)
+    if hub_id(text) is None:
+        raise UserError(
+            f"upscaler {name!r} is unknown: choose {', '.join(UPSCALERS)}, a local folder in the "
+            "layout of diffusers' StableDiffusionUpscalePipeline or a repository of the Hugging "
+            "Face Hub (owner/name)"
+        )
+    return text
 
 
 def highres_of(chosen: str | HighRes) -> HighRes:

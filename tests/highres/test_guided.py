@@ -110,7 +110,6 @@ def test_it_is_the_released_loop(pipeline: Any, upscaler: Upscaler, eps: Any) ->
 
 
 def test_the_known_latents_remain_where_the_mask_is_zero(upscaler: Upscaler) -> None:
-    low, large, _ = pictures()
     M = torch.zeros(16, 24)
     M[4:8, 4:8] = 1.0
     known = torch.randn(1, 4, 16, 24)
@@ -146,7 +145,14 @@ def test_every_step_is_reported_and_previewed(upscaler: Upscaler) -> None:
     low, large, mask = pictures()
     seen: list[tuple[int, Tensor]] = []
     last = upscale(
-        upscaler, low, large, mask, "a cat", 1, RELEASED, after_step=lambda i, p: seen.append((i, p()))
+        upscaler,
+        low,
+        large,
+        mask,
+        "a cat",
+        1,
+        RELEASED,
+        after_step=lambda i, p: seen.append((i, p())),
     )
     assert [i for i, _ in seen] == [1, 2, 3, 4]
     assert all(p.shape == large.shape for _, p in seen)

@@ -93,9 +93,7 @@ def test_any_size(
     image, hole = picture(*size), np.zeros(size[::-1], bool)
     hole[size[1] // 3 : size[1] // 2 + 1, size[0] // 3 : size[0] // 2 + 1] = True
     evaluation = "released" if settings is RELEASED else "ours"
-    found = paint(
-        painter, upscaler, image, as_mask(hole), highres=settings, evaluation=evaluation
-    )
+    found = paint(painter, upscaler, image, as_mask(hole), highres=settings, evaluation=evaluation)
     assert found.size == size if settings is OURS else max(found.size) == 128
 
 
@@ -247,5 +245,3 @@ def test_own_size_of_a_larger_picture(painter: profi.Painter, upscaler: Upscaler
     assert paint(painter, upscaler, image, mask).size == (200, 160)
     worked = replace(OURS, result="worked", long_side=64)
     assert max(paint(painter, upscaler, image, mask, highres=worked).size) == 64
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def test_tiles_cover_the_side_and_overlap(length: int, tile: int, overlap: int, 
     assert found[-1] + tile == length or unit > 1
     assert found[-1] + tile >= length
     assert all(start % unit == 0 for start in found)
-    assert all(b - a <= tile - overlap + unit / 2 for a, b in zip(found, found[1:], strict=False))
+    assert all(b - a <= tile - overlap + unit / 2 for a, b in pairwise(found))
     assert len(found) - 1 < (length - overlap) / (tile - overlap)
 
 

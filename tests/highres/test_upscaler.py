@@ -42,7 +42,11 @@ def test_the_folder_of_diffusers_pipeline_is_loaded(folder: Path, upscaler: Upsc
     assert upscaler.noise_levels == 351
     assert upscaler.pixel_multiple == 16
     assert not any(p.requires_grad for p in upscaler.unet.parameters())
-    assert sorted(name.split("/")[0] for name in upscaler.weights) == ["text_encoder", "unet", "vae"]
+    assert sorted(name.split("/")[0] for name in upscaler.weights) == [
+        "text_encoder",
+        "unet",
+        "vae",
+    ]
 
 
 def test_every_weight_and_setting_is_in_the_identity(copy: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -20,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from profi.mini import models
-from profi.mini.fine_scenes import FACTOR, FineScenes, small
+from profi.mini.fine_scenes import FineScenes, small
 from profi.mini.training.diffusion import TRUE, Prompts
 from profi.mini.training.stage import console, make_generator, mixed_precision, train_stage
-from profi.mini.training.vae import LossWeights, losses, psnr
+from profi.mini.training.vae import LossWeights, edge_error, losses, psnr
 from profi.mini.world import World
 from profi.models.backbone import mean_latents
 from profi.training.loop import Plan, stratified_timesteps
@@ -31,17 +30,36 @@ from profi.training.smartbrush_training import plain_attention_on_cpu
 
 SCENES = 256
 DRAWN = 8  # scenes at once
+ENCODED = 96  # scenes that the UNet learns from, each in many pieces
+# The VAE learns from pieces, for the time; but group normalisation sees the whole picture, so then
+# the decoder learns from whole ones what it misses in them. (The latents do not change any more.)
 VAE_PLAN = Plan(
-    steps=2000, batch=16, rate=2e-3, matrix_rate=1e-2, warmup=30, decay=0.5, weight_decay=0.0
+    steps=1500, batch=16, rate=2e-3, matrix_rate=1e-2, warmup=30, decay=0.5, weight_decay=0.0
 )
-# Side of the pieces in pixels or latents, the batch, and the share of the steps with the first
-# ones. Small pieces first, for the time; but group normalisation sees the whole piece, so the last
-# steps must see large ones.
-VAE_CROPS, VAE_BATCHES, VAE_SMALL = (64, 256), (16, 2), 0.75
+VAE_PIECE = 64  # pixels
+DECODER_PLAN = Plan(
+    steps=400,
+    batch=1,
+    rate=1e-3,
+    matrix_rate=5e-3,
+    warmup=10,
+    decay=0.6,
+    weight_decay=0.0,
+    ema=0.98,
+)
 PLAN = Plan(
-    steps=5000, batch=32, rate=2e-3, matrix_rate=1e-2, warmup=50, decay=0.5, weight_decay=0.0
+    steps=1200,
+    batch=32,
+    rate=2e-3,
+    matrix_rate=1e-2,
+    warmup=50,
+    decay=0.5,
+    weight_decay=0.0,
+    ema=0.99,
 )
-CROPS, BATCHES, SMALL = (16, 64), (32, 4), 0.75
+# Side of the UNet's pieces in latents, the batch, and the share of the steps with the first ones:
+# small ones for the time, then whole pictures for the same reason.
+CROPS, BATCHES, SMALL = (16, 128), (32, 1), 0.75
 
 
 @dataclass(frozen=True)
@@ -96,21 +114,52 @@ def run_vae(world: World, device: torch.device, work: Path, seed: int, minutes: 
 
     def loss_at(step: int) -> dict[str, Tensor]:
         g = make_generator(device, seed, 92, step)
-        large = step >= VAE_SMALL * VAE_PLAN.steps
-        x = crops(drawn, VAE_BATCHES[large], VAE_CROPS[large], g)[0].to(device).float() / 127.5 - 1
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = _signed(crops(drawn, VAE_PLAN.batch, VAE_PIECE, g)[0], device)
         with mixed_precision(device, enabled=device.type == "cuda"):
             return losses(model, x, g, LossWeights())
 
     model = model.to(memory_format=torch.channels_last)
     figures: dict = train_stage(model, loss_at, VAE_PLAN, work / "upscaler_vae", minutes)
-    figures["psnr_db"] = validation_psnr(model, world, seed)
     model.register_to_config(scaling_factor=1.0)
-    latents = mean_latents(model, drawn[:16].to(device).float() / 127.5 - 1)
+    latents = mean_latents(model, _signed(drawn[:16], device))
     model.register_to_config(scaling_factor=float(1 / latents.std()))
     figures["parameters"] = models.parameters(model)
     model.half().save_pretrained(work / "models" / "upscaler" / "vae")
     return figures
+
+
+def run_decoder(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Train the decoder of `work/models/upscaler/vae` on whole pictures, and replace it."""
+    folder = work / "models" / "upscaler" / "vae"
+    model = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    model = model.to(device, memory_format=torch.channels_last)
+    drawn = pictures(world, work, seed).images
+    model.encoder.requires_grad_(False)
+    model.quant_conv.requires_grad_(False)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        g = make_generator(device, seed, 96, step)
+        x = _signed(crops(drawn, DECODER_PLAN.batch, drawn.shape[-1], g)[0], device)
+        with torch.no_grad():
+            latents = model.encode(x).latent_dist.mean
+        y = model.decode(latents).sample
+        weights = LossWeights()
+        return {
+            "mse": F.mse_loss(y, x),
+            "l1": weights.l1 * F.l1_loss(y, x),
+            "edges": weights.edges * edge_error(y, x),
+        }
+
+    figures: dict = train_stage(model, loss_at, DECODER_PLAN, work / "upscaler_decoder", minutes)
+    figures["psnr_db"] = validation_psnr(model, world, seed)
+    model.half().save_pretrained(folder)
+    return figures
+
+
+def _signed(images: Tensor, device: torch.device) -> Tensor:
+    """Bytes as floats in [-1, 1]."""
+    signed = images.to(device).float() / 127.5 - 1
+    return signed.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -119,9 +168,7 @@ def validation_psnr(model: AutoencoderKL, world: World, seed: int) -> float:
     device = next(model.parameters()).device
     found = []
     for i in range(4):
-        drawn = FineScenes.load(world, "val", device).sample(
-            4, make_generator(device, seed, 93, i)
-        )
+        drawn = FineScenes.load(world, "val", device).sample(4, make_generator(device, seed, 93, i))
         decoded = model.decode(model.encode(drawn.image * 2 - 1).latent_dist.mean).sample
         found.append(psnr((decoded / 2 + 0.5).clamp(0, 1), drawn.image))
     return torch.cat(found).mean().item()
@@ -139,6 +186,19 @@ def crops(images: Tensor, n: int, side: int, g: torch.Generator) -> tuple[Tensor
     return torch.stack(pieces), of
 
 
+def pairs(vae: AutoencoderKL, images: Tensor, file: Path, device: torch.device) -> Tensor:
+    """Latents and low pictures [N, 4 + 3, h, w], float16, of images; kept in `file`."""
+    if not file.exists():
+        parts = []
+        for part in images.split(DRAWN):
+            large = part.to(device).float() / 255
+            latents, low = mean_latents(vae, large * 2 - 1), small(large) * 2 - 1
+            parts.append(torch.cat([latents, low], 1).half().cpu())
+        save_file({"pairs": torch.cat(parts)}, file.with_suffix(".tmp"))
+        file.with_suffix(".tmp").rename(file)
+    return load_file(file)["pairs"]
+
+
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Train from scratch (or the checkpoint); saves `work/models/upscaler`."""
     torch.manual_seed(seed + 94)
@@ -151,21 +211,13 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     prompts = Prompts(world, device, world.folder / "inpaint")
     noising = DDPMScheduler.from_config(dict(models.UPSCALER_SCHEDULER))
 
-    @lru_cache(maxsize=1)
-    def pairs() -> Tensor:
-        """Latents and low pictures [N, 4 + 3, h, w], float16."""
-        parts = []
-        for images in drawn.images.split(DRAWN):
-            large = images.to(device).float() / 255
-            latents, low = mean_latents(vae, large * 2 - 1), small(large) * 2 - 1
-            parts.append(torch.cat([latents, low], 1).half().cpu())
-        return torch.cat(parts)
+    both_of_all = pairs(vae, drawn.images[:ENCODED], work / "fine_latents.safetensors", device)
 
     def loss_at(step: int) -> dict[str, Tensor]:
         g = make_generator(device, seed, 95, step)
         large = step >= SMALL * PLAN.steps
         batch = BATCHES[large]
-        both, of = crops(pairs(), batch, CROPS[large], g)
+        both, of = crops(both_of_all, batch, CROPS[large], g)
         both = both.to(device).float()
         x0, low = both[:, :4], both[:, 4:]
         noise = torch.randn(x0.shape, generator=g, device=device)
@@ -186,4 +238,3 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         config = {**models.UPSCALER_SCHEDULER, "_class_name": kind}
         (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return figures
-
