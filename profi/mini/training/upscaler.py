@@ -38,7 +38,7 @@ VAE_PLAN = Plan(
 )
 VAE_PIECE = 64  # pixels
 DECODER_PLAN = Plan(
-    steps=400,
+    steps=60,
     batch=1,
     rate=1e-3,
     matrix_rate=5e-3,
