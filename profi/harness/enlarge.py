@@ -21,7 +21,7 @@ from profi.atomic import write_text
 from profi.data.images import load_image
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
-from profi.fitting import fit
+from profi.fitting import bytes_of, fit
 from profi.harness.code_digest import code_digest
 from profi.harness.memory import FAILURES, explained
 from profi.harness.part_work import png_of
@@ -122,7 +122,8 @@ def _large(
         if settings.low == "decoded":
             return painted
         fitted = fit(picture, hole, max(painted.shape[1:]), 1, evaluation)
-        return blended(painted[None], fitted.image[None], fitted.mask[None])[0]
+        given = bytes_of(fitted.image, evaluation.bytes) / 255.0
+        return blended(painted[None], given[None], fitted.mask[None])[0]
 
     work = Enlarging.of(image, mask, paint_low, max(painted.shape[1:]), settings, evaluation)
     of_run = evaluation.noise == "run"

@@ -48,7 +48,7 @@ DECODER_PLAN = Plan(
     ema=0.98,
 )
 PLAN = Plan(
-    steps=1200,
+    steps=860,
     batch=32,
     rate=2e-3,
     matrix_rate=1e-2,
@@ -59,7 +59,7 @@ PLAN = Plan(
 )
 # Side of the UNet's pieces in latents, the batch, and the share of the steps with the first ones:
 # small ones for the time, then whole pictures for the same reason.
-CROPS, BATCHES, SMALL = (16, 128), (32, 1), 0.75
+CROPS, BATCHES, SMALL = (16, 64), (32, 2), 0.93
 
 
 @dataclass(frozen=True)
