@@ -39,7 +39,7 @@ VAE_PLAN = Plan(
 )
 VAE_PIECE = 64  # pixels
 DECODER_PLAN = Plan(
-    steps=60,
+    steps=400,
     batch=1,
     rate=1e-3,
     matrix_rate=5e-3,
@@ -49,7 +49,7 @@ DECODER_PLAN = Plan(
     ema=0.98,
 )
 PLAN = Plan(
-    steps=860,
+    steps=3000,
     batch=32,
     rate=2e-3,
     matrix_rate=1e-2,
@@ -60,7 +60,7 @@ PLAN = Plan(
 )
 # Side of the UNet's pieces in latents, the batch, and the share of the steps with the first ones:
 # small ones for the time, then whole pictures for the same reason.
-CROPS, BATCHES, SMALL = (16, 64), (32, 2), 0.93
+CROPS, BATCHES, SMALL = (16, 128), (32, 1), 0.75
 
 
 @dataclass(frozen=True)
