@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
-from profi.models.backbone import DTYPES, latent_factor, load_text, mean_latents
+from profi.models.backbone import DTYPES, _load_text, latent_factor, mean_latents
 from profi.models.devices import resolve_device
 from profi.models.fingerprint import config_values
 from profi.models.folder import (
@@ -158,7 +158,7 @@ def load_upscaler(
     return Upscaler(
         load_part(folder, "unet", UNet2DConditionModel).to(place, DTYPES[dtype]),
         vae.to(place, vae_dtype),
-        load_text(texts_folder, place),
+        _load_text(texts_folder, place),
         Schedule.from_config(read_json(folder, SCHEDULER_CONFIG)),
         Schedule.from_config(read_json(folder, LOW_SCHEDULER)),
         int(config.get("max_noise_level", MAX_NOISE_LEVEL)),

@@ -17,5 +17,5 @@ def test_tiles_keep_the_memory_flat() -> None:
     assert at_2048.total < 4 * GIB
     assert at_4096.total < 1.1 * at_2048.total
     assert at_2048.total < at_once.total < 12e9
-    # 473 M parameters of the UNet and 55 M of the VAE in half precision, the text encoder's in full.
+    # 473 M parameters of the UNet and 55 M of the VAE in half precision, the text encoder in full.
     assert at_2048.weights == pytest.approx(2 * (473.4e6 + 55.3e6) + 4 * 340.4e6, rel=0.01)
