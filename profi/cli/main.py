@@ -8,6 +8,7 @@ import click
 
 from profi.cli.paint import paint, run_command
 from profi.cli.stores import export, runs, show
+from profi.cli.ui import ui
 
 
 @click.group(no_args_is_help=False)
@@ -15,7 +16,7 @@ def profi() -> None:
     """ProFI-Painter: prompt-faithful image inpainting, its ablations and its benchmark."""
 
 
-for command in (paint, runs, show, export):
+for command in (paint, runs, show, export, ui):
     profi.add_command(command)
 
 

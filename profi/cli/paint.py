@@ -171,9 +171,9 @@ def paint(
     given = rgb_tensor(original, image)
     check_pair(given, hole, f"image {image}", f"mask {mask}")
 
-    from profi.cli.picture_file import encoded
     from profi.models.libraries import silence_libraries
     from profi.painter import load
+    from profi.picture_file import encoded
 
     silence_libraries()
     choices: dict[str, Any] = {
@@ -193,7 +193,7 @@ def paint(
     picture = load(model, device, dtype)(given, hole, prompt, **choices, progress=True)
     facts = {"prompt": prompt, "model": model, "dtype": dtype, **choices}
     kept = None if unblended else hole
-    written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()])
+    written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()], hole)
     # Check again: the file may have appeared while the model painted.
     check_out(out, force)
     with whole_file(out) as file:

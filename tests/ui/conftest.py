@@ -1,4 +1,4 @@
-"""A browser (Debian's or Playwright's Chromium), its pages, and servers in processes of their own."""
+"""A browser (the system's Chromium), its pages, and servers in processes of their own."""
 
 from __future__ import annotations
 
