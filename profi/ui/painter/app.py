@@ -91,12 +91,11 @@ def painter_app(studio: Studio, password: str | None = None) -> Guard:
             return JSONResponse({"error": "There is no such file."}, 404)
         return Response(static[name], media_type=STATIC[name])
 
-    fonts = ["system-ui", "sans-serif"]
     gr.mount_gradio_app(
         app,
         Page(studio, sessions, limits.file_bytes).blocks(),
         path="",
-        theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        theme=_theme(),
         head='<link rel="stylesheet" href="/static-painter/painter.css">'
         '<script type="module" src="/static-painter/painter.js"></script>',
         footer_links=[],
@@ -107,6 +106,31 @@ def painter_app(studio: Studio, password: str | None = None) -> Guard:
     )
     taken = dict.fromkeys(("/pictures", "/masks"), limits.file_bytes)
     return Guard(app, password, POLICY, limits=taken, closed=CLOSED)
+
+
+def _theme() -> Any:
+    """Gradio's default theme with the system's fonts, and colours with the contrast of WCAG AA."""
+    import gradio as gr
+
+    plain = gr.themes.Default(
+        primary_hue="blue",
+        secondary_hue="blue",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return plain.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_title_text_color="*neutral_800",
+        block_label_text_color="*neutral_800",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_300",
+        checkbox_background_color_selected="*primary_700",
+    )
 
 
 def serve(studio: Studio, host: str, port: int, password: str | None) -> None:

@@ -75,6 +75,7 @@ class Page:
                 with gr.Column(scale=3, min_width=320):
                     canvas = gr.HTML(
                         f'<profi-canvas data-limit="{self.file_bytes}"></profi-canvas>',
+                        apply_default_css=False,
                         js_on_load="element.addEventListener('profi-picture', "
                         "(event) => trigger('upload', event.detail));",
                     )
@@ -83,7 +84,7 @@ class Page:
                     with gr.Row():
                         paint = gr.Button("Paint", variant="primary", elem_id="paint")
                         stop = gr.Button("Cancel", elem_id="cancel", interactive=False)
-                    status = gr.HTML(_said("Ready."), elem_id="status")
+                    status = _html(_said("Ready."), "status")
                     ablations = self._control("ablations")
                     with gr.Row():
                         few = [self._control(name) for name in ("seed", "variants", "steps")]
@@ -93,11 +94,11 @@ class Page:
                         margin = gr.Number(
                             CROP_MARGIN, label="Pixels around the mask", precision=0, minimum=0
                         )
-            results = gr.HTML("", elem_id="results")
+            results = _html("", "results")
             with gr.Accordion("Where the method looked", open=False):
                 look = gr.Button("Show the attention of the chosen picture", elem_id="look")
-                maps = gr.HTML("", elem_id="maps")
-            history = gr.HTML("", elem_id="history")
+                maps = _html("", "maps")
+            history = _html("", "history")
 
             # What the page's own script fills in: picture, mask, problem; the chosen result.
             hidden = [gr.Textbox(visible=False) for _ in range(3)]
@@ -176,7 +177,7 @@ class Page:
     # The page's events -------------------------------------------------------------------------
 
     def _paint(
-        self, picture: str, mask: str, problem: str, *values: Any, request: gr.Request
+        self, request: gr.Request, picture: str, mask: str, problem: str, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
         session = self.sessions.of(request.session_hash)
         session.cancel.set()
@@ -258,6 +259,8 @@ class Page:
         for name in WHOLE_NUMBERS:
             if given[name] is None:
                 raise UserError(f"{LABELS[name].lower()} is empty: give a number")
+        # In the catalogue's order, not in that of the clicks.
+        given["ablations"] = sorted(given["ablations"], key=catalogue.methods.rank)
         return settings_of({**given, "crop": margin if cropped else None})
 
     def _control(self, name: str) -> Any:
@@ -286,6 +289,10 @@ class Page:
                 default, lines=1, max_length=MAX_TEXT, placeholder=placeholder, **given
             )
         return gr.Textbox(default, lines=1, max_length=MAX_TEXT, **given)
+
+
+def _html(value: str, name: str) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, apply_default_css=False)
 
 
 def _about(name: str) -> str:
@@ -386,7 +393,7 @@ def _results(result: Result) -> str:
         '<h2>Results</h2><profi-results><div class="pr"><div>'
         f'<div class="pr-wipe"><img src="/pictures/{escape(result.order.picture)}" alt="Before">'
         f'<img class="pr-after" src="/pictures/{first.name}" alt="After: {escape(first.label)}">'
-        '<span class="pr-line"></span></div><label class="pr-range">Before or after'
+        '<span class="pr-line"></span></div><label class="pr-range">Wipe between before (left) and after (right)'
         '<input type="range" min="0" max="100" value="50"></label></div><div>'
         f'<fieldset class="pr-grid" style="--columns: {columns}">'
         f"<legend>{escape(result.order.settings.prompt)}</legend>{cells}</fieldset>"

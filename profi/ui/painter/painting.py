@@ -210,7 +210,7 @@ class Studio:
         return f"model {name[:80]!r} is not served here: choose {' or '.join(self.models)}"
 
     def _inputs(self, order: Order) -> tuple[Image.Image, Tensor]:
-        """The order's picture, upright, and mask [H, W]; UserError if they or the model are wrong."""
+        """The order's picture, upright, and mask [H, W]; UserError for wrong ones or the model."""
         if order.settings.model not in self.models:
             raise UserError(self._no_such_model(order.settings.model))
         with self.store.decoding():

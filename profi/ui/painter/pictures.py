@@ -68,7 +68,7 @@ def decoded(data: bytes, limits: Limits, name: str = "this file") -> Image.Image
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} has too many pixels: scale it down") from error
     # PIL reports damaged data in many ways; a file of a stranger may cause any of them.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise UserError(f"{name} is damaged and cannot be read") from error
 
 

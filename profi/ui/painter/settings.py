@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from profi.catalogue import catalogue
-from profi.settings import DEFAULT_READING, EVALUATIONS, READINGS, Sampling
+from profi.settings import DEFAULT_READING, Sampling
 from profi.settings.fields import build, check_fields, setting
 from profi.types import MAX_SEED, UserError
 
@@ -24,8 +24,8 @@ class Settings:
     prompt: str = setting("", "what to paint into the mask")
     model: str = setting("mini", "the model")
     ablations: tuple[str, ...] = setting(("profi",), "the methods, side by side on the same seeds")
-    seed: int = setting(0, "seed of the first variant", at_least=0, at_most=MAX_SEED)
-    variants: int = setting(1, "pictures per method, with seeds counted up", at_least=1, at_most=8)
+    seed: int = setting(0, "of the first variant", at_least=0, at_most=MAX_SEED)
+    variants: int = setting(1, "per method; seeds count up", at_least=1, at_most=8)
     steps: int = setting(Sampling().num_inference_steps, "sampling steps", at_least=1, at_most=250)
     guidance_scale: float = setting(
         Sampling().guidance_scale, "how strongly the text guides", at_least=0, at_most=50

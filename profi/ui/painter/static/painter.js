@@ -2,7 +2,7 @@
 // <profi-canvas> holds the picture and draws the mask in the picture's own size,
 // <profi-results> wipes between before and after.
 
-const COLOUR = "#e6007a";
+const COLOUR = "#ff00b0";
 const FORMATS = "image/png,image/jpeg,image/webp";
 const KEYS =
   "Keys: arrows move the brush (with Shift by one pixel), Space puts the pen down and lifts it, " +
@@ -82,15 +82,15 @@ class ProfiCanvas extends HTMLElement {
     this.append(
       make("div", { class: "pc-bar" },
         file("pc-open", "Open a picture", (one) => this.open(one)),
-        file("pc-mask", "Mask from a file", (one) => this.openMask(one))),
+        file("pc-mask", "Mask from a file", (one) => this.openMask(one)),
+        action("smaller", "Zoom out", "-", () => this.enlarge(1 / 1.5)),
+        action("larger", "Zoom in", "+", () => this.enlarge(1.5))),
       make("div", { class: "pc-bar", role: "toolbar", "aria-label": "Mask" },
         tool("brush", "Brush", "B"), tool("eraser", "Eraser", "E"), tool("rectangle", "Rectangle", "R"),
         make("label", { class: "pc-size", for: "pc-size" }, "Size", this.size),
         action("undo", "Undo", "Z", () => this.undo()), action("redo", "Redo", "Y", () => this.redo()),
         action("invert", "Invert", "I", () => this.draw({ kind: "invert" })),
-        action("clear", "Clear", "", () => this.draw({ kind: "clear" })),
-        action("smaller", "Zoom out", "-", () => this.enlarge(1 / 1.5)),
-        action("larger", "Zoom in", "+", () => this.enlarge(1.5))),
+        action("clear", "Clear", "", () => this.draw({ kind: "clear" }))),
       this.stage, this.status,
       make("details", { class: "pc-keys" }, make("summary", {}, "Keyboard"), make("p", { id: "pc-keys" }, KEYS)),
       this.shelf);
@@ -154,7 +154,7 @@ class ProfiCanvas extends HTMLElement {
       this.redraw();
       const note = answer.note ? ` ${answer.note}` : "";
       this.say(`${answer.width} × ${answer.height} pixels. Paint over what is to change.${note}`);
-      this.dispatchEvent(new CustomEvent("profi-picture", { detail: { picture: answer.picture, prompt: answer.prompt ?? null } }));
+      this.dispatchEvent(new CustomEvent("profi-picture", { bubbles: true, detail: { picture: answer.picture, prompt: answer.prompt ?? null } }));
     } catch (error) {
       this.say(error.message, true);
     }
@@ -233,7 +233,7 @@ class ProfiCanvas extends HTMLElement {
       const pixels = other.getImageData(0, 0, width, height);
       for (let i = 0; i < pixels.data.length; i += 4) {
         const white = pixels.data[i] > 127;
-        pixels.data.set([0xe6, 0x00, 0x7a, white ? 255 : 0], i);
+        pixels.data.set([0xff, 0x00, 0xb0, white ? 255 : 0], i);
       }
       pen.putImageData(pixels, 0, 0);
     }
@@ -389,7 +389,7 @@ class ProfiCanvas extends HTMLElement {
     const { width, height } = this.canvas;
     if (!width) return;
     const room = this.stage.clientWidth;
-    const scale = Math.min(room / width, 420 / height) * this.zoom;
+    const scale = Math.min(room / width, 380 / height) * this.zoom;
     this.layers.style.width = `${Math.floor(width * scale)}px`;
     this.layers.style.height = `${Math.floor(height * scale)}px`;
     this.showCursor();
