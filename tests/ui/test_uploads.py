@@ -36,7 +36,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
     data = encoded(Image.new("L", (1000, 1000)), "PNG")
     loads: list[int] = []
     monkeypatch.setattr(Image.Image, "load", lambda self: loads.append(1))
-    with pytest.raises(UserError, match="1000x1000 pixels, more than the 0.5 million"):
+    with pytest.raises(UserError, match=r"1000x1000 pixels, more than the 0\.5 million"):
         decoded(data, Limits(pixels=500_000))
     assert loads == []
 
