@@ -67,23 +67,28 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, port: int | None = None, within: float = 180
+    folder: Path,
+    *arguments: str,
+    port: int | None = None,
+    within: float = 180,
+    **environment: str,
 ) -> Iterator[Server]:
     """`profi ARGUMENTS --port N` in a process of its own, from when it answers; ended on exit.
 
-    `folder` gets its log, and is where it keeps temporary files.
+    `folder` gets its log; `folder`/tmp is where it keeps temporary files.
     """
     port = port or free_port()
     log = folder / f"server-{port}.log"
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    environment = {**os.environ, "TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1"}
+    # One thread: on a machine with other work, two that wait for each other are slower.
+    fixed = {"TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", COMMAND, *arguments, "--port", str(port)],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, **fixed, **environment},
         )
     server = Server(f"http://127.0.0.1:{port}", process, log)
     try:

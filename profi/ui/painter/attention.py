@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from profi.inputs import Job, jobs_of
@@ -103,7 +104,10 @@ def _mean(maps: Sequence[Mapping[int, Tensor]]) -> dict[int, Tensor]:
 
 
 def _shown(title: str, note: str, values: Tensor, least: float, job: Job) -> AttentionMap:
-    """A map [h, w] of the fitted picture, bicubic, in its place over the whole picture."""
+    """A map [h, w] of the fitted picture, bicubic, in its place over the picture.
+
+    The mask's edge is white.
+    """
     most = float(values.max())
     unit = ((values - least) / max(most - least, 1e-12)).clamp(0.0, 1.0).numpy()
     padded = (job.fitted.mask.shape[1], job.fitted.mask.shape[0])
@@ -116,6 +120,8 @@ def _shown(title: str, note: str, values: Tensor, least: float, job: Job) -> Att
     part = (slice(box.top, box.bottom), slice(box.left, box.right))
     grey = pixels[part].mean(axis=-1, keepdims=True)
     pixels[part] = (1 - STRENGTH) * grey + STRENGTH * jet
+    hole = job.mask.numpy()
+    pixels[hole & ~binary_erosion(hole, iterations=max(1, min(hole.shape) // 256))] = 1.0
     image = Image.fromarray((255 * pixels.clip(0, 1)).round().astype(np.uint8))
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
     file = BytesIO()

@@ -50,7 +50,7 @@ LABELS = {
     "model": "Model",
     "reading": "Reading",
     "evaluation": "Evaluation",
-    "positive": "Added to the prompt",
+    "positive": "Positive prompt",
     "negative": "Negative prompt",
     "blended": "Blended",
     "feather": "Soft edge",
@@ -393,7 +393,8 @@ def _results(result: Result) -> str:
         '<h2>Results</h2><profi-results><div class="pr"><div>'
         f'<div class="pr-wipe"><img src="/pictures/{escape(result.order.picture)}" alt="Before">'
         f'<img class="pr-after" src="/pictures/{first.name}" alt="After: {escape(first.label)}">'
-        '<span class="pr-line"></span></div><label class="pr-range">Wipe between before (left) and after (right)'
+        '<span class="pr-line"></span></div><label class="pr-range">'
+        "Wipe between before (left) and after (right)"
         '<input type="range" min="0" max="100" value="50"></label></div><div>'
         f'<fieldset class="pr-grid" style="--columns: {columns}">'
         f"<legend>{escape(result.order.settings.prompt)}</legend>{cells}</fieldset>"

@@ -22,7 +22,7 @@ class Settings:
     """What to paint and how: everything but the picture and the mask."""
 
     prompt: str = setting("", "what to paint into the mask")
-    model: str = setting("mini", "the model")
+    model: str = setting("mini", "one whose weights are on this machine")
     ablations: tuple[str, ...] = setting(("profi",), "the methods, side by side on the same seeds")
     seed: int = setting(0, "of the first variant", at_least=0, at_most=MAX_SEED)
     variants: int = setting(1, "per method; seeds count up", at_least=1, at_most=8)
@@ -36,7 +36,7 @@ class Settings:
     evaluation: Literal["ours", "released"] = setting(
         "ours", "how picture and mask are fitted to the model"
     )
-    positive: str = setting("", "added to the prompt")
+    positive: str = setting("", "appended to the prompt, after a comma")
     negative: str = setting("", "what not to paint")
     blended: bool = setting(True, "keep the given pixels outside of the mask")
     crop: int | None = setting(
