@@ -426,11 +426,12 @@ def test_bad_uploads_are_refused_with_a_sentence_and_the_page_goes_on(
 def test_the_prompt_is_shown_as_text(page: Any, server: Server) -> None:
     visit(page, server)
     example(page, 0)
-    fill(page, prompt="<img src=x onerror='window.broken = 1'>", steps=2)
+    text = "<img src=x onerror='window.broken = 1'> ${window.broken = 2} {{7*7}}"
+    fill(page, prompt=text, steps=2)
     methods(page, "base")
     page.click("#paint")
     finished(page)
-    assert page.inner_text("profi-results legend") == "<img src=x onerror='window.broken = 1'>"
+    assert page.inner_text("profi-results legend") == text
     assert page.evaluate("window.broken") is None
 
 

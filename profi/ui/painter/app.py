@@ -59,7 +59,7 @@ POLICY = "; ".join(
 #: Of a picture alone, if somebody opens one: it can do nothing.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 PRIVATE = {"cache-control": "private, no-store", "content-security-policy": PICTURE_POLICY}
-MAX_CONNECTIONS = 128
+MAX_CONNECTIONS = 64
 STATIC = {"painter.js": "text/javascript", "painter.css": "text/css"}
 
 
@@ -102,7 +102,7 @@ def painter_app(studio: Studio, password: str | None = None) -> Guard:
         run_history=False,
         ssr_mode=False,
         max_file_size="1kb",
-        show_error=True,
+        show_error=False,
     )
     taken = dict.fromkeys(("/pictures", "/masks"), limits.file_bytes)
     return Guard(app, password, POLICY, limits=taken, closed=CLOSED)

@@ -72,9 +72,16 @@ def attention_maps(
     observer = SimilarityOfTrace(trace)
     options = {**settings.choices, "ablation": ablation, "seed": seed, "cancel": cancel}
     painter(picture, mask, settings.prompt, trace=trace, observer=observer, **options)
-    size = (painter.long_side, painter.pad_multiple)
-    rules = (evaluation_of(settings.evaluation), settings.crop, settings.feather)
-    (job,), _ = jobs_of(picture, mask, settings.prompt, seed, *size, *rules)
+    (job,), _ = jobs_of(
+        picture,
+        mask,
+        settings.prompt,
+        seed,
+        painter.long_side,
+        painter.pad_multiple,
+        evaluation_of(settings.evaluation),
+        settings.crop,
+    )
     found = []
     for level, values in _mean([step.attention for step in trace.steps]).items():
         title = f"Attention to the prompt, {_level(level)}"

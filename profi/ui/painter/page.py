@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import base64
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
+import torch
 
 from profi.catalogue import catalogue
 from profi.painter import Cancelled
 from profi.settings.fields import choices_of, default_of
-from profi.types import UserError
-from profi.ui.painter.attention import AttentionMap
+from profi.types import MAX_SEED, UserError
+from profi.ui.painter import markup
 from profi.ui.painter.history import Session, Sessions, add
 from profi.ui.painter.painting import Event, Order, Progress, Result, Studio, Waiting
 from profi.ui.painter.settings import MAX_TEXT, Settings, as_json, settings_of
+
+log = logging.getLogger(__name__)
 
 INTRODUCTION = """# ProFI-Painter
 Paint a mask over a picture, say what should be there, and compare the methods on the same seed."""
@@ -84,16 +86,14 @@ class Page:
                     with gr.Row():
                         paint = gr.Button("Paint", variant="primary", elem_id="paint")
                         stop = gr.Button("Cancel", elem_id="cancel", interactive=False)
-                    status = _html(_said("Ready."), "status")
+                    status = _html(markup.said("Ready."), "status")
                     ablations = self._control("ablations")
                     with gr.Row():
                         few = [self._control(name) for name in ("seed", "variants", "steps")]
                     with gr.Accordion("More settings", open=False):
                         rest = {name: self._control(name) for name in CONTROLS[5:]}
                         cropped = gr.Checkbox(False, label="Crop to the mask", info=_about("crop"))
-                        margin = gr.Number(
-                            CROP_MARGIN, label="Pixels around the mask", precision=0, minimum=0
-                        )
+                        margin = gr.Number(CROP_MARGIN, label="Pixels around the mask", precision=0)
             results = _html("", "results")
             with gr.Accordion("Where the method looked", open=False):
                 look = gr.Button("Show the attention of the chosen picture", elem_id="look")
@@ -190,24 +190,29 @@ class Page:
             if problem:
                 raise UserError(problem[:300])
             order = Order(picture, mask, self._settings(values))
-            yield _said("Starting …"), *keep, *busy
+            yield markup.said("Starting …"), *keep, *busy
             for event in self.studio.paint(order, cancel):
                 if isinstance(event, Progress) and event.previews:
-                    previews = _previews(event)
+                    previews = markup.previews(event)
                 if isinstance(event, Result):
                     add(session, event)
-                    text = _finished(event)
-                    yield _said(text), _results(event), _history(session), *idle
+                    text = markup.finished(event)
+                    yield (
+                        markup.said(text),
+                        markup.results(event),
+                        markup.history_link(session),
+                        *idle,
+                    )
                 else:
-                    yield _progress(event, previews), *keep, *busy
+                    yield markup.progress(event, previews), *keep, *busy
         except Cancelled:
-            yield _said("Cancelled. Nothing was kept."), *keep, *idle
-        except UserError as error:
-            yield _said(_sentence(error), wrong=True), *keep, *idle
+            yield markup.said("Cancelled. Nothing was kept."), *keep, *idle
+        except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
+            yield markup.said(_reason(error), wrong=True), *keep, *idle
 
     def _cancel(self, request: gr.Request) -> str:
         self.sessions.of(request.session_hash).cancel.set()
-        return _said("Cancelling …")
+        return markup.said("Cancelling …")
 
     def _look(self, chosen: str, request: gr.Request) -> Iterator[str]:
         session = self.sessions.of(request.session_hash)
@@ -224,12 +229,16 @@ class Page:
             if found is None:
                 raise UserError("paint a picture first")
             order, one = found
-            yield _said(f"Painting {one.label} once more, with a record …")
+            yield markup.said(f"Painting {one.label} once more, with a record …")
             cancel = type(session.cancel)()
             for event in self.studio.attention(order, one.ablation, one.seed, cancel):
-                yield _progress(event, "") if isinstance(event, Waiting) else _maps(event)
-        except UserError as error:
-            yield _said(_sentence(error), wrong=True)
+                yield (
+                    markup.progress(event, "")
+                    if isinstance(event, Waiting)
+                    else markup.attention(event)
+                )
+        except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
+            yield markup.said(_reason(error), wrong=True)
 
     def _restore(self, event: gr.EventData) -> list[Any]:
         """The controls after a picture was opened: a picture painted here brings its settings."""
@@ -237,18 +246,18 @@ class Page:
         data = event._data if isinstance(event._data, dict) else {}
         prompt = data.get("prompt")
         if isinstance(prompt, str):
-            return [prompt[:MAX_TEXT], *nothing[1:], _said("Ready.")]
+            return [prompt[:MAX_TEXT], *nothing[1:], markup.said("Ready.")]
         try:
             image = self.studio.store.image(data.get("picture"), "the picture")
             settings, _ = self.studio.restored(image)
         except UserError as error:
-            return [*nothing, _said(_sentence(error), wrong=True)]
+            return [*nothing, markup.said(_sentence(error), wrong=True)]
         if settings is None:
-            return [*nothing, _said("Ready.")]
+            return [*nothing, markup.said("Ready.")]
         values = as_json(settings)
         crop = [settings.crop is not None, CROP_MARGIN if settings.crop is None else settings.crop]
         text = "All settings of this picture are back."
-        return [*(values[name] for name in CONTROLS), *crop, _said(text)]
+        return [*(values[name] for name in CONTROLS), *crop, markup.said(text)]
 
     def _unload(self, request: gr.Request) -> None:
         self.sessions.close(request.session_hash)
@@ -259,6 +268,8 @@ class Page:
         for name in WHOLE_NUMBERS:
             if given[name] is None:
                 raise UserError(f"{LABELS[name].lower()} is empty: give a number")
+        if cropped and margin is None:
+            raise UserError("pixels around the mask is empty: give a number")
         # In the catalogue's order, not in that of the clicks.
         given["ablations"] = sorted(given["ablations"], key=catalogue.methods.rank)
         return settings_of({**given, "crop": margin if cropped else None})
@@ -266,9 +277,8 @@ class Page:
     def _control(self, name: str) -> Any:
         """The Gradio component of a setting, by its field's type, bounds and meaning."""
         spec = FIELDS[name]
-        given = {"label": LABELS[name], "info": _about(name), "elem_id": name}
+        given: dict[str, Any] = {"label": LABELS[name], "info": _about(name), "elem_id": name}
         default = default_of(spec)
-        bounds = {"minimum": spec.metadata["at_least"], "maximum": spec.metadata["at_most"]}
         if name == "ablations":
             methods = [(entry.label, entry.name) for entry in catalogue.methods.entries()]
             return gr.CheckboxGroup(methods, value=list(default), **given)
@@ -279,9 +289,9 @@ class Page:
         if isinstance(default, bool):
             return gr.Checkbox(default, **given)
         if name in WHOLE_NUMBERS:
-            return gr.Number(default, precision=0, min_width=90, **bounds, **given)
+            return gr.Number(default, precision=0, min_width=90, **given)
         if isinstance(default, float):
-            return gr.Number(default, **bounds, **given)
+            return gr.Number(default, **given)
         if name == "prompt":
             given["info"] = None
             placeholder = "an apple"
@@ -296,8 +306,12 @@ def _html(value: str, name: str) -> gr.HTML:
 
 
 def _about(name: str) -> str:
-    text: str = FIELDS[name].metadata["meaning"]
-    return text[0].upper() + text[1:]
+    """A setting's meaning and bounds; `Settings` checks them, for all callers alike."""
+    metadata = FIELDS[name].metadata
+    text: str = metadata["meaning"][0].upper() + metadata["meaning"][1:]
+    if metadata["at_most"] is None or metadata["at_most"] == MAX_SEED:
+        return text
+    return f"{text}, {metadata['at_least']} to {metadata['at_most']}"
 
 
 def _order_of(values: Any) -> Order:
@@ -312,18 +326,28 @@ def _order_of(values: Any) -> Order:
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """What the caller did wrong as Gradio's error with a sentence."""
+    """Any failure as Gradio's error with a sentence."""
     try:
         yield
-    except UserError as error:
-        raise gr.Error(_sentence(error), print_exception=False) from error
     except Cancelled as error:
         raise gr.Error("Cancelled.", print_exception=False) from error
+    except Exception as error:
+        raise gr.Error(_reason(error), print_exception=False) from error
+
+
+def _reason(error: Exception) -> str:
+    """A sentence for the caller; what is not the caller's mistake goes to the server's log."""
+    if isinstance(error, UserError):
+        return _sentence(error)
+    log.error("a painting failed", exc_info=error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The device's memory is too small for this: choose fewer variants."
+    return "Something failed on the server; its log says what."
 
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else "Failed."
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -337,86 +361,3 @@ def _told(event: Event) -> dict[str, Any]:
         for one in event.pictures
     ]
     return {"pictures": pictures, "seconds": round(event.seconds, 3)}
-
-
-def _said(text: str, wrong: bool = False) -> str:
-    kind = " profi-wrong" if wrong else ""
-    return f'<div class="profi-status{kind}" role="status">{escape(text)}</div>'
-
-
-def _progress(event: Event | Waiting, previews: str) -> str:
-    if isinstance(event, Waiting):
-        others = "One other is" if event.before == 1 else f"{event.before} others are"
-        return _said(f"{others} before you in the queue.")
-    assert isinstance(event, Progress)
-    text = f"{event.label}: step {event.step} of {event.total}"
-    return (
-        f'<div class="profi-status"><label>{escape(text)}<progress value="{event.step}" '
-        f'max="{event.total}"></progress></label>{previews}</div>'
-    )
-
-
-def _previews(event: Progress) -> str:
-    figures = (
-        f'<figure><img src="{_data_url(data, "webp")}" alt="Preview of {escape(label)}">'
-        f"<figcaption>{escape(label)}</figcaption></figure>"
-        for label, data in event.previews
-    )
-    return f'<div class="profi-previews">{"".join(figures)}</div>'
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _finished(result: Result) -> str:
-    asked = len(result.order.settings.ablations) * result.order.settings.variants
-    made = len(result.pictures)
-    text = f"{made} picture{'s' if made > 1 else ''} in {result.seconds:.1f} s."
-    return text if made == asked else f"Cancelled; finished before: {text}"
-
-
-def _results(result: Result) -> str:
-    """The wipe between before and after, all pictures to choose from, and the download."""
-    first = result.pictures[0]
-    cells = "".join(
-        f'<label class="pr-cell"><img src="/pictures/{one.name}" alt="">'
-        f'<input type="radio" name="pr-picture" value="{one.name}" '
-        f'data-label="{escape(one.label)}" data-file="profi-{one.ablation}-seed{one.seed}.png"'
-        f"{' checked' if one is first else ''}> {escape(one.label)}</label>"
-        for one in result.pictures
-    )
-    columns = max(2, min(4, result.order.settings.variants))
-    if result.order.settings.variants == 1:
-        columns = max(2, min(4, len(result.pictures)))
-    return (
-        '<h2>Results</h2><profi-results><div class="pr"><div>'
-        f'<div class="pr-wipe"><img src="/pictures/{escape(result.order.picture)}" alt="Before">'
-        f'<img class="pr-after" src="/pictures/{first.name}" alt="After: {escape(first.label)}">'
-        '<span class="pr-line"></span></div><label class="pr-range">'
-        "Wipe between before (left) and after (right)"
-        '<input type="range" min="0" max="100" value="50"></label></div><div>'
-        f'<fieldset class="pr-grid" style="--columns: {columns}">'
-        f"<legend>{escape(result.order.settings.prompt)}</legend>{cells}</fieldset>"
-        f'<a href="/pictures/{first.name}" download="profi-{first.ablation}-seed{first.seed}.png">'
-        f"Download {escape(first.label)}</a></div></div></profi-results>"
-    )
-
-
-def _maps(maps: list[AttentionMap]) -> str:
-    figures = (
-        f'<figure><img src="{_data_url(one.png, "png")}" alt="{escape(one.title)}">'
-        f"<figcaption><strong>{escape(one.title)}</strong><br>{escape(one.note)}</figcaption>"
-        "</figure>"
-        for one in maps
-    )
-    return f'<div class="profi-maps">{"".join(figures)}</div>'
-
-
-def _history(session: Session) -> str:
-    number = sum(len(result.pictures) for result in session.results)
-    return (
-        f'<a class="profi-link" href="/history/{session.name}.zip" download>'
-        f"Download the history of this session ({number} picture{'s' if number > 1 else ''}, "
-        "zip)</a>"
-    )

@@ -213,9 +213,8 @@ class Studio:
         """The order's picture, upright, and mask [H, W]; UserError for wrong ones or the model."""
         if order.settings.model not in self.models:
             raise UserError(self._no_such_model(order.settings.model))
-        with self.store.decoding():
-            picture = self.store.image(order.picture, "the picture")
-            mask = mask_of(self.store.image(order.mask, "the mask"), "the mask")
+        picture = self.store.image(order.picture, "the picture")
+        mask = mask_of(self.store.image(order.mask, "the mask"), "the mask")
         if mask.shape != (picture.height, picture.width):
             raise UserError(
                 f"the mask is {mask.shape[1]}x{mask.shape[0]} and the picture "

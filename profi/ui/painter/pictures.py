@@ -129,8 +129,10 @@ class PictureStore:
             yield
 
     def image(self, name: object, what: str) -> Image.Image:
-        """A kept picture, decoded."""
-        return decoded(self.get(name).data, self.limits, what)
+        """A kept picture, decoded (see `decoding`); errors mention `what`."""
+        data = self.get(name).data
+        with self.decoding():
+            return decoded(data, self.limits, what)
 
     @property
     def bytes(self) -> int:

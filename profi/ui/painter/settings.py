@@ -25,7 +25,7 @@ class Settings:
     model: str = setting("mini", "one whose weights are on this machine")
     ablations: tuple[str, ...] = setting(("profi",), "the methods, side by side on the same seeds")
     seed: int = setting(0, "of the first variant", at_least=0, at_most=MAX_SEED)
-    variants: int = setting(1, "per method; seeds count up", at_least=1, at_most=8)
+    variants: int = setting(1, "per method", at_least=1, at_most=8)
     steps: int = setting(Sampling().num_inference_steps, "sampling steps", at_least=1, at_most=250)
     guidance_scale: float = setting(
         Sampling().guidance_scale, "how strongly the text guides", at_least=0, at_most=50
