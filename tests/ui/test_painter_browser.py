@@ -375,13 +375,13 @@ def test_axe_has_no_serious_finding_and_nothing_sticks_out(
                 box = page.locator(selector).first.bounding_box()
                 assert box["y"] + box["height"] <= viewport["height"], selector
         example(page, 3)
-        fill(page, steps=250)
+        fill(page, steps=250, variants=8)
         page.click("#paint")
         page.wait_for_selector("#status progress")
         assert axe(page) == []
         page.click("#cancel")
         said(page, "Cancelled")
-        fill(page, steps=3, prompt="")
+        fill(page, steps=3, variants=1, prompt="")
         page.click("#paint")
         said(page, "The prompt is empty")
         assert axe(page) == []
