@@ -64,13 +64,14 @@ def results(result: Result) -> str:
     columns = max(2, min(4, result.order.settings.variants))
     if result.order.settings.variants == 1:
         columns = max(2, min(4, len(result.pictures)))
+    wipe = round(100 * result.centre)
     return (
-        '<h2>Results</h2><profi-results><div class="pr"><div>'
+        f'<h2>Results</h2><profi-results style="--wipe: {wipe}%"><div class="pr"><div>'
         f'<div class="pr-wipe"><img src="/pictures/{escape(result.order.picture)}" alt="Before">'
         f'<img class="pr-after" src="/pictures/{first.name}" alt="After: {escape(first.label)}">'
         '<span class="pr-line"></span></div><label class="pr-range">'
         "Wipe between before (left) and after (right)"
-        '<input type="range" min="0" max="100" value="50"></label></div><div>'
+        f'<input type="range" min="0" max="100" value="{wipe}"></label></div><div>'
         f'<fieldset class="pr-grid" style="--columns: {columns}">'
         f"<legend>{escape(result.order.settings.prompt)}</legend>{cells}</fieldset>"
         f'<a href="/pictures/{first.name}" download="profi-{first.ablation}-seed{first.seed}.png">'

@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 INTRODUCTION = """# ProFI-Painter
 Paint a mask over a picture, say what should be there, and compare the methods on the same seed."""
 FIELDS = Settings.__dataclass_fields__
+#: "More settings", row by row.
+ROWS = (
+    ("guidance_scale", "reading", "evaluation"),
+    ("positive", "negative"),
+    ("model", "blended", "feather"),
+)
 #: The page's controls in the order in which events get them: fields of `Settings`, but `crop`,
 #: which is a switch and a number.
 CONTROLS = (
@@ -33,14 +39,7 @@ CONTROLS = (
     "seed",
     "variants",
     "steps",
-    "guidance_scale",
-    "model",
-    "reading",
-    "evaluation",
-    "positive",
-    "negative",
-    "blended",
-    "feather",
+    *(name for row in ROWS for name in row),
 )
 LABELS = {
     "prompt": "Prompt",
@@ -90,10 +89,14 @@ class Page:
                     ablations = self._control("ablations")
                     with gr.Row():
                         few = [self._control(name) for name in ("seed", "variants", "steps")]
-                    with gr.Accordion("More settings", open=False):
-                        rest = {name: self._control(name) for name in CONTROLS[5:]}
-                        cropped = gr.Checkbox(False, label="Crop to the mask", info=_about("crop"))
-                        margin = gr.Number(CROP_MARGIN, label="Pixels around the mask", precision=0)
+            with gr.Accordion("More settings", open=False):
+                rest = {}
+                for names in ROWS:
+                    with gr.Row():
+                        rest |= {name: self._control(name) for name in names}
+                with gr.Row():
+                    cropped = gr.Checkbox(False, label="Crop to the mask", info=_about("crop"))
+                    margin = gr.Number(CROP_MARGIN, label="Pixels around the mask", precision=0)
             results = _html("", "results")
             with gr.Accordion("Where the method looked", open=False):
                 look = gr.Button("Show the attention of the chosen picture", elem_id="look")

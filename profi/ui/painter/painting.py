@@ -70,12 +70,14 @@ class Painted:
 class Result:
     """The finished pictures of an order, the variants of a method one after the other.
 
-    They are all of them unless the order was cancelled.
+    They are all of them unless the order was cancelled. `centre` is the mask's, as a share of the
+    width.
     """
 
     order: Order
     pictures: tuple[Painted, ...]
     seconds: float
+    centre: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ class Studio:
                 raise
             for seed, image in zip(seeds, images, strict=True):
                 done.append(self._kept(image, picture, mask, settings, name, seed))
-        return Result(order, tuple(done), time.monotonic() - start)
+        centre = float(mask.nonzero()[:, 1].float().mean()) / mask.shape[1]
+        return Result(order, tuple(done), time.monotonic() - start, centre)
 
     def _kept(
         self,
