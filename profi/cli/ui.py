@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 
 import click
 
@@ -58,6 +60,7 @@ def ui(
     password = os.environ.get(PASSWORD)
     check_sharing(host, share, password)
     check_device("--device", device)
+    check_port(host, port)
     for name in chosen:
         model_source(name)
     try:
@@ -74,7 +77,22 @@ def ui(
     store = PictureStore(Limits(pixels=max_pixels))
     address = f"http://{'127.0.0.1' if host in LOCAL else host}:{port}"
     click.echo(f"{address}  models: {', '.join(offered)}  (Ctrl+C ends it)")
-    serve(Studio(store, offered, device, dtype), host, port, password if share else None)
+    with suppress(KeyboardInterrupt):
+        serve(Studio(store, offered, device, dtype), host, port, password if share else None)
+
+
+def check_port(host: str, port: int) -> None:
+    """UserError if nothing can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"cannot listen at {host}, port {port} ({reason}): choose another --port"
+            ) from error
 
 
 def _is_here(name: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -61,7 +60,7 @@ def attention_maps(
     settings: Settings,
     ablation: str,
     seed: int,
-    cancel: threading.Event,
+    cancel: Callable[[], bool],
 ) -> list[AttentionMap]:
     """Paint once more, which changes no pixel, and record; means over the steps.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from profi.painter import Cancelled
 from profi.settings.fields import choices_of, default_of
 from profi.types import MAX_SEED, UserError
 from profi.ui.painter import markup
-from profi.ui.painter.history import Session, Sessions, add
+from profi.ui.painter.history import Sessions, add
 from profi.ui.painter.painting import Event, Order, Progress, Result, Studio, Waiting
 from profi.ui.painter.settings import MAX_TEXT, Settings, as_json, settings_of
 
@@ -157,7 +158,7 @@ class Page:
         Tells {"waiting": orders before this one} or {"step", "total"}, and at last {"pictures"}.
         """
         with _sentences():
-            for event in self.studio.paint(_order_of(order), Session().cancel):
+            for event in self.studio.paint(_order_of(order), threading.Event()):
                 yield _told(event)
 
     def attention(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -165,7 +166,7 @@ class Page:
         with _sentences():
             checked = _order_of(order)
             name, seed = checked.settings.ablations[0], checked.settings.seed
-            for event in self.studio.attention(checked, name, seed, Session().cancel):
+            for event in self.studio.attention(checked, name, seed, threading.Event()):
                 if isinstance(event, Waiting):
                     yield {"waiting": event.before}
                     continue
@@ -184,7 +185,7 @@ class Page:
     ) -> Iterator[tuple[Any, ...]]:
         session = self.sessions.of(request.session_hash)
         session.cancel.set()
-        session.cancel = cancel = type(session.cancel)()
+        session.cancel = cancel = threading.Event()
         idle = gr.update(interactive=True), gr.update(interactive=False)
         busy = gr.update(interactive=False), gr.update(interactive=True)
         keep = gr.skip(), gr.skip()
@@ -233,7 +234,7 @@ class Page:
                 raise UserError("paint a picture first")
             order, one = found
             yield markup.said(f"Painting {one.label} once more, with a record …")
-            cancel = type(session.cancel)()
+            cancel = threading.Event()
             for event in self.studio.attention(order, one.ablation, one.seed, cancel):
                 yield (
                     markup.progress(event, "")

@@ -121,6 +121,7 @@ class Studio:
     _loaded: tuple[str, Painter] | None = field(default=None, repr=False)
     _line: list[_Ticket] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _closed: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def painter(self, model: str) -> Painter:
         """The model, loaded if another one was used before; only in the studio's own thread."""
@@ -134,7 +135,8 @@ class Studio:
         self._worker.submit(self.painter, self.models[0])
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Stop after the current step, and start nothing more."""
+        self._closed.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def paint(self, order: Order, cancel: threading.Event) -> Iterator[Event]:
@@ -154,7 +156,8 @@ class Studio:
         def look(_: _Ticket) -> list[AttentionMap]:
             picture, mask = self._inputs(order)
             painter = self.painter(order.settings.model)
-            return attention_maps(painter, picture, mask, order.settings, ablation, seed, cancel)
+            ends = self._ends(cancel)
+            return attention_maps(painter, picture, mask, order.settings, ablation, seed, ends)
 
         yield from self._in_line(look, cancel)
 
@@ -188,6 +191,9 @@ class Studio:
             with self._lock:
                 self._line.remove(ticket)
             self._tell_the_line()
+
+    def _ends(self, cancel: threading.Event) -> Callable[[], bool]:
+        return lambda: cancel.is_set() or self._closed.is_set()
 
     def _place(self, ticket: _Ticket) -> int:
         with self._lock:
@@ -264,7 +270,7 @@ class Studio:
                     seed=seeds,
                     ablation=name,
                     callback=after_step,
-                    cancel=cancel,
+                    cancel=self._ends(cancel),
                     **settings.choices,
                 )
             except Cancelled:
