@@ -338,7 +338,7 @@ def test_all_of_it_by_keyboard(page: Any, server: Server) -> None:
 
 def test_the_attention_of_the_chosen_picture(page: Any, server: Server, shoot: Any) -> None:
     visit(page, server)
-    example(page, 2)
+    example(page, 4)
     methods(page, "base", "only PAIntA", "only RASG", "RASG & PAIntA")
     fill(page, steps=30)
     page.click("#paint")

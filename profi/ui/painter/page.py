@@ -96,8 +96,12 @@ class Page:
                     with gr.Row():
                         rest |= {name: self._control(name) for name in names}
                 with gr.Row():
-                    cropped = gr.Checkbox(False, label="Crop to the mask", info=_about("crop"))
-                    margin = gr.Number(CROP_MARGIN, label="Pixels around the mask", precision=0)
+                    cropped = gr.Checkbox(
+                        False, label="Crop to the mask", info=_about("crop"), min_width=240
+                    )
+                    margin = gr.Number(
+                        CROP_MARGIN, label="Pixels around the mask", precision=0, min_width=240
+                    )
             results = _html("", "results")
             with gr.Accordion("Where the method looked", open=False):
                 look = gr.Button("Show the attention of the chosen picture", elem_id="look")
@@ -282,6 +286,8 @@ class Page:
         """The Gradio component of a setting, by its field's type, bounds and meaning."""
         spec = FIELDS[name]
         given: dict[str, Any] = {"label": LABELS[name], "info": _about(name), "elem_id": name}
+        # On a phone the three numbers fit into one row, the others have one each.
+        given["min_width"] = 90 if name in ("seed", "variants", "steps") else 240
         default = default_of(spec)
         if name == "ablations":
             methods = [(entry.label, entry.name) for entry in catalogue.methods.entries()]
@@ -293,7 +299,7 @@ class Page:
         if isinstance(default, bool):
             return gr.Checkbox(default, **given)
         if name in WHOLE_NUMBERS:
-            return gr.Number(default, precision=0, min_width=90, **given)
+            return gr.Number(default, precision=0, **given)
         if isinstance(default, float):
             return gr.Number(default, **given)
         if name == "prompt":
