@@ -91,7 +91,7 @@ class Page:
                     with gr.Row():
                         few = [self._control(name) for name in ("seed", "variants", "steps")]
             with gr.Accordion("More settings", open=False):
-                rest = {}
+                rest: dict[str, Any] = {}
                 for names in ROWS:
                     with gr.Row():
                         rest |= {name: self._control(name) for name in names}
