@@ -9,6 +9,8 @@ from contextlib import suppress
 import click
 
 from profi.settings import ModelConfig, check_device, choices_of
+from profi.settings.highres import UPSCALERS
+from profi.settings.paths import shipped_path
 from profi.settings.presets import hub_id, model_source, models
 from profi.types import UserError
 from profi.ui.guard import LOCAL, USER, check_sharing
@@ -78,7 +80,16 @@ def ui(
     address = f"http://{'127.0.0.1' if host in LOCAL else host}:{port}"
     click.echo(f"{address}  models: {', '.join(offered)}  (Ctrl+C ends it)")
     with suppress(KeyboardInterrupt):
-        serve(Studio(store, offered, device, dtype), host, port, password if share else None)
+        upscalers = {name: found for name in offered if (found := _upscaler_of(name)) is not None}
+    serve(Studio(store, offered, device, dtype, upscalers), host, port, password if share else None)
+
+
+def _upscaler_of(model: str) -> str | None:
+    """The upscaler for high resolution, if it is on this machine: mini's own, else x4."""
+    name = "mini" if model == "mini" else "x4"
+    if shipped_path(UPSCALERS[name]).is_dir() or _cached(UPSCALERS[name]):
+        return name
+    return None
 
 
 def check_port(host: str, port: int) -> None:
@@ -97,9 +108,13 @@ def check_port(host: str, port: int) -> None:
 
 def _is_here(name: str) -> bool:
     """Whether a known model of the Hub is in this machine's cache; the network is not used."""
+    source = hub_id(model_source(name))
+    return source is not None and _cached(source)
+
+
+def _cached(repository: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    source = hub_id(model_source(name))
-    return source is not None and isinstance(
-        try_to_load_from_cache(source, "model_index.json"), str
-    )
+    if hub_id(repository) is None:
+        return False
+    return isinstance(try_to_load_from_cache(repository, "model_index.json"), str)

@@ -6,6 +6,7 @@ import json
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fastapi.testclient import TestClient
 
 from profi.models.backbone import Backbone
 from profi.painter import Cancelled, Painter
+from profi.settings.highres import HIGHRES
 from profi.types import UserError
 from profi.ui.painter.app import painter_app
 from profi.ui.painter.history import Sessions, add, history_zip
@@ -232,6 +234,34 @@ def order_in(studio: Studio, steps: int = 4, **settings: Any) -> Order:
     one = studio.store.put(encoded(picture(*SIZE), "PNG"), "image/png")
     mask = studio.store.put(encoded(hole(), "PNG"), "image/png")
     return Order(one, mask, Settings("cat", steps=steps, **settings))
+
+
+def test_high_resolution_paints_in_the_pictures_own_size(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "highres"))
+    from tiny_upscaler import SUFFIX, make_upscaler
+
+    short = replace(HIGHRES["ours"], prompt_suffix=SUFFIX)
+    monkeypatch.setattr("profi.ui.painter.settings.HIGHRES", {"ours": short})
+    make_upscaler().save_pretrained(tmp_path / "x4")
+    painter = Painter(backbone, long_side=48, pad_multiple=16)
+    studio = studio_of(painter, upscalers={"mini": tmp_path / "x4"})
+    events = list(studio.paint(order_in(studio, 2, highres=True, variants=2), threading.Event()))
+    steps = [event.step for event in events if isinstance(event, Progress)]
+    assert steps == list(range(1, len(steps) + 1))
+    result = events[-1]
+    assert isinstance(result, Result)
+    assert [one.seed for one in result.pictures] == [0, 1]
+    for one in result.pictures:
+        image = Image.open(BytesIO(studio.store.get(one.name).data))
+        assert image.size == SIZE
+        assert settings_of_facts(image.info["profi"]).highres
+    studio.close()
+    plain = studio_of(painter)
+    with pytest.raises(UserError, match="has no upscaler here"):
+        list(plain.paint(order_in(plain, highres=True), threading.Event()))
+    plain.close()
 
 
 def test_orders_wait_in_line_and_are_told_their_place(studio: Studio) -> None:

@@ -25,6 +25,7 @@ FULL = {
     "blended": False,
     "crop": 16,
     "feather": 3,
+    "highres": False,
 }
 
 
@@ -39,7 +40,10 @@ def test_all_settings_come_back_from_a_files_text() -> None:
 def test_every_setting_is_in_the_example() -> None:
     assert set(FULL) == set(Settings.__dataclass_fields__)
     usual = as_json(Settings(prompt="x"))
-    assert all(FULL[name] != usual[name] for name in FULL if name != "model")
+    assert all(FULL[name] != usual[name] for name in FULL if name not in ("model", "highres"))
+    large = {**FULL, "highres": True, "blended": True, "feather": 0}
+    settings = settings_of(large)
+    assert settings_of_facts(json.dumps(settings.facts("base", 7))) == settings
 
 
 def test_the_settings_of_profi_paint_come_back() -> None:
@@ -80,6 +84,8 @@ def test_the_settings_of_profi_paint_come_back() -> None:
         ("evaluation", {}),
         ("blended", "yes"),
         ("blended", 1),
+        ("highres", True),
+        ("highres", "yes"),
         ("crop", -1),
         ("crop", 10**6),
         ("feather", 1000),
@@ -89,7 +95,7 @@ def test_the_settings_of_profi_paint_come_back() -> None:
 )
 def test_a_wrong_value_is_one_sentence_that_names_it(name: str, value: Any) -> None:
     with pytest.raises(UserError) as refused:
-        settings_of({"prompt": "cup", name: value})
+        settings_of({"prompt": "cup", "feather": 1, name: value})
     text = str(refused.value)
     assert "\n" not in text
     assert name in text or (name == "ablations" and "method" in text)

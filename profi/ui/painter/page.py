@@ -31,6 +31,7 @@ ROWS = (
     ("guidance_scale", "reading", "evaluation"),
     ("positive", "negative"),
     ("model", "blended", "feather"),
+    ("highres",),
 )
 #: The page's controls in the order in which events get them: fields of `Settings`, but `crop`,
 #: which is a switch and a number.
@@ -56,6 +57,7 @@ LABELS = {
     "negative": "Negative prompt",
     "blended": "Blended",
     "feather": "Soft edge",
+    "highres": "High resolution",
 }
 CROP_MARGIN = 32
 WHOLE_NUMBERS = ("seed", "variants", "steps", "feather")
@@ -297,7 +299,8 @@ class Page:
         if choices_of(Settings, name):
             return gr.Radio(choices_of(Settings, name), value=default, **given)
         if isinstance(default, bool):
-            return gr.Checkbox(default, **given)
+            offered = name != "highres" or bool(self.studio.upscalers)
+            return gr.Checkbox(default, visible=offered, **given)
         if name in WHOLE_NUMBERS:
             return gr.Number(default, precision=0, **given)
         if isinstance(default, float):

@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 import profi
 from profi.catalogue import catalogue
 from profi.data.pictures import mask_of
+from profi.highres.masks import box_dilated
+from profi.highres.upscaler import Upscaler
 from profi.painter import Cancelled, Painter, load
 from profi.picture_file import encoded, texts_of
 from profi.types import UserError
@@ -106,6 +110,8 @@ class Studio:
         models: the names of `profi.load` that an order may choose; the first one is the default.
             The one that was used last stays in memory.
         device, dtype: see `profi.load`.
+        upscalers: for high resolution, the upscaler (see `load_upscaler`) of each model that has
+            one. It stays in memory with its model.
         most_waiting: orders that may wait; further ones are refused.
     """
 
@@ -113,12 +119,14 @@ class Studio:
     models: tuple[str, ...] = ("mini",)
     device: str = "auto"
     dtype: str = "float32"
+    upscalers: Mapping[str, str | Path] = field(default_factory=dict)
     most_waiting: int = 8
     # One thread: torch keeps a pool of threads for each thread that computes.
     _worker: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="painter"), repr=False
     )
     _loaded: tuple[str, Painter] | None = field(default=None, repr=False)
+    _upscaler: Upscaler | None = field(default=None, repr=False)
     _line: list[_Ticket] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -126,9 +134,17 @@ class Studio:
     def painter(self, model: str) -> Painter:
         """The model, loaded if another one was used before; only in the studio's own thread."""
         if self._loaded is None or self._loaded[0] != model:
-            self._loaded = None  # its memory is free before the next one needs it
+            # Their memory is free before the next one needs it.
+            self._loaded = self._upscaler = None
             self._loaded = model, load(model, self.device, self.dtype)
         return self._loaded[1]
+
+    def upscaler(self, model: str) -> Upscaler:
+        """The model's upscaler; only in the studio's own thread."""
+        painter = self.painter(model)
+        if self._upscaler is None:
+            self._upscaler = painter.upscaler(self.upscalers[model])
+        return self._upscaler
 
     def warm_up(self) -> None:
         """Load the first model now rather than for the first order."""
@@ -221,6 +237,8 @@ class Studio:
         """The order's picture, upright, and mask [H, W]; UserError for wrong ones or the model."""
         if order.settings.model not in self.models:
             raise UserError(self._no_such_model(order.settings.model))
+        if order.settings.highres and order.settings.model not in self.upscalers:
+            raise UserError(f"highres: the model {order.settings.model} has no upscaler here")
         picture = self.store.image(order.picture, "the picture")
         mask = mask_of(self.store.image(order.mask, "the mask"), "the mask")
         if mask.shape != (picture.height, picture.width):
@@ -263,15 +281,19 @@ class Studio:
                 tell(Progress(i * total + step, len(names) * total, label, shown))
 
             try:
-                images = painter(
-                    picture,
-                    mask,
-                    settings.prompt,
-                    seed=seeds,
-                    ablation=name,
-                    callback=after_step,
-                    cancel=self._ends(cancel),
-                    **settings.choices,
+                images = (
+                    painter(
+                        picture,
+                        mask,
+                        settings.prompt,
+                        seed=seeds,
+                        ablation=name,
+                        callback=after_step,
+                        cancel=self._ends(cancel),
+                        **settings.choices,
+                    )
+                    if settings.large is None
+                    else self._enlarged(picture, mask, settings, name, i, cancel, tell)
                 )
             except Cancelled:
                 if done:
@@ -281,6 +303,41 @@ class Studio:
                 done.append(self._kept(image, picture, mask, settings, name, seed))
         centre = float(mask.nonzero()[:, 1].float().mean()) / mask.shape[1]
         return Result(order, tuple(done), time.monotonic() - start, centre)
+
+    def _enlarged(
+        self,
+        picture: Image.Image,
+        mask: Tensor,
+        settings: Settings,
+        ablation: str,
+        place: int,
+        cancel: threading.Event,
+        tell: Callable[[Progress], None],
+    ) -> list[Image.Image]:
+        """One picture per seed in high resolution; `place` is the ablation's, for the progress."""
+        assert settings.large is not None
+        painter, upscaler = self.painter(settings.model), self.upscaler(settings.model)
+        label, number = catalogue.methods.label(ablation), len(settings.seeds)
+        images = []
+        for i, seed in enumerate(settings.seeds):
+
+            def after_step(step: int, total: int, i: int = place * number + i) -> None:
+                tell(Progress(i * total + step, len(settings.ablations) * number * total, label))
+
+            image = painter.highres(
+                picture,
+                mask,
+                settings.prompt,
+                upscaler=upscaler,
+                highres=settings.large,
+                seed=seed,
+                ablation=ablation,
+                progress=after_step,
+                cancel=self._ends(cancel),
+                **settings.sampling,
+            )
+            images.append(image)
+        return images
 
     def _kept(
         self,
@@ -298,6 +355,10 @@ class Studio:
             "profi": profi.__version__,
         }
         kept = mask if settings.blended else None
+        if settings.large is not None:
+            facts["upscaler"] = str(self.upscalers[settings.model])
+            # The Poisson step also changes this margin.
+            kept = torch.from_numpy(box_dilated(mask.numpy(), settings.large.margin))
         data = encoded(image, picture, kept, facts, {"format": "PNG"}, mask)
         return Painted(self.store.put(data, "image/png"), ablation, seed, facts)
 

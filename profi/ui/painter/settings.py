@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from profi.catalogue import catalogue
 from profi.settings import DEFAULT_READING, Sampling
 from profi.settings.fields import build, check_fields, setting
+from profi.settings.highres import HIGHRES, HighRes
 from profi.types import MAX_SEED, UserError
 
 #: Pictures of one call: the ablations times the variants.
@@ -45,6 +46,9 @@ class Settings:
         at_least=0,
         at_most=4096,
     )
+    highres: bool = setting(
+        False, "paint small, enlarge four times with an upscaler, blend (appendix E)"
+    )
     feather: int = setting(
         0, "pixels over which the painted part comes in at the mask's edge", at_least=0, at_most=256
     )
@@ -55,8 +59,11 @@ class Settings:
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > MAX_TEXT:
                 raise UserError(f"{name}: give a text of at most {MAX_TEXT} characters")
-        if type(self.blended) is not bool:
-            raise UserError(f"blended={self.blended}: give true or false")
+        for name in ("blended", "highres"):
+            if type(getattr(self, name)) is not bool:
+                raise UserError(f"{name}={getattr(self, name)}: give true or false")
+        if self.highres and (self.feather or not self.blended):
+            raise UserError("highres has a blend of its own: leave feather at 0, blended at true")
         self._check_methods()
 
     def _check_methods(self) -> None:
@@ -85,10 +92,21 @@ class Settings:
         return [self.seed + i for i in range(self.variants)]
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """The options of `Painter.highres` without seed and ablation."""
+        names = ("reading", "evaluation", "steps", "guidance_scale", "positive", "negative")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def choices(self) -> dict[str, Any]:
         """The options of `Painter.__call__` without seed and ablation."""
-        names = ("reading", "evaluation", "steps", "guidance_scale", "positive", "negative")
-        return {name: getattr(self, name) for name in (*names, "crop", "feather", "blended")}
+        names = ("crop", "feather", "blended")
+        return self.sampling | {name: getattr(self, name) for name in names}
+
+    @property
+    def large(self) -> HighRes | None:
+        """The settings of `Painter.highres`; None without it."""
+        return replace(HIGHRES["ours"], crop=self.crop) if self.highres else None
 
     def facts(self, ablation: str, seed: int) -> dict[str, Any]:
         """What the file of one picture says: as `profi paint` does, and under `page` the rest."""
@@ -99,6 +117,7 @@ class Settings:
             "seed": seed,
             "ablation": ablation,
             **self.choices,
+            **({} if self.large is None else {"highres": asdict(self.large)}),
             "page": page,
         }
 
@@ -131,6 +150,9 @@ def settings_of_facts(text: str) -> Settings:
         raise UserError("the picture's settings cannot be read")
     page = facts.get("page")
     run = page if isinstance(page, dict) else {"ablations": [facts.get("ablation", "profi")]}
+    large = facts.get("highres")
+    if isinstance(large, dict):
+        run = {**run, "highres": True, "crop": large.get("crop")}
     names = {spec.name for spec in fields(Settings)}
     return settings_of({k: v for k, v in {**facts, **run}.items() if k in names})
 
