@@ -422,9 +422,16 @@ def test_bad_uploads_are_refused_with_a_sentence_and_the_page_goes_on(
 def test_the_prompt_is_shown_as_text(page: Any, server: Server) -> None:
     visit(page, server)
     example(page, 0)
+    # Too long for the model: the sentence repeats it.
     text = "<img src=x onerror='window.broken = 1'> ${window.broken = 2} {{7*7}}"
     fill(page, prompt=text, steps=2)
     methods(page, "base")
+    page.click("#paint")
+    said(page, "shorten it")
+    assert "${window.broken = 2} {{7*7}}" in page.inner_text("#status")
+    assert page.locator("#status img").count() == 0
+    text = "<b>x</b> ${broken=1}"
+    fill(page, prompt=text)
     page.click("#paint")
     finished(page)
     assert page.inner_text("profi-results legend") == text
@@ -447,8 +454,6 @@ def test_a_shared_page_asks_for_the_password(
 ) -> None:
     arguments = ("ui", "--host", "0.0.0.0", "--share")
     with serve(tmp_path, *arguments, PROFI_UI_PASSWORD="a good password") as server:
-        with person() as page:
-            assert page.goto(server.url).status == 401
         secret = {"username": "profi", "password": "a good password"}
         with person(http_credentials=secret) as page:
             visit(page, server)
