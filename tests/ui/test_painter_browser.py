@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DESKTOP, PHONE, Server
+from browsing import DESKTOP, PHONE, Server
 from hostile_files import encoded, hostile_files, picture
 from PIL import Image
 
@@ -173,6 +173,20 @@ def test_zoomed_in_the_brush_meets_the_pointer(page: Any, server: Server) -> Non
     rows, columns = mask_of(page).nonzero()
     assert abs(columns.mean() - (x - box["x"]) / box["width"] * SIZE[0]) < 1.5
     assert abs(rows.mean() - (y - box["y"]) / box["height"] * SIZE[1]) < 1.5
+
+
+def test_a_picture_can_be_pasted(page: Any, server: Server) -> None:
+    visit(page, server)
+    page.evaluate(
+        """base64 => {
+            const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+            const pasted = new DataTransfer();
+            pasted.items.add(new File([bytes], "", { type: "image/png" }));
+            document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: pasted }));
+        }""",
+        base64.b64encode(encoded(picture(*SIZE), "PNG")).decode(),
+    )
+    page.wait_for_function("document.querySelector('.pc-status').textContent.includes('200 × 150')")
 
 
 def test_a_mask_from_a_file_is_exact_and_must_fit(page: Any, server: Server) -> None:
