@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import answers, free_port
 from hostile_files import encoded, hostile_files, picture
 from PIL import Image, ImageDraw
 
 pytest.importorskip("gradio", reason='needs the extra "ui"')
 
+import httpx
+import uvicorn
 from fastapi.testclient import TestClient
 
 from profi.models.backbone import Backbone
@@ -172,7 +176,7 @@ def test_a_mistake_is_a_sentence(client: TestClient, order: Any, words: str) -> 
 def test_hostile_files_are_refused_and_nothing_is_kept(
     client: TestClient, studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = studio.store.bytes
     for name, data in hostile_files().items():
         for path in ("/pictures", "/masks"):
@@ -228,6 +232,69 @@ def test_examples_are_scenes_with_a_mask_and_a_prompt(client: TestClient) -> Non
     mask = np.asarray(Image.open(BytesIO(client.get(f"/pictures/{taken['mask']}").content)))
     assert 0.05 < mask.mean() < 0.35
     assert mask.shape == (taken["height"], taken["width"])
+
+
+@dataclass
+class Watched(Studio):
+    """Notes what its callers get, and when the last one is served or has gone."""
+
+    seen: list[Any] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def paint(self, order: Order, cancel: threading.Event) -> Iterator[Any]:
+        self.ended.clear()
+        try:
+            for event in super().paint(order, cancel):
+                self.seen.append(event)
+                yield event
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def watched(backbone: Backbone) -> Iterator[tuple[Watched, str]]:
+    """A studio behind a real socket, and its URL."""
+    studio = Watched(PictureStore())
+    studio._loaded = "mini", Painter(backbone, long_side=48, pad_multiple=16, batch_size=2)
+    port = free_port()
+    app = painter_app(studio)
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    url = f"http://127.0.0.1:{port}"
+    while not answers(url):
+        assert thread.is_alive()
+    yield studio, url
+    server.should_exit = True
+    studio.close()
+    thread.join()
+
+
+def test_a_caller_that_goes_or_cancels_stops_its_painting(watched: tuple[Watched, str]) -> None:
+    from gradio_client import Client
+
+    studio, url = watched
+    taken = httpx.post(f"{url}/examples/0", content=b"").json()
+    order = {"picture": taken["picture"], "mask": taken["mask"], "prompt": "cup"}
+    order |= {"steps": 250, "variants": 8}
+
+    def goes() -> None:
+        call = f"{url}/gradio_api/call/paint"
+        event = httpx.post(call, json={"data": [order]}).json()["event_id"]
+        with httpx.stream("GET", f"{call}/{event}", timeout=60) as stream:
+            assert any("step" in line for line in stream.iter_lines())
+
+    def cancels() -> None:
+        job = Client(url, verbose=False).submit(order, api_name="/paint")
+        assert any("step" in told for told in job)
+        job.cancel()
+
+    for stop in (goes, cancels):
+        studio.seen.clear()
+        stop()
+        assert studio.ended.wait(120)
+        assert any(isinstance(event, Progress) for event in studio.seen)
+        assert not any(isinstance(event, Result) for event in studio.seen)
 
 
 def order_in(studio: Studio, steps: int = 4, **settings: Any) -> Order:

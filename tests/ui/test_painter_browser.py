@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DESKTOP, PHONE, Server
+from browsing import DESKTOP, PHONE, Server
 from hostile_files import encoded, hostile_files, picture
 from PIL import Image
 
@@ -173,6 +173,20 @@ def test_zoomed_in_the_brush_meets_the_pointer(page: Any, server: Server) -> Non
     rows, columns = mask_of(page).nonzero()
     assert abs(columns.mean() - (x - box["x"]) / box["width"] * SIZE[0]) < 1.5
     assert abs(rows.mean() - (y - box["y"]) / box["height"] * SIZE[1]) < 1.5
+
+
+def test_a_picture_can_be_pasted(page: Any, server: Server) -> None:
+    visit(page, server)
+    page.evaluate(
+        """base64 => {
+            const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+            const pasted = new DataTransfer();
+            pasted.items.add(new File([bytes], "", { type: "image/png" }));
+            document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: pasted }));
+        }""",
+        base64.b64encode(encoded(picture(*SIZE), "PNG")).decode(),
+    )
+    page.wait_for_function("document.querySelector('.pc-status').textContent.includes('200 × 150')")
 
 
 def test_a_mask_from_a_file_is_exact_and_must_fit(page: Any, server: Server) -> None:
@@ -422,9 +436,16 @@ def test_bad_uploads_are_refused_with_a_sentence_and_the_page_goes_on(
 def test_the_prompt_is_shown_as_text(page: Any, server: Server) -> None:
     visit(page, server)
     example(page, 0)
+    # Too long for the model: the sentence repeats it.
     text = "<img src=x onerror='window.broken = 1'> ${window.broken = 2} {{7*7}}"
     fill(page, prompt=text, steps=2)
     methods(page, "base")
+    page.click("#paint")
+    said(page, "shorten it")
+    assert "${window.broken = 2} {{7*7}}" in page.inner_text("#status")
+    assert page.locator("#status img").count() == 0
+    text = "<b>x</b> ${broken=1}"
+    fill(page, prompt=text)
     page.click("#paint")
     finished(page)
     assert page.inner_text("profi-results legend") == text
@@ -447,8 +468,6 @@ def test_a_shared_page_asks_for_the_password(
 ) -> None:
     arguments = ("ui", "--host", "0.0.0.0", "--share")
     with serve(tmp_path, *arguments, PROFI_UI_PASSWORD="a good password") as server:
-        with person() as page:
-            assert page.goto(server.url).status == 401
         secret = {"username": "profi", "password": "a good password"}
         with person(http_credentials=secret) as page:
             visit(page, server)

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import COMMAND, free_port
+from browsing import COMMAND, free_port
 
 pytest.importorskip("gradio", reason='needs the extra "ui"')
 pytestmark = pytest.mark.ui
