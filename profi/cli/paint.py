@@ -268,7 +268,7 @@ def large_settings(
         return None
     if feather or unblended:
         raise UserError("--highres has a blend of its own: leave --feather and --unblended out")
-    if upscaler is not None and upscaler not in UPSCALERS:
+    if upscaler is not None:
         upscaler_source(upscaler)
     worked = None if long_side is None else FACTOR * long_side
     return replace(highres_of(name), long_side=worked, crop=crop)

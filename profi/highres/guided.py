@@ -111,11 +111,7 @@ def upscale(
     alpha = upscaler.low_schedule.alpha(settings.noise_level)
 
     def decode(latents: Tensor) -> Tensor:
-        def piece(part: Tensor, top: int, left: int) -> Tensor:
-            return upscaler.decode(part)
-
-        images = tiled(piece, latents, *tiling, scale=FACTOR)
-        return check_finite((images / 2 + 0.5).clamp(0.0, 1.0).cpu())[0]
+        return check_finite(decoded(upscaler, latents, *tiling).cpu())[0]
 
     def report(state: StepState[None], x_prev: Tensor) -> None:
         if after_step is not None:
@@ -123,7 +119,7 @@ def upscale(
 
     guided = settings.known == "eq16"
     with torch.inference_mode(), exclusive(upscaler.unet):
-        known = _encoded(upscaler, image, *tiling) if guided else None
+        known = encoded(upscaler, image, *tiling) if guided else None
         M = (
             latent_mask(mask, (h, w), settings.mask, settings.dilation, settings.blur).to(device)
             if guided
@@ -148,7 +144,7 @@ def upscale(
         return decode(x_0)
 
 
-def _encoded(upscaler: Upscaler, image: Tensor, tile: int | None, overlap: int) -> Tensor:
+def encoded(upscaler: Upscaler, image: Tensor, tile: int | None, overlap: int) -> Tensor:
     """E(I) [1, C, h, w] of a picture [3, H, W] in [0, 1]; tiles are measured in latents."""
 
     def piece(part: Tensor, top: int, left: int) -> Tensor:
@@ -157,6 +153,16 @@ def _encoded(upscaler: Upscaler, image: Tensor, tile: int | None, overlap: int) 
     pixels = None if tile is None else tile * FACTOR
     signed = 2.0 * image[None].to(upscaler.device).float() - 1.0
     return tiled(piece, signed, pixels, overlap * FACTOR, 1.0 / FACTOR)
+
+
+def decoded(upscaler: Upscaler, latents: Tensor, tile: int | None, overlap: int) -> Tensor:
+    """The picture [1, 3, H, W] in [0, 1] of latents [1, C, h, w]."""
+
+    def piece(part: Tensor, top: int, left: int) -> Tensor:
+        return upscaler.decode(part)
+
+    images = tiled(piece, latents, tile, overlap, FACTOR)
+    return images.div_(2).add_(0.5).clamp_(0.0, 1.0)
 
 
 def _texts(upscaler: Upscaler, prompt: str, settings: HighRes) -> Tensor:

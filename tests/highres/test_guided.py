@@ -172,7 +172,7 @@ def test_wrong_inputs_are_one_line(upscaler: Upscaler) -> None:
     assert "noise_level=351" in refused(replace(RELEASED, noise_level=351))
     assert "4 times" in refused(low=low[:, :-1])
     assert "multiple of 16" in refused(low=low[:, :-1], image=large[:, :-4], mask=mask[:-4])
-    assert "tokens" in refused(prompt="a" * 60)
+    assert "tokens" in refused(prompt="a" * 90)
     assert "tile=18" in refused(replace(OURS, tile=18, overlap=4))
 
 

@@ -16,7 +16,8 @@ from tiny_pipelines import make_tokenizer, text_config
 from transformers import CLIPTextModel
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02}
-SUFFIX = "hi res"  # the tiny tokenizer takes few letters
+SUFFIX = "hi res"
+TOKENS = 80  # one per letter: the upscaler's own suffix fits in
 
 
 def make_upscaler(**more: Any) -> StableDiffusionUpscalePipeline:
@@ -44,10 +45,12 @@ def make_upscaler(**more: Any) -> StableDiffusionUpscalePipeline:
         attention_head_dim=4,
         use_linear_projection=True,
     )
+    tokenizer, config = make_tokenizer("!"), text_config(16, "gelu")
+    tokenizer.model_max_length = config.max_position_embeddings = TOKENS
     return StableDiffusionUpscalePipeline(
         vae=vae,
-        text_encoder=CLIPTextModel(text_config(16, "gelu")),
-        tokenizer=make_tokenizer("!"),
+        text_encoder=CLIPTextModel(config),
+        tokenizer=tokenizer,
         unet=unet,
         low_res_scheduler=DDPMScheduler(**BETAS),
         scheduler=DDIMScheduler(
