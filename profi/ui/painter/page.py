@@ -30,8 +30,7 @@ FIELDS = Settings.__dataclass_fields__
 ROWS = (
     ("guidance_scale", "reading", "evaluation"),
     ("positive", "negative"),
-    ("model", "blended", "feather"),
-    ("highres",),
+    ("model", "blended", "highres", "feather"),
 )
 #: The page's controls in the order in which events get them: fields of `Settings`, but `crop`,
 #: which is a switch and a number.
