@@ -1,6 +1,8 @@
 # make run         Table 2 on the embedded world, from nothing: environment, paintings, scores, report
 # make install     the environment alone (.venv), with the versions of constraints.txt
+# make demo        the painter in a browser (http://127.0.0.1:7860)
 # make test        the tests
+# make test-ui     the tests of the pages, in your system's Chromium
 # make test-slurm  the tests on a Slurm of one node, which it installs (Debian, root)
 # make mmdet       MMDetection in .venv-mmdet (compiles mmcv: some 20 minutes of one core)
 # make vision      open_clip and a torchvision that works in .venv-vision (over 5 GB)
@@ -18,12 +20,19 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install test test-slow test-slurm check clean mmdet test-mmdet vision test-vision notebooks
+.PHONY: run install demo test test-ui test-slow test-slurm check clean mmdet test-mmdet vision test-vision notebooks
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
 
 install: $(STAMP)
+
+demo: $(VENV)/.ui
+	$(BIN)/profi ui $(ARGS)
+
+$(VENV)/.ui: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,ui]"
+	touch $@
 
 # torch first and by itself: the constraint names a build, so that no other one is pulled along.
 $(STAMP): pyproject.toml constraints.txt
@@ -66,6 +75,13 @@ test-vision: $(VENV_VISION)/.installed
 # Of one file's tests all run in one process, which share what is expensive to make.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-ui: $(VENV)/.ui-tests
+	$(BIN)/python -m pytest -n 0 -m ui tests/ui
+
+$(VENV)/.ui-tests: $(VENV)/.ui
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,ui-tests]"
+	touch $@
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

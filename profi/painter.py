@@ -24,6 +24,7 @@ from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Build, compose
 from profi.method.sampling import StepState
+from profi.method.similarity_maps import SelfAttentionObserver, unobserved
 from profi.method.trace import Trace
 from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
@@ -72,6 +73,7 @@ class Choices(TypedDict, total=False):
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
     trace: Trace | None
+    observer: SelfAttentionObserver
 
 
 class LowChoices(TypedDict, total=False):
@@ -162,6 +164,7 @@ class Painter:
         callback: Callback | None = None,
         cancel: threading.Event | Callable[[], bool] | None = None,
         trace: Trace | None = None,
+        observer: SelfAttentionObserver = unobserved,
     ) -> Image.Image | list[Image.Image]:
         """Paint `prompt` into the masked part of `image`.
 
@@ -191,6 +194,7 @@ class Painter:
             callback: see `Callback`.
             cancel: a `threading.Event` or a function; it is checked before every step.
             trace: records what the method did in every step (`Trace`), for one batch of pictures.
+            observer: gets all self-attention, such as `SimilarityMaps` (eq. 12).
 
         Returns:
             A PIL image (RGB, 8 bits) in the given image's size; for a list, a list of images.
@@ -216,7 +220,9 @@ class Painter:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
         total = steps * len(parts)
         with exclusive(self.backbone.unet), _reporter(progress, total) as report:
-            call = _Call(inpainter, jobs, alone, blended, total, report, callback, cancel, trace)
+            call = _Call(
+                inpainter, jobs, alone, blended, total, report, callback, cancel, trace, observer
+            )
             for part in parts:
                 call.paint(part)
         return call.result(call.done)
@@ -334,6 +340,7 @@ class _Call:
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
     trace: Trace | None
+    observer: SelfAttentionObserver
     step: int = 0
     done: dict[int, Image.Image] = field(default_factory=dict)
 
@@ -368,6 +375,7 @@ class _Call:
             prompts,
             seeds,
             contents=inside,
+            observer=self.observer,
             after_step=after_step,
             trace=self.trace,
         )

@@ -9,6 +9,7 @@ import click
 from profi.cli.paint import paint, run_command
 from profi.cli.stores import export, runs, show
 from profi.cli.study import study
+from profi.cli.ui import ui
 
 
 @click.group(no_args_is_help=False)
@@ -16,7 +17,7 @@ def profi() -> None:
     """ProFI-Painter: prompt-faithful image inpainting, its ablations and its benchmark."""
 
 
-for command in (paint, runs, show, export, study):
+for command in (paint, runs, show, export, study, ui):
     profi.add_command(command)
 
 

@@ -198,9 +198,9 @@ def paint(
     given = rgb_tensor(original, image)
     check_pair(given, hole, f"image {image}", f"mask {mask}")
 
-    from profi.cli.picture_file import encoded
     from profi.models.devices import silence_libraries
     from profi.painter import load
+    from profi.picture_file import encoded
 
     silence_libraries()
     choices: dict[str, Any] = {
@@ -241,7 +241,7 @@ def paint(
         )
         changed = torch.from_numpy(box_dilated(hole.numpy(), large.margin))
         kept = changed if large.result == "own" else None
-    written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()])
+    written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()], hole)
     # Check again: the file may have appeared while the model painted.
     check_out(out, force)
     with whole_file(out) as file:

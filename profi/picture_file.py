@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping
 from io import BytesIO
@@ -13,8 +15,9 @@ from torch import Tensor
 
 from profi.data.pictures import in_srgb
 
-#: PNG's text chunk with the settings.
+#: PNG's text chunks with the settings and with the mask (a PNG in base64).
 TEXT = "profi"
+MASK_TEXT = "profi-mask"
 WITH_ALPHA = ("PNG", "WEBP", "TIFF")
 
 
@@ -24,12 +27,13 @@ def encoded(
     mask: Tensor | None,
     facts: Mapping[str, Any],
     options: Mapping[str, Any],
+    painted_mask: Tensor | None = None,
 ) -> bytes:
     """`painted` (RGB) in the format of `options`, which are PIL's arguments for writing.
 
     EXIF (upright) and resolution are those of the original. With a mask [H, W] its transparency is
     kept outside of the mask, with the colours under it, if the format has transparency. A PNG holds
-    `facts` as JSON in the text `profi`.
+    `facts` as JSON in the text `profi`, and `painted_mask` [H, W] in the text `profi-mask`.
     """
     picture = painted
     if mask is not None and original.has_transparency_data and options["format"] in WITH_ALPHA:
@@ -46,7 +50,26 @@ def encoded(
     if options["format"] == "PNG":
         text = PngImagePlugin.PngInfo()
         text.add_itxt(TEXT, json.dumps(facts, ensure_ascii=False))
+        if painted_mask is not None:
+            text.add_text(MASK_TEXT, base64.b64encode(one_bit_png(painted_mask)).decode())
         more["pnginfo"] = text
     file = BytesIO()
     picture.save(file, **options, **more)
     return file.getvalue()
+
+
+def one_bit_png(mask: Tensor) -> bytes:
+    """A mask [H, W] bool as a PNG of one bit per pixel, white where it is True."""
+    file = BytesIO()
+    Image.fromarray(mask.numpy()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def texts_of(picture: Image.Image) -> tuple[str | None, bytes | None]:
+    """The texts that `encoded` wrote into a PNG: (the facts' JSON, the mask's PNG); None: none."""
+    facts, mask = picture.info.get(TEXT), picture.info.get(MASK_TEXT)
+    try:
+        png = base64.b64decode(mask, validate=True) if isinstance(mask, str) else None
+    except (binascii.Error, ValueError):
+        png = None
+    return (str(facts) if isinstance(facts, str) else None), png

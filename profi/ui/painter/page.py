@@ -1,0 +1,375 @@
+"""The painter's page, in Gradio: its controls, and the events and HTTP calls behind them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+
+from profi.catalogue import catalogue
+from profi.painter import Cancelled
+from profi.settings.fields import choices_of, default_of
+from profi.types import MAX_SEED, UserError
+from profi.ui.painter import markup
+from profi.ui.painter.history import Sessions, add
+from profi.ui.painter.painting import Event, Order, Progress, Result, Studio, Waiting
+from profi.ui.painter.settings import MAX_TEXT, Settings, as_json, settings_of
+
+log = logging.getLogger(__name__)
+
+INTRODUCTION = """# ProFI-Painter
+Paint a mask over a picture, say what should be there, and compare the methods on the same seed."""
+FIELDS = Settings.__dataclass_fields__
+#: "More settings", row by row.
+ROWS = (
+    ("guidance_scale", "reading", "evaluation"),
+    ("positive", "negative"),
+    ("model", "blended", "highres", "feather"),
+)
+#: The page's controls in the order in which events get them: fields of `Settings`, but `crop`,
+#: which is a switch and a number.
+CONTROLS = (
+    "prompt",
+    "ablations",
+    "seed",
+    "variants",
+    "steps",
+    *(name for row in ROWS for name in row),
+)
+LABELS = {
+    "prompt": "Prompt",
+    "ablations": "Methods to compare",
+    "seed": "Seed",
+    "variants": "Variants",
+    "steps": "Steps",
+    "guidance_scale": "Guidance scale",
+    "model": "Model",
+    "reading": "Reading",
+    "evaluation": "Evaluation",
+    "positive": "Positive prompt",
+    "negative": "Negative prompt",
+    "blended": "Blended",
+    "feather": "Soft edge",
+    "highres": "High resolution",
+}
+CROP_MARGIN = 32
+WHOLE_NUMBERS = ("seed", "variants", "steps", "feather")
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a studio; `sessions` are the people who have it open."""
+
+    studio: Studio
+    sessions: Sessions
+    file_bytes: int
+
+    def blocks(self) -> gr.Blocks:
+        """The Gradio app."""
+        with gr.Blocks(title="ProFI-Painter", analytics_enabled=False) as blocks:
+            gr.Markdown(INTRODUCTION)
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=320):
+                    canvas = gr.HTML(
+                        f'<profi-canvas data-limit="{self.file_bytes}"></profi-canvas>',
+                        apply_default_css=False,
+                        js_on_load="element.addEventListener('profi-picture', "
+                        "(event) => trigger('upload', event.detail));",
+                    )
+                with gr.Column(scale=2, min_width=320):
+                    prompt = self._control("prompt")
+                    with gr.Row():
+                        paint = gr.Button("Paint", variant="primary", elem_id="paint")
+                        stop = gr.Button("Cancel", elem_id="cancel", interactive=False)
+                    status = _html(markup.said("Ready."), "status")
+                    ablations = self._control("ablations")
+                    with gr.Row():
+                        few = [self._control(name) for name in ("seed", "variants", "steps")]
+            with gr.Accordion("More settings", open=False):
+                rest: dict[str, Any] = {}
+                for names in ROWS:
+                    with gr.Row():
+                        rest |= {name: self._control(name) for name in names}
+                with gr.Row():
+                    cropped = gr.Checkbox(
+                        False, label="Crop to the mask", info=_about("crop"), min_width=240
+                    )
+                    margin = gr.Number(
+                        CROP_MARGIN, label="Pixels around the mask", precision=0, min_width=240
+                    )
+            results = _html("", "results")
+            with gr.Accordion("Where the method looked", open=False):
+                look = gr.Button("Show the attention of the chosen picture", elem_id="look")
+                maps = _html("", "maps")
+            history = _html("", "history")
+
+            # What the page's own script fills in: picture, mask, problem; the chosen result.
+            hidden = [gr.Textbox(visible=False) for _ in range(3)]
+            chosen = gr.Textbox(visible=False)
+            controls = [prompt, ablations, *few, *rest.values(), cropped, margin]
+            shown = [status, results, history, paint, stop]
+            gr.on(
+                [paint.click, prompt.submit],
+                self._paint,
+                [*hidden, *controls],
+                shown,
+                js="(...values) => window.profiOrder(...values)",
+                show_progress="hidden",
+                concurrency_limit=self.studio.most_waiting + 1,
+                api_visibility="private",
+            )
+            stop.click(
+                self._cancel,
+                None,
+                status,
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
+            look.click(
+                self._look,
+                [chosen],
+                maps,
+                js="(...values) => window.profiChosen(...values)",
+                show_progress="hidden",
+                concurrency_limit=self.studio.most_waiting + 1,
+                api_visibility="private",
+            )
+            canvas.upload(
+                self._restore,
+                None,
+                [*controls, status],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
+            blocks.unload(self._unload)
+            gr.api(self.paint, api_name="paint", concurrency_limit=self.studio.most_waiting + 1)
+            gr.api(self.attention, api_name="attention", concurrency_limit=2)
+        blocks.queue(max_size=4 * self.studio.most_waiting, default_concurrency_limit=4)
+        return blocks
+
+    # The HTTP interface ------------------------------------------------------------------------
+
+    def paint(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Paint: {"picture": NAME, "mask": NAME, "prompt": ...} and the page's other settings.
+
+        Tells {"waiting": orders before this one} or {"step", "total"}, and at last {"pictures"}.
+        """
+        with _sentences():
+            for event in self.studio.paint(_order_of(order), threading.Event()):
+                yield _told(event)
+
+    def attention(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The attention maps of an order with one method and one variant: {"maps": [...]}."""
+        with _sentences():
+            checked = _order_of(order)
+            name, seed = checked.settings.ablations[0], checked.settings.seed
+            for event in self.studio.attention(checked, name, seed, threading.Event()):
+                if isinstance(event, Waiting):
+                    yield {"waiting": event.before}
+                    continue
+                yield {
+                    "maps": [
+                        {"title": one.title, "note": one.note, "url": f"/pictures/{name}"}
+                        for one in event
+                        for name in [self.studio.store.put(one.png, "image/png")]
+                    ]
+                }
+
+    # The page's events -------------------------------------------------------------------------
+
+    def _paint(
+        self, request: gr.Request, picture: str, mask: str, problem: str, *values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        session = self.sessions.of(request.session_hash)
+        session.cancel.set()
+        session.cancel = cancel = threading.Event()
+        idle = gr.update(interactive=True), gr.update(interactive=False)
+        busy = gr.update(interactive=False), gr.update(interactive=True)
+        keep = gr.skip(), gr.skip()
+        previews = ""
+        try:
+            if problem:
+                raise UserError(problem[:300])
+            order = Order(picture, mask, self._settings(values))
+            yield markup.said("Starting …"), *keep, *busy
+            for event in self.studio.paint(order, cancel):
+                if isinstance(event, Progress) and event.previews:
+                    previews = markup.previews(event)
+                if isinstance(event, Result):
+                    add(session, event)
+                    text = markup.finished(event)
+                    yield (
+                        markup.said(text),
+                        markup.results(event),
+                        markup.history_link(session),
+                        *idle,
+                    )
+                else:
+                    yield markup.progress(event, previews), *keep, *busy
+        except Cancelled:
+            yield markup.said("Cancelled. Nothing was kept."), *keep, *idle
+        except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
+            yield markup.said(_reason(error), wrong=True), *keep, *idle
+
+    def _cancel(self, request: gr.Request) -> str:
+        self.sessions.of(request.session_hash).cancel.set()
+        return markup.said("Cancelling …")
+
+    def _look(self, chosen: str, request: gr.Request) -> Iterator[str]:
+        session = self.sessions.of(request.session_hash)
+        try:
+            found = next(
+                (
+                    (result.order, one)
+                    for result in session.results
+                    for one in result.pictures
+                    if one.name == chosen
+                ),
+                None,
+            )
+            if found is None:
+                raise UserError("paint a picture first")
+            order, one = found
+            yield markup.said(f"Painting {one.label} once more, with a record …")
+            cancel = threading.Event()
+            for event in self.studio.attention(order, one.ablation, one.seed, cancel):
+                yield (
+                    markup.progress(event, "")
+                    if isinstance(event, Waiting)
+                    else markup.attention(event)
+                )
+        except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
+            yield markup.said(_reason(error), wrong=True)
+
+    def _restore(self, event: gr.EventData) -> list[Any]:
+        """The controls after a picture was opened: a picture painted here brings its settings."""
+        nothing = [gr.skip()] * (len(CONTROLS) + 2)
+        data = event._data if isinstance(event._data, dict) else {}
+        prompt = data.get("prompt")
+        if isinstance(prompt, str):
+            return [prompt[:MAX_TEXT], *nothing[1:], markup.said("Ready.")]
+        try:
+            image = self.studio.store.image(data.get("picture"), "the picture")
+            settings, _ = self.studio.restored(image)
+        except UserError as error:
+            return [*nothing, markup.said(_sentence(error), wrong=True)]
+        if settings is None:
+            return [*nothing, markup.said("Ready.")]
+        values = as_json(settings)
+        crop = [settings.crop is not None, CROP_MARGIN if settings.crop is None else settings.crop]
+        text = "All settings of this picture are back."
+        return [*(values[name] for name in CONTROLS), *crop, markup.said(text)]
+
+    def _unload(self, request: gr.Request) -> None:
+        self.sessions.close(request.session_hash)
+
+    def _settings(self, values: tuple[Any, ...]) -> Settings:
+        *named, cropped, margin = values
+        given = dict(zip(CONTROLS, named, strict=True))
+        for name in WHOLE_NUMBERS:
+            if given[name] is None:
+                raise UserError(f"{LABELS[name].lower()} is empty: give a number")
+        if cropped and margin is None:
+            raise UserError("pixels around the mask is empty: give a number")
+        # In the catalogue's order, not in that of the clicks.
+        given["ablations"] = sorted(given["ablations"], key=catalogue.methods.rank)
+        return settings_of({**given, "crop": margin if cropped else None})
+
+    def _control(self, name: str) -> Any:
+        """The Gradio component of a setting, by its field's type, bounds and meaning."""
+        spec = FIELDS[name]
+        given: dict[str, Any] = {"label": LABELS[name], "info": _about(name), "elem_id": name}
+        # On a phone the three numbers fit into one row, the others have one each.
+        given["min_width"] = 90 if name in ("seed", "variants", "steps") else 240
+        default = default_of(spec)
+        if name == "ablations":
+            methods = [(entry.label, entry.name) for entry in catalogue.methods.entries()]
+            return gr.CheckboxGroup(methods, value=list(default), **given)
+        if name == "model":
+            return gr.Radio(self.studio.models, value=self.studio.models[0], **given)
+        if choices_of(Settings, name):
+            return gr.Radio(choices_of(Settings, name), value=default, **given)
+        if isinstance(default, bool):
+            offered = name != "highres" or bool(self.studio.upscalers)
+            return gr.Checkbox(default, visible=offered, **given)
+        if name in WHOLE_NUMBERS:
+            return gr.Number(default, precision=0, **given)
+        if isinstance(default, float):
+            return gr.Number(default, **given)
+        if name == "prompt":
+            given["info"] = None
+            placeholder = "an apple"
+            return gr.Textbox(
+                default, lines=1, max_length=MAX_TEXT, placeholder=placeholder, **given
+            )
+        return gr.Textbox(default, lines=1, max_length=MAX_TEXT, **given)
+
+
+def _html(value: str, name: str) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, apply_default_css=False)
+
+
+def _about(name: str) -> str:
+    """A setting's meaning and bounds; `Settings` checks them, for all callers alike."""
+    metadata = FIELDS[name].metadata
+    text: str = metadata["meaning"][0].upper() + metadata["meaning"][1:]
+    if metadata["at_most"] is None or metadata["at_most"] == MAX_SEED:
+        return text
+    return f"{text}, {metadata['at_least']} to {metadata['at_most']}"
+
+
+def _order_of(values: Any) -> Order:
+    if not isinstance(values, dict):
+        raise UserError('give a JSON object: {"picture": NAME, "mask": NAME, "prompt": "an apple"}')
+    names = [values.get(name) for name in ("picture", "mask")]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError("picture and mask: give the names that POST /pictures and /masks returned")
+    rest = {key: value for key, value in values.items() if key not in ("picture", "mask")}
+    return Order(str(names[0]), str(names[1]), settings_of(rest))
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Any failure as Gradio's error with a sentence."""
+    try:
+        yield
+    except Cancelled as error:
+        raise gr.Error("Cancelled.", print_exception=False) from error
+    except Exception as error:
+        raise gr.Error(_reason(error), print_exception=False) from error
+
+
+def _reason(error: Exception) -> str:
+    """A sentence for the caller; what is not the caller's mistake goes to the server's log."""
+    if isinstance(error, UserError):
+        return _sentence(error)
+    log.error("a painting failed", exc_info=error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The device's memory is too small for this: choose fewer variants."
+    return "Something failed on the server; its log says what."
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """An event as JSON."""
+    if isinstance(event, Waiting):
+        return {"waiting": event.before}
+    if isinstance(event, Progress):
+        return {"step": event.step, "total": event.total}
+    pictures = [
+        {"url": f"/pictures/{one.name}", "ablation": one.ablation, "seed": one.seed}
+        for one in event.pictures
+    ]
+    return {"pictures": pictures, "seconds": round(event.seconds, 3)}

@@ -1,0 +1,418 @@
+"""The painter's server without a browser: its HTTP interface, its limits, its line of orders."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browsing import answers, free_port
+from hostile_files import encoded, hostile_files, picture
+from PIL import Image, ImageDraw
+
+pytest.importorskip("gradio", reason='needs the extra "ui"')
+
+import httpx
+import uvicorn
+from fastapi.testclient import TestClient
+
+from profi.models.backbone import Backbone
+from profi.painter import Cancelled, Painter
+from profi.settings.highres import HIGHRES
+from profi.types import UserError
+from profi.ui.painter.app import painter_app
+from profi.ui.painter.history import Sessions, add, history_zip
+from profi.ui.painter.painting import Order, Progress, Result, Studio, Waiting
+from profi.ui.painter.pictures import Limits, PictureStore
+from profi.ui.painter.settings import Settings, settings_of_facts
+
+SIZE = (48, 40)
+
+
+def hole() -> Image.Image:
+    mask = Image.new("L", SIZE)
+    ImageDraw.Draw(mask).ellipse((10, 8, 30, 30), fill=255)
+    return mask
+
+
+def studio_of(painter: Painter, **options: Any) -> Studio:
+    """A studio whose model is a tiny random one."""
+    studio = Studio(PictureStore(Limits(pixels=100_000, file_bytes=1 << 20)), **options)
+    studio._loaded = "mini", painter
+    return studio
+
+
+@pytest.fixture(scope="module")
+def studio(backbone: Backbone) -> Iterator[Studio]:
+    made = studio_of(Painter(backbone, long_side=48, pad_multiple=16, batch_size=2))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(studio: Studio) -> Iterator[TestClient]:
+    with TestClient(painter_app(studio), base_url="http://127.0.0.1") as started:
+        yield started
+
+
+def names(client: TestClient) -> tuple[str, str]:
+    """An uploaded picture and mask."""
+    one = client.post("/pictures", content=encoded(picture(*SIZE), "PNG")).json()
+    mask = client.post("/masks", content=encoded(hole(), "PNG")).json()
+    assert (one["width"], one["height"]) == (mask["width"], mask["height"]) == SIZE
+    return one["picture"], mask["picture"]
+
+
+def call(client: TestClient, name: str, order: Any) -> list[tuple[str, Any]]:
+    """(event, data) of a call over HTTP, as curl sees them."""
+    event = client.post(f"/gradio_api/call/{name}", json={"data": [order]}).json()["event_id"]
+    lines = client.get(f"/gradio_api/call/{name}/{event}").text.splitlines()
+    kinds = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    return list(zip(kinds, data, strict=True))
+
+
+def test_the_http_interface_paints_and_its_file_brings_everything_back(client: TestClient) -> None:
+    one, mask = names(client)
+    settings = {"prompt": "cat", "ablations": ["base", "profi"], "variants": 2, "steps": 3}
+    events = call(client, "paint", {"picture": one, "mask": mask, **settings})
+    steps = [data[0]["step"] for _, data in events if data and "step" in data[0]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 6
+    kind, (result,) = events[-1]
+    assert kind == "complete"
+    made = [(p["ablation"], p["seed"]) for p in result["pictures"]]
+    assert made == [("base", 0), ("base", 1), ("profi", 0), ("profi", 1)]
+
+    before, inside = np.asarray(picture(*SIZE)), np.asarray(hole()) > 127
+    for found in result["pictures"]:
+        data = client.get(found["url"]).content
+        image = Image.open(BytesIO(data))
+        assert image.size == SIZE
+        assert (np.asarray(image)[~inside] == before[~inside]).all()
+        assert (np.asarray(image)[inside] != before[inside]).any()
+        facts = json.loads(image.info["profi"])
+        assert (facts["ablation"], facts["seed"]) == (found["ablation"], found["seed"])
+        assert settings_of_facts(image.info["profi"]) == Settings(
+            "cat", ablations=("base", "profi"), variants=2, steps=3
+        )
+        # Dropped on the page, it brings its mask, and painting it again gives the same picture.
+        again = client.post("/pictures", content=data).json()
+        back = Image.open(BytesIO(client.get(f"/pictures/{again['mask']}").content))
+        assert (np.asarray(back) == inside).all()
+        order = {"picture": again["picture"], "mask": again["mask"], "prompt": "cat", "steps": 3}
+        order |= {"ablations": [found["ablation"]], "seed": found["seed"]}
+        url = call(client, "paint", order)[-1][1][0]["pictures"][0]["url"]
+        repainted = Image.open(BytesIO(client.get(url).content))
+        assert (np.asarray(repainted) == np.asarray(image)).all()
+
+
+def test_the_attention_maps_of_an_order(client: TestClient) -> None:
+    one, mask = names(client)
+    order = {"picture": one, "mask": mask, "prompt": "cat", "steps": 4, "crop": 6}
+    (result,) = call(client, "attention", order)[-1][1]
+    titles = [found["title"] for found in result["maps"]]
+    assert [title.partition(",")[0] for title in titles] == [
+        name
+        for name in (
+            "Attention to the prompt",
+            "PAIntA's c (eq. 5)",
+            "Self-attention of the mask (eq. 12)",
+        )
+        for _ in range(2)
+    ]
+    before = np.asarray(picture(*SIZE))
+    for found in result["maps"]:
+        shown = np.asarray(Image.open(BytesIO(client.get(found["url"]).content)))
+        assert shown.shape == before.shape
+        # The map covers what was painted: the mask's box with its margin, and nothing else.
+        changed = (shown != before).any(axis=2)
+        rows, columns = changed.any(axis=1).nonzero()[0], changed.any(axis=0).nonzero()[0]
+        assert (rows[0], rows[-1], columns[0], columns[-1]) == (2, 36, 4, 36)
+    (plain,) = call(client, "attention", {**order, "ablations": ["base"]})[-1][1]
+    assert len(plain["maps"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (None, "JSON object"),
+        ({}, "Picture and mask"),
+        ({"picture": "../../etc/passwd", "mask": "x", "prompt": "cat"}, "upload it again"),
+        ({"picture": "P", "mask": "M"}, "prompt is empty"),
+        ({"picture": "P", "mask": "M", "prompt": "cat", "steps": 10**9}, "at most 250"),
+        ({"picture": "P", "mask": "M", "prompt": "cat", "seed": -1}, "at least 0"),
+        ({"picture": "P", "mask": "M", "prompt": "cat", "model": "/etc"}, "not served here"),
+        ({"picture": "P", "mask": "M", "prompt": "cat", "file": "/etc"}, "Unknown settings: file"),
+        ({"picture": "P", "mask": "P", "prompt": "cat", "ablations": ["x"]}, "choose one of"),
+        ({"picture": "P", "mask": "E", "prompt": "cat"}, "mask is empty"),
+        ({"picture": "P", "mask": "S", "prompt": "cat"}, "same size"),
+        ({"picture": "P", "mask": "M", "prompt": "ü" * 400}, "tokens"),
+    ],
+)
+def test_a_mistake_is_a_sentence(client: TestClient, order: Any, words: str) -> None:
+    one, mask = names(client)
+    empty = client.post("/masks", content=encoded(Image.new("L", SIZE), "PNG")).json()["picture"]
+    small = client.post("/masks", content=encoded(Image.new("L", (20, 20), 255), "PNG")).json()
+    short = {"P": one, "M": mask, "E": empty, "S": small["picture"]}
+    if isinstance(order, dict):
+        order = {key: short.get(value, value) if isinstance(value, str) else value
+                 for key, value in order.items()}  # fmt: skip
+    kind, data = call(client, "paint", order)[-1]
+    assert kind == "error"
+    assert words in data["error"]
+    assert data["error"].endswith(".")
+    assert "\n" not in data["error"]
+
+
+def test_hostile_files_are_refused_and_nothing_is_kept(
+    client: TestClient, studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = studio.store.bytes
+    for name, data in hostile_files().items():
+        for path in ("/pictures", "/masks"):
+            answer = client.post(path, content=data)
+            assert answer.status_code in (400, 413), name
+            reason = answer.json()["error"] if answer.status_code == 400 else answer.text.strip()
+            assert reason.endswith("."), name
+    assert studio.store.bytes == kept
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_text_of_settings_takes_nothing_over(client: TestClient) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    for text in ("{", '{"prompt": 3}', '{"prompt": "x", "steps": 1e9}', "[" * 5000):
+        info = PngInfo()
+        info.add_itxt("profi", text)
+        info.add_text("profi-mask", "no base64")
+        answer = client.post("/pictures", content=encoded(picture(), "PNG", pnginfo=info)).json()
+        assert "could not be taken over" in answer["note"]
+        assert "mask" not in answer
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/upload_progress",
+        "/gradio_api/proxy=http://127.0.0.1/",
+        "/file=/etc/passwd",
+        "/pictures/..%2F..%2Fetc%2Fpasswd",
+        "/static-painter/..%2Fapp.py",
+        "/examples/99",
+        "/history/guess.zip",
+        "/docs",
+    ],
+)
+def test_no_way_leads_to_a_file(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "root:" not in answer.text
+
+
+def test_gradios_own_upload_is_closed(client: TestClient) -> None:
+    files = {"files": ("../../x.png", encoded(picture(), "PNG"))}
+    assert client.post("/gradio_api/upload", files=files).status_code == 404
+
+
+def test_examples_are_scenes_with_a_mask_and_a_prompt(client: TestClient) -> None:
+    listed = client.get("/examples").json()
+    assert len(listed) == len({one["prompt"] for one in listed}) == 8
+    taken = client.post("/examples/0", content=b"").json()
+    mask = np.asarray(Image.open(BytesIO(client.get(f"/pictures/{taken['mask']}").content)))
+    assert 0.05 < mask.mean() < 0.35
+    assert mask.shape == (taken["height"], taken["width"])
+
+
+@dataclass
+class Watched(Studio):
+    """Notes what its callers get, and when the last one is served or has gone."""
+
+    seen: list[Any] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def paint(self, order: Order, cancel: threading.Event) -> Iterator[Any]:
+        self.ended.clear()
+        try:
+            for event in super().paint(order, cancel):
+                self.seen.append(event)
+                yield event
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def watched(backbone: Backbone) -> Iterator[tuple[Watched, str]]:
+    """A studio behind a real socket, and its URL."""
+    studio = Watched(PictureStore())
+    studio._loaded = "mini", Painter(backbone, long_side=48, pad_multiple=16, batch_size=2)
+    port = free_port()
+    app = painter_app(studio)
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    url = f"http://127.0.0.1:{port}"
+    while not answers(url):
+        assert thread.is_alive()
+    yield studio, url
+    server.should_exit = True
+    studio.close()
+    thread.join()
+
+
+def test_a_caller_that_goes_or_cancels_stops_its_painting(watched: tuple[Watched, str]) -> None:
+    from gradio_client import Client
+
+    studio, url = watched
+    taken = httpx.post(f"{url}/examples/0", content=b"").json()
+    order = {"picture": taken["picture"], "mask": taken["mask"], "prompt": "cup"}
+    order |= {"steps": 250, "variants": 8}
+
+    def goes() -> None:
+        call = f"{url}/gradio_api/call/paint"
+        event = httpx.post(call, json={"data": [order]}).json()["event_id"]
+        with httpx.stream("GET", f"{call}/{event}", timeout=60) as stream:
+            assert any("step" in line for line in stream.iter_lines())
+
+    def cancels() -> None:
+        job = Client(url, verbose=False).submit(order, api_name="/paint")
+        assert any("step" in told for told in job)
+        job.cancel()
+
+    for stop in (goes, cancels):
+        studio.seen.clear()
+        stop()
+        assert studio.ended.wait(120)
+        assert any(isinstance(event, Progress) for event in studio.seen)
+        assert not any(isinstance(event, Result) for event in studio.seen)
+
+
+def order_in(studio: Studio, steps: int = 4, **settings: Any) -> Order:
+    one = studio.store.put(encoded(picture(*SIZE), "PNG"), "image/png")
+    mask = studio.store.put(encoded(hole(), "PNG"), "image/png")
+    return Order(one, mask, Settings("cat", steps=steps, **settings))
+
+
+def test_high_resolution_paints_in_the_pictures_own_size(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "highres"))
+    from tiny_upscaler import SUFFIX, make_upscaler
+
+    short = replace(HIGHRES["ours"], prompt_suffix=SUFFIX)
+    monkeypatch.setattr("profi.ui.painter.settings.HIGHRES", {"ours": short})
+    make_upscaler().save_pretrained(tmp_path / "x4")
+    painter = Painter(backbone, long_side=48, pad_multiple=16)
+    studio = studio_of(painter, upscalers={"mini": tmp_path / "x4"})
+    events = list(studio.paint(order_in(studio, 2, highres=True, variants=2), threading.Event()))
+    steps = [event.step for event in events if isinstance(event, Progress)]
+    assert steps == list(range(1, len(steps) + 1))
+    result = events[-1]
+    assert isinstance(result, Result)
+    assert [one.seed for one in result.pictures] == [0, 1]
+    for one in result.pictures:
+        image = Image.open(BytesIO(studio.store.get(one.name).data))
+        assert image.size == SIZE
+        assert settings_of_facts(image.info["profi"]).highres
+    studio.close()
+    plain = studio_of(painter)
+    with pytest.raises(UserError, match="has no upscaler here"):
+        list(plain.paint(order_in(plain, highres=True), threading.Event()))
+    plain.close()
+
+
+def test_orders_wait_in_line_and_are_told_their_place(studio: Studio) -> None:
+    first = studio.paint(order_in(studio), threading.Event())
+    assert isinstance(next(first), Progress)
+    second = studio.paint(order_in(studio), threading.Event())
+    assert next(second) == Waiting(1)
+    third = studio.paint(order_in(studio), threading.Event())
+    assert next(third) == Waiting(2)
+    assert isinstance(list(first)[-1], Result)
+    rest = list(third)
+    assert isinstance(rest[-1], Result)
+    places = [event.before for event in rest if isinstance(event, Waiting)]
+    assert places == sorted(places, reverse=True)
+    assert isinstance(list(second)[-1], Result)
+
+
+def test_the_line_is_bounded(painter: Painter) -> None:
+    studio = studio_of(painter, most_waiting=1)
+    running = [studio.paint(order_in(studio), threading.Event()) for _ in range(2)]
+    for one in running:
+        next(one)
+    with pytest.raises(UserError, match="too many people are waiting"):
+        next(studio.paint(order_in(studio), threading.Event()))
+    for one in running:
+        one.close()
+    assert isinstance(list(studio.paint(order_in(studio), threading.Event()))[-1], Result)
+    studio.close()
+
+
+def test_an_order_that_waits_can_be_cancelled(studio: Studio) -> None:
+    first = studio.paint(order_in(studio), threading.Event())
+    next(first)
+    cancel = threading.Event()
+    second = studio.paint(order_in(studio), cancel)
+    assert next(second) == Waiting(1)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        list(second)
+    assert isinstance(list(first)[-1], Result)
+
+
+def test_cancelled_in_the_middle_it_keeps_what_is_finished(studio: Studio) -> None:
+    cancel = threading.Event()
+    found = []
+    for event in studio.paint(order_in(studio, 30, ablations=("base", "profi")), cancel):
+        found.append(event)
+        if isinstance(event, Progress) and event.step > 30:
+            cancel.set()
+    result = found[-1]
+    assert isinstance(result, Result)
+    assert [one.ablation for one in result.pictures] == ["base"]
+
+
+def test_a_listener_that_goes_stops_the_painting(studio: Studio) -> None:
+    cancel = threading.Event()
+    events = studio.paint(order_in(studio, 200), cancel)
+    next(events)
+    events.close()
+    assert cancel.is_set()
+    assert isinstance(list(studio.paint(order_in(studio), threading.Event()))[-1], Result)
+
+
+def test_the_history_holds_all_pictures_and_how_they_were_made(studio: Studio) -> None:
+    sessions = Sessions()
+    session = sessions.of("page")
+    for _ in range(2):
+        result = list(studio.paint(order_in(studio, variants=2), threading.Event()))[-1]
+        assert isinstance(result, Result)
+        add(session, result)
+    assert sessions.named(session.name) is session
+    with zipfile.ZipFile(BytesIO(history_zip(session, studio.store))) as archive:
+        told = json.loads(archive.read("history.json"))
+        listed = [one["input"] for one in told] + [one["mask"] for one in told]
+        listed += [one["file"] for entry in told for one in entry["pictures"]]
+        assert sorted([*listed, "history.json"]) == sorted(archive.namelist())
+        assert len(set(listed)) == 8
+        for entry in told:
+            for one in entry["pictures"]:
+                image = Image.open(BytesIO(archive.read(one["file"])))
+                assert json.loads(image.info["profi"]) == {
+                    k: v for k, v in one.items() if k != "file"
+                }
+    sessions.close("page")
+    assert session.cancel.is_set()
+    with pytest.raises(UserError):
+        sessions.named(session.name)
