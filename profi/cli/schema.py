@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import default_of, types_of
+from profi.settings.paths import conf_folder
 
 
 @cache
@@ -39,13 +40,13 @@ def _plain_type(hint: Any) -> Any:
 
 def names_in_the_catalogue() -> str:
     """The names that some settings accept, for --help."""
-    shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data)
+    shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data, catalogue.figures)
     lines = [f"  {shelf.kind}: {', '.join(shelf.names())}" for shelf in shelves]
     return "\n".join(lines)
 
 
 def register() -> None:
-    """Register the schema and the groups without files: readings, evaluations, methods."""
+    """Register the schema and the choices without files: readings, evaluations, methods, figures."""
     OmegaConf.register_new_resolver(
         "profi.catalogue", names_in_the_catalogue, replace=True, use_cache=False
     )
@@ -58,3 +59,8 @@ def register() -> None:
     methods = catalogue.methods
     for name in (*methods.names(), *methods.aliases):
         store.store(group="ablation", name=name, node={"name": methods.get(name).name})
+    files = {path.stem for path in (conf_folder() / "figure").glob("*.yaml")}
+    for name in catalogue.figures.names():
+        if name not in files:
+            node = {"figure": {"name": name}}
+            store.store(group="figure", name=name, node=node, package="_global_")

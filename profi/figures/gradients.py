@@ -1,0 +1,224 @@
+"""Figures 10 and 11: the values of RASG's gradient, before and after it is standardised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from profi.figures.context import FigureContext
+from profi.figures.drawing import Drawing, Pick
+from profi.figures.layout import COLOURS, FULL, new_figure
+from profi.fitting import contents
+from profi.harness.plan import Plan
+from profi.method.inpainting import StableInpainting
+from profi.method.rasg import standardised
+from profi.method.trace import Trace
+from profi.types import Triplet, UserError
+
+#: Pictures, and shares of the sampling whose steps have a histogram.
+EXAMPLES, SHARES = 4, (0.0, 0.25, 0.5, 0.75, 1.0)
+#: The 5 % point of the Kolmogorov-Smirnov distance to a normal distribution that was fitted to the
+#: same n values, times sqrt(n) (Lilliefors 1967).
+LILLIEFORS = 0.886
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """One picture's gradients in the guided steps: their numbers, [steps] and values, [steps, n]."""
+
+    prompt: str
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Statistics per step: of n values the mean, the standard deviation, the excess kurtosis, and
+    the Kolmogorov-Smirnov distance to the normal distribution of this mean and deviation."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    kurtosis: np.ndarray
+    distance: np.ndarray
+
+
+def figure_10(context: FigureContext) -> Drawing:
+    """The gradient of S(x_t)."""
+    found, chosen = _painted(context)
+    fits = [fit(one.values) for one in found]
+    figure, left, right = _histograms(found[0], fits[0], "gradient", "fitted normal")
+    for one, fitted, colour in zip(found, fits, COLOURS, strict=False):
+        left.semilogy(one.steps, fitted.std, color=colour, label=one.prompt)
+        right.plot(one.steps, fitted.mean / fitted.std, color=colour)
+    left.set(xlabel="step", ylabel="standard deviation")
+    right.axhline(0, color="#888888", linewidth=0.6, zorder=0)
+    right.set(xlabel="step", ylabel="mean / std. dev.", ylim=_around_zero(right))
+    left.legend(frameon=False, ncols=2)
+    spans = [f"{min(f.std):.2g} to {max(f.std):.2g}" for f in fits]
+    return Drawing(
+        figure,
+        "The values of the gradient of S(x_t) before it is standardised. Top: all values of one "
+        f"picture ({found[0].prompt}) at five steps, with the normal distribution of their mean "
+        "and standard deviation. Bottom: the standard deviation and the mean (in standard "
+        "deviations) over the steps, a line per picture.",
+        _rule(context),
+        chosen,
+        {f"standard deviation, {one.prompt}": span for one, span in zip(found, spans, strict=True)}
+        | _numbers(found, fits),
+    )
+
+
+def figure_11(context: FigureContext) -> Drawing:
+    """The gradient divided by its standard deviation, as eq. 8 uses it."""
+    found, chosen = _painted(context, standardise)
+    fits = [fit(one.values) for one in found]
+    unit = Fit(np.zeros_like(fits[0].mean), np.ones_like(fits[0].std), *_shape(fits[0]))
+    figure, left, right = _histograms(found[0], unit, "gradient / std. dev.", "N(0, 1)", (-5, 5))
+    count = found[0].values.shape[1]
+    for one, fitted, colour in zip(found, fits, COLOURS, strict=False):
+        left.plot(one.steps, fitted.distance, color=colour, label=one.prompt)
+        right.plot(one.steps, fitted.kurtosis, color=colour)
+    left.axhline(LILLIEFORS / np.sqrt(count), color="black", linestyle="--", linewidth=0.8)
+    left.set(xlabel="step", ylabel="distance D", ylim=(0, None))
+    right.axhline(0, color="black", linestyle="--", linewidth=0.8)
+    right.set(xlabel="step", ylabel="excess kurtosis")
+    left.legend(frameon=False, ncols=2)
+    return Drawing(
+        figure,
+        "The values of the gradient of S(x_t) after the division by their standard deviation (eq. "
+        f"8; the mean is not subtracted). Top: all values of one picture ({found[0].prompt}) at "
+        "five steps, with the standard normal distribution. Bottom left: the Kolmogorov-Smirnov "
+        "distance D to the fitted normal distribution over the steps, a line per picture; dashed: "
+        f"its 5 % point for {count} independent normal values. Bottom right: the excess kurtosis, "
+        "0 for a normal distribution. Neighbouring values are not independent, so no p-value is "
+        "given.",
+        _rule(context),
+        chosen,
+        _numbers(found, fits),
+    )
+
+
+def standardise(values: np.ndarray) -> np.ndarray:
+    """Eq. 8's standardisation of every step, [steps, n]: that of the method itself."""
+    return standardised(torch.from_numpy(values)).numpy()
+
+
+def fit(values: np.ndarray) -> Fit:
+    """The statistics of [steps, n]; the deviation is the unbiased one, as in eq. 8."""
+    mean, std = values.mean(axis=1), values.std(axis=1, ddof=1)
+    distance = [
+        float(stats.kstest(line, stats.norm(m, s).cdf).statistic) if s > 0 else np.nan
+        for line, m, s in zip(values, mean, std, strict=True)
+    ]
+    return Fit(mean, std, stats.kurtosis(values, axis=1), np.array(distance))
+
+
+def gradients_of(row: StableInpainting, plan: Plan, triplet: Triplet) -> Gradients:
+    """Paint one triplet by a run's plan and record the gradient of every guided step."""
+    fitted, trace = plan.fitted(triplet), Trace()
+    row(
+        fitted.image[None],
+        fitted.mask[None],
+        [triplet.prompt],
+        [plan.noise_seed(triplet)],
+        contents=contents([fitted], plan.evaluation.dilation),
+        trace=trace,
+    )
+    guided = [step for step in trace.steps if step.gradient is not None]
+    if not guided:
+        raise UserError("RASG guides no step with these settings: raise rasg.until or reading.eta")
+    values = np.stack([step.gradient.flatten().double().numpy() for step in guided])  # type: ignore[union-attr]
+    return Gradients(triplet.prompt, np.array([s.step_index + 1 for s in guided]), values)
+
+
+def _painted(
+    context: FigureContext, change: Callable[[np.ndarray], np.ndarray] = lambda values: values
+) -> tuple[list[Gradients], list[Pick]]:
+    """The gradients of the chosen triplets, painted by RASG alone."""
+    config = context.of_one_model("rasg_only")
+    run = context.runs(config)[0]
+    triplets = {t.triplet_id: t for t in context.triplets(config)}
+    picks = [Pick(name, run.seed) for name in triplets]
+    chosen = context.choose(picks, lambda pick: triplets[pick.triplet_id].prompt, EXAMPLES, picks)
+    (row,) = context.inpainters(config).values()
+    found = []
+    for pick in chosen:
+        one = gradients_of(row, run.plan, triplets[pick.triplet_id])
+        found.append(Gradients(one.prompt, one.steps, change(one.values)))
+    return found, chosen
+
+
+def _rule(context: FigureContext) -> str:
+    return context.rule("All triplets of the settings; the histograms are of the first one shown.")
+
+
+def _numbers(found: Sequence[Gradients], fits: Sequence[Fit]) -> dict[str, str]:
+    """Medians over steps and pictures."""
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in fits])
+        for name in ("mean", "std", "kurtosis", "distance")
+    }
+    ratio = np.abs(joined["mean"] / joined["std"])
+    count = found[0].values.shape[1]
+    return {
+        "values per gradient": str(count),
+        "gradients (pictures x steps)": str(len(ratio)),
+        "|mean| / standard deviation": _span(ratio),
+        "Kolmogorov-Smirnov D to the fitted normal": _span(joined["distance"]),
+        "5 % point of D for independent normal values": f"{LILLIEFORS / np.sqrt(count):.3f}",
+        "excess kurtosis": _span(joined["kurtosis"]),
+    }
+
+
+def _span(values: np.ndarray) -> str:
+    low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
+    return f"median {middle:.3g} (5 % to 95 %: {low:.3g} to {high:.3g})"
+
+
+def _shape(fitted: Fit) -> tuple[np.ndarray, np.ndarray]:
+    return fitted.kurtosis, fitted.distance
+
+
+def _histograms(
+    one: Gradients,
+    curve: Fit,
+    label: str,
+    fitted: str,
+    limits: tuple[float, float] | None = None,
+) -> tuple[Figure, Axes, Axes]:
+    """A figure with five histograms and the curves of normal distributions on top.
+
+    Returns it with the two axes below.
+    """
+    figure = new_figure(FULL, 2.9)
+    figure.set_layout_engine("constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+    axes = upper.subplots(1, len(SHARES), sharey=False)
+    for share, ax in zip(SHARES, axes, strict=True):
+        i = round(share * (len(one.steps) - 1))
+        values, mean, std = one.values[i], curve.mean[i], curve.std[i]
+        # In units of 10^k, so that the ticks stay short.
+        power = 0 if limits else int(np.floor(np.log10(std))) if std > 0 else 0
+        unit = 10.0**power
+        low, high = limits or ((mean - 5 * std) / unit, (mean + 5 * std) / unit)
+        ax.hist(values / unit, bins=50, range=(low, high), density=True, color="#9ecae1")
+        x = np.linspace(low, high, 200)
+        ax.plot(x, stats.norm(mean / unit, std / unit).pdf(x), color=COLOURS[1])
+        ax.set_title(f"step {one.steps[i]}, D = {curve.distance[i]:.3f}", fontsize=6)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(f"$10^{{{power}}}$" if power else "")
+    upper.supxlabel(f"{label} (blue: its values, red: {fitted})", fontsize=7)
+    left, right = lower.subplots(1, 2)
+    return figure, left, right
+
+
+def _around_zero(axes: Axes) -> tuple[float, float]:
+    largest = max(0.1, *(abs(end) for end in axes.get_ylim()))
+    return -largest, largest
