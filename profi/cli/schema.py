@@ -46,7 +46,7 @@ def names_in_the_catalogue() -> str:
 
 
 def register() -> None:
-    """Register the schema and the choices without files: readings, evaluations, methods, figures."""
+    """Register the schema and the choices that have no file: readings, methods, figures, ..."""
     OmegaConf.register_new_resolver(
         "profi.catalogue", names_in_the_catalogue, replace=True, use_cache=False
     )

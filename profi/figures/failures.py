@@ -41,14 +41,18 @@ def figure_17(context: FigureContext) -> Drawing:
         [input_cell(pool, pick) for pick in chosen],
         [Cell(shown[pick], note=_scores(pool, row, pick)) for pick in chosen],
     ]
-    figure = grid(cells, [pool.prompt(pick) for pick in chosen], ["input", "ProFI"], label=0.5)
+    named = bool(context.config.figure.select)
+    # A gap between the two kinds.
+    after = () if named else (min(count, len(missed)) - 1,)
+    prompts = [pool.prompt(pick) for pick in chosen]
+    figure = grid(cells, prompts, ["input", "ProFI"], label=0.5, after=after)
     clip, aesthetic = (metric_style(name).label for name in WORST)
     return Drawing(
         figure,
         "Failures of the full method. Left: the object is not there. Right: it is there and looks "
         f"wrong. Below each painting: {clip} / {aesthetic}.",
         "Named by figure.select, not by a rule."
-        if context.config.figure.select
+        if named
         else f"Of the {len(missed)} of {len(pool.picks)} paintings in which the detector does not "
         f"find the label the {count} with the lowest {clip}; then of the {len(found)} others the "
         f"{count} with the lowest {aesthetic}.",

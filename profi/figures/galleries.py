@@ -5,7 +5,7 @@ from __future__ import annotations
 from profi.figures.context import FigureContext
 from profi.figures.drawing import Drawing, Pick
 from profi.figures.grids import counts, input_cell
-from profi.figures.layout import Cell, grid
+from profi.figures.layout import FULL, Cell, grid
 from profi.figures.pool import Pool
 
 EXAMPLES, PAIRS_PER_ROW = 12, 3
@@ -67,6 +67,7 @@ def _gallery(
         cells,
         ["input", "ProFI"] * across,
         after=range(1, 2 * across - 1, 2),
+        largest=FULL / 2,
     )
     return Drawing(
         figure,

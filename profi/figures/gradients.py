@@ -30,7 +30,7 @@ LILLIEFORS = 0.886
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """One picture's gradients in the guided steps: their numbers, [steps] and values, [steps, n]."""
+    """One picture's gradients: the guided steps' numbers, [steps], and the values, [steps, n]."""
 
     prompt: str
     steps: np.ndarray
@@ -119,22 +119,31 @@ def fit(values: np.ndarray) -> Fit:
     return Fit(mean, std, stats.kurtosis(values, axis=1), np.array(distance))
 
 
-def gradients_of(row: StableInpainting, plan: Plan, triplet: Triplet) -> Gradients:
-    """Paint one triplet by a run's plan and record the gradient of every guided step."""
-    fitted, trace = plan.fitted(triplet), Trace()
-    row(
-        fitted.image[None],
-        fitted.mask[None],
-        [triplet.prompt],
-        [plan.noise_seed(triplet)],
-        contents=contents([fitted], plan.evaluation.dilation),
-        trace=trace,
-    )
-    guided = [step for step in trace.steps if step.gradient is not None]
-    if not guided:
-        raise UserError("RASG guides no step with these settings: raise rasg.until or reading.eta")
-    values = np.stack([step.gradient.flatten().double().numpy() for step in guided])  # type: ignore[union-attr]
-    return Gradients(triplet.prompt, np.array([s.step_index + 1 for s in guided]), values)
+def gradients_of(
+    row: StableInpainting, plan: Plan, triplets: Sequence[Triplet]
+) -> dict[str, Gradients]:
+    """Paint triplets by a run's plan and record the gradients of every guided step, by triplet."""
+    found = {}
+    for batch in plan.batches(triplets):
+        fitted, trace = [plan.fitted(triplet) for triplet in batch], Trace()
+        row(
+            torch.stack([one.image for one in fitted]),
+            torch.stack([one.mask for one in fitted]),
+            [triplet.prompt for triplet in batch],
+            [plan.noise_seed(triplet) for triplet in batch],
+            contents=contents(fitted, plan.evaluation.dilation),
+            trace=trace,
+        )
+        guided = [(s.step_index + 1, s.gradient) for s in trace.steps if s.gradient is not None]
+        if not guided:
+            raise UserError(
+                "RASG guides no step with these settings: raise rasg.until or reading.eta"
+            )
+        for i, triplet in enumerate(batch):
+            values = np.stack([g[i].flatten().double().numpy() for _, g in guided])
+            steps = np.array([number for number, _ in guided])
+            found[triplet.triplet_id] = Gradients(triplet.prompt, steps, values)
+    return found
 
 
 def _painted(
@@ -147,11 +156,9 @@ def _painted(
     picks = [Pick(name, run.seed) for name in triplets]
     chosen = context.choose(picks, lambda pick: triplets[pick.triplet_id].prompt, EXAMPLES, picks)
     (row,) = context.inpainters(config).values()
-    found = []
-    for pick in chosen:
-        one = gradients_of(row, run.plan, triplets[pick.triplet_id])
-        found.append(Gradients(one.prompt, one.steps, change(one.values)))
-    return found, chosen
+    painted = gradients_of(row, run.plan, [triplets[pick.triplet_id] for pick in chosen])
+    found = [painted[pick.triplet_id] for pick in chosen]
+    return [Gradients(one.prompt, one.steps, change(one.values)) for one in found], chosen
 
 
 def _rule(context: FigureContext) -> str:

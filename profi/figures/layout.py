@@ -21,6 +21,8 @@ BLACK, BLUE, ORANGE, GREEN, RED = "#000000", "#0072B2", "#E69F00", "#009E73", "#
 COLOURS = (BLUE, RED, GREEN, ORANGE, "#CC79A7", "#56B4E9", BLACK, "#F0E442")
 #: Inches: between two cells, a line of text, and a character's width.
 GAP, LINE, CHARACTER = 0.04, 0.115, 0.062
+#: Inches: the largest side of a cell, unless a figure asks for more.
+LARGEST = 1.1
 GREY = 127
 #: What the frames of `found` mean.
 FRAMES = "A blue frame: the detector finds the label in the mask's box."
@@ -70,8 +72,11 @@ def grid(
     notes: Sequence[str] = (),
     colormap: str = "jet",
     after: Sequence[int] = (),
+    largest: float = LARGEST,
 ) -> Figure:
     """Pictures in rows and columns, all cells square.
+
+    The figure is narrower than `width` if its cells would be larger than `largest`.
 
     Args:
         cells: by rows.
@@ -82,32 +87,34 @@ def grid(
         notes: texts below the columns.
         colormap: of maps.
         after: a wider gap follows these columns.
+        largest: side of a cell, in inches.
     """
     label = label if rows else 0.0
-    side = (width - label - GAP * (len(columns) - 1) - 2 * GAP * len(after)) / len(columns)
+    gaps = GAP * (len(columns) - 1) + 2 * GAP * len(after)
+    side = min(largest, (width - label - gaps) / len(columns))
+    width = label + gaps + side * len(columns)
     above, below = (wrapped(texts, side) for texts in (columns, notes))
     top = LINE * lines_of(above) + 0.06
-    under = LINE if any(cell.note for line in cells for cell in line) else 0.0
-    bottom = LINE * lines_of(below) + (0.06 if below else 0.02)
-    pitch = side + under + GAP
-    height = top + pitch * len(cells) - GAP + bottom
+    under = [LINE + 0.02 if any(cell.note for cell in line) else 0.0 for line in cells]
+    bottom = LINE * lines_of(below) + (0.06 if below else 0.0)
+    height = top + (side + GAP) * len(cells) - GAP + sum(under) + bottom
     figure = new_figure(width, height)
     lefts = [
         label + i * (side + GAP) + 2 * GAP * sum(i > end for end in after)
         for i in range(len(columns))
     ]
     for i, line in enumerate(cells):
-        y = height - top - i * pitch - side
+        y = height - top - i * (side + GAP) - sum(under[:i]) - side
         for x, cell in zip(lefts, line, strict=False):
             axes = figure.add_axes((x / width, y / height, side / width, side / height))
             show(axes, cell, colormap)
             if cell.note:
-                _text(figure, x + side / 2, y - 0.02, cell.note, "center", "top", 6)
+                _text(figure, x + side / 2, y - 0.1, cell.note, "center", "baseline", 6)
         if rows:
             text = "\n".join(textwrap.wrap(rows[i], max(4, int(label / CHARACTER))))
             _text(figure, label - 0.06, y + side / 2, text, "right", "center", 7)
     for x, text in zip(lefts, above, strict=True):
-        _text(figure, x + side / 2, height - top + 0.04, text, "center", "bottom", 7)
+        _text(figure, x + side / 2, height - top + 0.05, text, "center", "baseline", 7)
     for x, text in zip(lefts, below, strict=False):
         _text(figure, x + side / 2, bottom - 0.04, text, "center", "top", 6)
     return figure

@@ -94,7 +94,7 @@ def kinds(context: FigureContext, pool: Pool, row: RowKey) -> Mapping[Pick, str]
     if unknown:
         raise UserError(
             f"figure {context.name} needs all objects of the scenes, and figure.scenes (or "
-            f"data.annotations) lacks image {min(unknown)}: set it to the images' own instances JSON"
+            f"data.annotations) lacks image {min(unknown)}: set it to the images' instances"
         )
     detector, threshold = context.detector, context.config.metric.accuracy.threshold
     found = {}

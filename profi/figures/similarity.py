@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from profi.harness.plan import Plan
 from profi.method.inpainting import StableInpainting
 from profi.method.masks import mask_pyramid
 from profi.method.similarity_maps import SimilarityMaps
+from profi.reports.names import RowKey
 from profi.types import Triplet
 
 #: Rows of each kind.
@@ -53,15 +54,14 @@ def figure_3(context: FigureContext) -> Drawing:
             count = sum(kind[p] == name for p in chosen)
             chosen += context.in_order(some, pool.prompt)[: (asked or EXAMPLES) - count]
     chosen = context.choose(chosen, pool.prompt, 2 * (asked or EXAMPLES), pool.picks, ordered=True)
-    rows = context.inpainters(config)
-    plans = {run.seed: run.plan for run in context.runs(config)}
-    cells = []
-    for pick in chosen:
-        seen = {
-            name: observed(row, plans[pick.seed], pool.triplets[pick.triplet_id])
-            for name, row in rows.items()
-        }
-        cells.append(_row(pool, pick, seen, {"base": base, "painta_only": painta}))
+    seen: dict[tuple[str, Pick], Observed] = {}
+    inpainters = context.inpainters(config)
+    for run in context.runs(config):
+        of_seed = {p.triplet_id: p for p in chosen if p.seed == run.seed}
+        triplets = [pool.triplets[name] for name in of_seed]
+        painted = observed(inpainters[run.method.name], run.plan, triplets)
+        seen |= {(run.method.name, of_seed[name]): one for name, one in painted.items()}
+    cells = [_row(pool, pick, seen, [base, painta]) for pick in chosen]
     maps = [f"map at {name}" for name in LEVELS.values()]
     columns = ["input", "without PAIntA", *maps, "with PAIntA", *maps]
     labels = [f"{pool.prompt(p)} ({kind[p].partition(' ')[0]})" for p in chosen]
@@ -87,24 +87,31 @@ def figure_3(context: FigureContext) -> Drawing:
     )
 
 
-def observed(row: StableInpainting, plan: Plan, triplet: Triplet) -> Observed:
-    """Paint one triplet by a run's plan and look at its self-attention."""
-    fitted = plan.fitted(triplet)
-    masks = fitted.mask[None]
-    factor = row.backbone.latent_factor
-    maps = SimilarityMaps(mask_pyramid(masks, factor, tuple(LEVELS), "nearest").levels)
-    (image,) = row(
-        fitted.image[None],
-        masks,
-        [triplet.prompt],
-        [plan.noise_seed(triplet)],
-        contents=contents([fitted], plan.evaluation.dilation),
-        observer=maps,
-    )
-    picture = bytes_of(unfit(image, fitted), plan.evaluation.bytes).permute(1, 2, 0).numpy()
-    size = (int(masks.shape[1]), int(masks.shape[2]))
-    found = {level: unfit(enlarged(one, size), fitted) for level, one in maps.maps().items()}
-    return Observed(picture, {level: one[0].numpy() for level, one in found.items()})
+def observed(row: StableInpainting, plan: Plan, triplets: Sequence[Triplet]) -> dict[str, Observed]:
+    """Paint triplets by a run's plan and look at their self-attention; by triplet."""
+    found = {}
+    for batch in plan.batches(triplets):
+        fitted = [plan.fitted(triplet) for triplet in batch]
+        masks = torch.stack([one.mask for one in fitted])
+        factor = row.backbone.latent_factor
+        maps = SimilarityMaps(mask_pyramid(masks, factor, tuple(LEVELS), "nearest").levels)
+        images = row(
+            torch.stack([one.image for one in fitted]),
+            masks,
+            [triplet.prompt for triplet in batch],
+            [plan.noise_seed(triplet) for triplet in batch],
+            contents=contents(fitted, plan.evaluation.dilation),
+            observer=maps,
+        )
+        size = (int(masks.shape[1]), int(masks.shape[2]))
+        levels = {level: enlarged(one, size) for level, one in maps.maps().items()}
+        for i, (triplet, one) in enumerate(zip(batch, fitted, strict=True)):
+            pixels = bytes_of(unfit(images[i], one), plan.evaluation.bytes)
+            found[triplet.triplet_id] = Observed(
+                pixels.permute(1, 2, 0).numpy(),
+                {level: unfit(all_maps[i], one).numpy() for level, all_maps in levels.items()},
+            )
+    return found
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -113,16 +120,17 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _row(
-    pool: Pool, pick: Pick, seen: Mapping[str, Observed], rows: Mapping[str, object]
+    pool: Pool, pick: Pick, seen: Mapping[tuple[str, Pick], Observed], rows: Sequence[RowKey]
 ) -> list[Cell]:
     """A row of the figure; the maps of a level share their scale."""
-    cells = [input_cell(pool, pick)]
-    mask = pool.mask(pick, seen["base"].picture.shape[:2])
+    found = {row: seen[row.ablation, pick] for row in rows}
     limits = {}
     for level in LEVELS:
-        both = torch.cat([torch.from_numpy(one.maps[level]).flatten() for one in seen.values()])
+        both = np.stack([one.maps[level] for one in found.values()])
         limits[level] = float(both.min()), float(both.max())
-    for name, one in seen.items():
-        cells.append(Cell(one.picture, pool.found(rows[name], pick)))  # type: ignore[arg-type]
+    cells = [input_cell(pool, pick)]
+    for row, one in found.items():
+        mask = pool.mask(pick, one.picture.shape[:2])
+        cells.append(Cell(one.picture, pool.found(row, pick)))
         cells += [Cell(one.maps[level], limits=limits[level], mask=mask) for level in LEVELS]
     return cells

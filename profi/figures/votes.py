@@ -60,9 +60,9 @@ def figure_12(context: FigureContext) -> Drawing:
     people, triplets = votes["participant"].nunique(), votes["triplet"].nunique()
     return Drawing(
         figure,
-        f"Total votes of {people} participants on {triplets} triplets, by question; none or several "
-        "methods may be chosen. Lines: 95 % intervals of the totals, by drawing participants with "
-        f"replacement ({DRAWS:,} draws).",
+        f"Total votes of {people} participants on {triplets} triplets, by question; none or "
+        "several methods may be chosen. Lines: 95 % intervals of the totals, by drawing "
+        f"participants with replacement ({DRAWS:,} draws).",
         f"All votes of {Path(path).name}.",
         (),
         {
@@ -77,6 +77,9 @@ def figure_12(context: FigureContext) -> Drawing:
 def read_votes(path: Path) -> pd.DataFrame:
     """The votes: a row per participant, triplet, question and method; `chosen` is 0 or 1.
 
+    The column of the triplets may be named triplet_id. Where there is a column `repeat`, answers
+    to repeated triplets (attention checks) are left out.
+
     UserError if the file is missing, lacks a column or holds a value that is neither yes nor no.
     """
     try:
@@ -84,6 +87,9 @@ def read_votes(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"figure.votes={path} cannot be read ({reason})") from error
+    votes = votes.rename(columns={} if "triplet" in votes else {"triplet_id": "triplet"})
+    if "repeat" in votes:
+        votes = votes[~votes["repeat"].str.lower().isin(YES)].reset_index(drop=True)
     lacking = [name for name in COLUMNS if name not in votes]
     if lacking or votes.empty:
         what = f"has no column {', '.join(lacking)}" if lacking else "holds no vote"
