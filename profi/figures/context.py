@@ -26,11 +26,15 @@ from profi.types import Triplet, UserError
 
 @dataclass
 class FigureContext:
-    """The arguments of a figure's function; `entries` collects the runs that it shows."""
+    """The arguments of a figure's function; `entries` collects the runs that it shows.
+
+    `drawn_as` is the name of another figure whose examples this one shows.
+    """
 
     command: Command
     console: Console
     entries: list[Entry] = field(default_factory=list)
+    drawn_as: str = ""
 
     @property
     def config(self) -> Config:
@@ -119,7 +123,8 @@ class FigureContext:
 
     def in_order(self, candidates: Iterable[Pick], prompt: Callable[[Pick], str]) -> list[Pick]:
         """The candidates drawn (`drawn`) and spread over the prompts (`spread`)."""
-        return spread(drawn(candidates, self.name, self.config.figure.draw), prompt)
+        name = self.drawn_as or self.name
+        return spread(drawn(candidates, name, self.config.figure.draw), prompt)
 
     def rule(self, text: str) -> str:
         """The rule's text: the given one, or that the examples were named."""
@@ -130,10 +135,8 @@ class FigureContext:
     @property
     def order(self) -> str:
         """The order in which examples are drawn, in words."""
-        return (
-            f'Drawn in the order of SHA-256("{self.config.figure.draw}:{self.name}:ID:SEED"), each '
-            "prompt once before any comes twice."
-        )
+        text = f"{self.config.figure.draw}:{self.drawn_as or self.name}:ID:SEED"
+        return f'Drawn in the order of SHA-256("{text}"), each prompt once before any comes twice.'
 
     def _named(self, text: str, every: Sequence[Pick]) -> Pick:
         name, _, seed = text.partition("@")

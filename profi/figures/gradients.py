@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from profi.figures.context import FigureContext
@@ -52,14 +54,14 @@ def figure_10(context: FigureContext) -> Drawing:
     """The gradient of S(x_t)."""
     found, chosen = _painted(context)
     fits = [fit(one.values) for one in found]
-    figure, left, right = _histograms(found[0], fits[0], "gradient", "fitted normal")
+    figure, left, right = _histograms(found, fits[0], "gradient", "fitted normal")
     for one, fitted, colour in zip(found, fits, COLOURS, strict=False):
-        left.semilogy(one.steps, fitted.std, color=colour, label=one.prompt)
+        left.plot(one.steps, fitted.std, color=colour)
         right.plot(one.steps, fitted.mean / fitted.std, color=colour)
-    left.set(xlabel="step", ylabel="standard deviation")
+    left.set(xlabel="step", ylabel="standard deviation", yscale="log")
+    _plain_ticks(left)
     right.axhline(0, color="#888888", linewidth=0.6, zorder=0)
     right.set(xlabel="step", ylabel="mean / std. dev.", ylim=_around_zero(right))
-    left.legend(frameon=False, ncols=2)
     spans = [f"{min(f.std):.2g} to {max(f.std):.2g}" for f in fits]
     return Drawing(
         figure,
@@ -76,19 +78,21 @@ def figure_10(context: FigureContext) -> Drawing:
 
 def figure_11(context: FigureContext) -> Drawing:
     """The gradient divided by its standard deviation, as eq. 8 uses it."""
+    context.drawn_as = "10"
     found, chosen = _painted(context, standardise)
     fits = [fit(one.values) for one in found]
     unit = Fit(np.zeros_like(fits[0].mean), np.ones_like(fits[0].std), *_shape(fits[0]))
-    figure, left, right = _histograms(found[0], unit, "gradient / std. dev.", "N(0, 1)", (-5, 5))
+    figure, left, right = _histograms(found, unit, "gradient / std. dev.", "N(0, 1)", (-5, 5))
     count = found[0].values.shape[1]
+    point = LILLIEFORS / np.sqrt(count)
+    middle = float(np.nanmedian(np.concatenate([one.distance for one in fits])))
     for one, fitted, colour in zip(found, fits, COLOURS, strict=False):
-        left.plot(one.steps, fitted.distance, color=colour, label=one.prompt)
+        left.plot(one.steps, fitted.distance, color=colour)
         right.plot(one.steps, fitted.kurtosis, color=colour)
-    left.axhline(LILLIEFORS / np.sqrt(count), color="black", linestyle="--", linewidth=0.8)
+    left.axhline(point, color="black", linestyle="--", linewidth=0.8)
     left.set(xlabel="step", ylabel="distance D", ylim=(0, None))
     right.axhline(0, color="black", linestyle="--", linewidth=0.8)
     right.set(xlabel="step", ylabel="excess kurtosis")
-    left.legend(frameon=False, ncols=2)
     return Drawing(
         figure,
         "The values of the gradient of S(x_t) after the division by their standard deviation (eq. "
@@ -97,7 +101,7 @@ def figure_11(context: FigureContext) -> Drawing:
         "distance D to the fitted normal distribution over the steps, a line per picture; dashed: "
         f"its 5 % point for {count} independent normal values. Bottom right: the excess kurtosis, "
         "0 for a normal distribution. Neighbouring values are not independent, so no p-value is "
-        "given.",
+        f"given. The median of D is {middle:.3f}, {middle / point:.1f} times its 5 % point.",
         _rule(context),
         chosen,
         _numbers(found, fits),
@@ -193,16 +197,17 @@ def _shape(fitted: Fit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _histograms(
-    one: Gradients,
+    found: Sequence[Gradients],
     curve: Fit,
     label: str,
     fitted: str,
     limits: tuple[float, float] | None = None,
 ) -> tuple[Figure, Axes, Axes]:
-    """A figure with five histograms and the curves of normal distributions on top.
+    """A figure with five histograms of the first picture on top, with normal distributions.
 
-    Returns it with the two axes below.
+    Returns it with the two axes below, for a line per picture.
     """
+    one = found[0]
     figure = new_figure(FULL, 2.9)
     figure.set_layout_engine("constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
@@ -211,7 +216,7 @@ def _histograms(
         i = round(share * (len(one.steps) - 1))
         values, mean, std = one.values[i], curve.mean[i], curve.std[i]
         # In units of 10^k, so that the ticks stay short.
-        power = 0 if limits else int(np.floor(np.log10(std))) if std > 0 else 0
+        power = 0 if limits else int(np.floor(np.log10(5 * std))) if std > 0 else 0
         unit = 10.0**power
         low, high = limits or ((mean - 5 * std) / unit, (mean + 5 * std) / unit)
         ax.hist(values / unit, bins=50, range=(low, high), density=True, color="#9ecae1")
@@ -220,10 +225,21 @@ def _histograms(
         ax.set_title(f"step {one.steps[i]}, D = {curve.distance[i]:.3f}", fontsize=6)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel(f"$10^{{{power}}}$" if power else "")
+        ax.set_xlabel(f"$\\times\\,10^{{{power}}}$" if power else "", fontsize=6, labelpad=1)
     upper.supxlabel(f"{label} (blue: its values, red: {fitted})", fontsize=7)
     left, right = lower.subplots(1, 2)
+    lines = [Line2D([], [], color=colour) for _, colour in zip(found, COLOURS, strict=False)]
+    names = [each.prompt for each in found]
+    lower.legend(lines, names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure, left, right
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers at the powers of ten of a logarithmic axis; of a short one also between."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _around_zero(axes: Axes) -> tuple[float, float]:
