@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from typing import Any
 
 import matplotlib
 from rich.console import Console
@@ -13,7 +14,7 @@ from profi.figures.context import FigureContext
 from profi.figures.drawing import STYLE, Drawing, write_drawing
 from profi.figures.page import write_page
 from profi.harness.build_data import data_label
-from profi.harness.provenance import merged
+from profi.harness.provenance import SEPARATOR, merged
 from profi.harness.run_folder import run_record
 from profi.harness.run_status import Entry
 from profi.harness.runs import Command
@@ -34,7 +35,8 @@ def draw(command: Command, console: Console) -> Drawing:
     """
     entry: FigureEntry = catalogue.figures.get(command.config.figure.name, "figure")
     context = FigureContext(command, console)
-    with matplotlib.rc_context(dict(STYLE)):
+    style: Any = dict(STYLE)
+    with matplotlib.rc_context(style):
         drawing = entry.load()(context)
         if not isinstance(drawing, Drawing):
             raise UserError(
@@ -80,7 +82,8 @@ def _painted_with(entries: list[Entry]) -> dict[str, str]:
         for index in part_indices(entry.run.generations)
     ]
     found = merged(parts)
-    return {name: found[name] for name in ("commit", "versions", "device") if name in found}
+    names = [name for name in ("commit", "versions", "device") if name in found]
+    return {name: found[name].replace(SEPARATOR, "; ") for name in names}
 
 
 def command_text(command: Command) -> str:

@@ -116,6 +116,7 @@ def caption_text(record: Mapping[str, Any]) -> str:
         parts.append("**Shown.** " + ", ".join(f"`{name}`" for name in record["chosen"]))
     for title, rows in (("measured", record["numbers"]), ("made with", record["facts"])):
         if rows:
-            lines = [f"| {name} | {value} |" for name, value in rows.items()]
+            cells = [[text.replace("|", "\\|") for text in row] for row in rows.items()]
+            lines = [f"| {name} | {value} |" for name, value in cells]
             parts.append("\n".join([f"| {title} | |", "|---|---|", *lines]))
     return "\n\n".join(parts) + "\n"

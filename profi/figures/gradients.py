@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -210,7 +211,8 @@ def _histograms(
     one = found[0]
     figure = new_figure(FULL, 2.9)
     figure.set_layout_engine("constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+    upper, lower = parts
     axes = upper.subplots(1, len(SHARES), sharey=False)
     for share, ax in zip(SHARES, axes, strict=True):
         i = round(share * (len(one.steps) - 1))

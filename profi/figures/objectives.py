@@ -19,7 +19,7 @@ from profi.reports.names import RowKey
 EXAMPLES = 6
 #: (x0, y0, x1, y1) in pixels.
 Corners = tuple[float, float, float, float]
-LABELS = {"max_attention": "maximum (eq. 13)", "bce": "cross entropy (eq. 10)"}
+LABELS = {"max_attention": "maximum (eq.\u00a013)", "bce": "cross entropy (eq.\u00a010)"}
 #: How the object's box is found, for the caption.
 OBJECT = (
     "The object's box (red) is that of the most certain detection of the label whose centre lies "

@@ -46,7 +46,7 @@ def figure_8(context: FigureContext) -> Drawing:
     numbers = {}
     for label, row in rows.items():
         count = sum(pool.found(row, pick) for pick in pool.picks)
-        notes.append(f"{count}\n({count / total:.0%})")
+        notes.append(f"{count}\n({100 * count / total:.0f} %)")
         numbers[label] = f"label found in {count} of {total}"
         for metric in pool.metrics:
             if not metric_style(metric).hit_or_miss:
