@@ -17,6 +17,9 @@ from torch import Tensor
 
 from profi.fitting import contents
 from profi.harness.progress import meter
+from profi.highres.enlarging import Enlarging
+from profi.highres.low import LowPainter
+from profi.highres.upscaler import Upscaler, load_upscaler
 from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Build, compose
@@ -28,6 +31,7 @@ from profi.models.devices import resolve_device
 from profi.models.exclusive import exclusive
 from profi.models.libraries import quiet_libraries
 from profi.settings.evaluation import Evaluation, evaluation_of
+from profi.settings.highres import HighRes, highres_of
 from profi.settings.method import Sampling
 from profi.settings.presets import model_source, models
 from profi.settings.reading import DEFAULT_READING, Reading, reading_of
@@ -71,6 +75,18 @@ class Choices(TypedDict, total=False):
     callback: Callback | None
     cancel: threading.Event | Callable[[], bool] | None
     trace: Trace | None
+
+
+class LowChoices(TypedDict, total=False):
+    """The options of the small picture of `Painter.highres`; see `Painter.__call__`."""
+
+    ablation: str | Build
+    reading: str | Reading
+    evaluation: str | Evaluation
+    steps: int
+    guidance_scale: float
+    positive: str
+    negative: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -208,6 +224,105 @@ class Painter:
                 call.paint(part)
         return call.result(call.done)
 
+    def highres(
+        self,
+        image: ImageLike,
+        mask: MaskLike,
+        prompt: str,
+        *,
+        upscaler: str | Path | Upscaler = "x4",
+        highres: str | HighRes = "ours",
+        seed: int = 0,
+        progress: bool | OnProgress = False,
+        cancel: threading.Event | Callable[[], bool] | None = None,
+        **choices: Unpack[LowChoices],
+    ) -> Image.Image:
+        """Paint `prompt` into the masked part of a large `image` (appendix E).
+
+        The picture is painted small, enlarged four times by an upscaler that sees the known region
+        in every step (eq. 16), and blended into `image` by Poisson's equation.
+
+        Args:
+            image: see `__call__`.
+            mask: see `__call__`.
+            prompt: what to paint.
+            upscaler: an `Upscaler`, or the `source` of `load_upscaler`: mini, x4, a folder or a
+                repository. (A source is loaded anew in every call.)
+            highres: ours, released, paper, or your own `HighRes`.
+            seed: of the start noise of both models.
+            progress: True for a progress bar, or a function of (steps done, all steps) of both.
+            cancel: see `__call__`; it is checked before every step of both.
+            choices: see `__call__`; they are of the small picture. `highres="released"` follows the
+                authors' code with `evaluation="released"`.
+
+        Returns:
+            A PIL image (RGB, 8 bits), in the given image's size unless `HighRes.result` is worked.
+
+        Raises:
+            UserError: see `__call__`; the upscaler cannot be loaded or does not fit the settings.
+            Cancelled: `cancel` asked for it.
+        """
+        if not isinstance(upscaler, Upscaler):
+            upscaler = self.upscaler(upscaler)
+        settings = highres_of(highres)
+        small = choices.get("steps", Sampling.num_inference_steps)
+        total = small + settings.num_inference_steps
+        with _reporter(progress, total) as report:
+
+            def after(step: int) -> None:
+                report(step, total)
+                if step < total:
+                    check_cancelled(cancel, step, total)
+
+            check_cancelled(cancel, 0, total)
+            work = self.enlarging(
+                image, mask, prompt, highres=settings, seed=seed, after_step=after, **choices
+            )
+            large = work.upscaled(upscaler, prompt, seed, lambda step, _: after(small + step))
+            return Image.fromarray(work.finished(large))
+
+    def enlarging(
+        self,
+        image: ImageLike,
+        mask: MaskLike,
+        prompt: str,
+        *,
+        highres: str | HighRes = "ours",
+        seed: int = 0,
+        after_step: Callable[[int], object] = lambda step: None,
+        **choices: Unpack[LowChoices],
+    ) -> Enlarging:
+        """The first half of `highres`: the small picture, painted, and all that enlarging it needs.
+
+        `after_step` is called with the number of steps done. See `highres` for the rest.
+        """
+        settings, protocol = highres_of(highres), evaluation_of(choices.get("evaluation", "ours"))
+        (job,), _ = jobs_of([image], [mask], [prompt], [seed], self.long_side, 1, protocol)
+        sampling = Sampling(
+            num_inference_steps=choices.get("steps", Sampling.num_inference_steps),
+            guidance_scale=choices.get("guidance_scale", Sampling.guidance_scale),
+            positive_prompt=choices.get("positive", ""),
+            negative_prompt=choices.get("negative", ""),
+        )
+        reading = reading_of(choices.get("reading", DEFAULT_READING))
+        method = compose(choices.get("ablation", "profi"), reading)
+        paint_low = LowPainter(
+            StableInpainting(self.backbone, method, sampling, protocol.noise),
+            prompt,
+            job.seed,
+            self.pad_multiple,
+            settings.low,
+            protocol,
+            after_step,
+        )
+        return Enlarging.of(job.image, job.mask, paint_low, self.long_side, settings, protocol)
+
+    def upscaler(self, source: str | Path = "x4") -> Upscaler:
+        """An upscaler (see `load_upscaler`) in the painter's dtype and on its device."""
+        name = str(self.backbone.unet.dtype).removeprefix("torch.")
+        with quiet_libraries():
+            return load_upscaler(source, self.backbone.device, name)
+
 
 @dataclass
 class _Call:
@@ -246,9 +361,9 @@ class _Call:
             if self.callback is not None:
                 self.callback(self.step, self.total, preview)
             if self.step < self.total:
-                self.check_cancelled()
+                check_cancelled(self.cancel, self.step, self.total)
 
-        self.check_cancelled()
+        check_cancelled(self.cancel, self.step, self.total)
         prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
         painted = self.inpainter(
             images,
@@ -261,15 +376,18 @@ class _Call:
         )
         self.done |= finished(painted)
 
-    def check_cancelled(self) -> None:
-        """Raise Cancelled if the caller's `cancel` is set or returns True."""
-        check = self.cancel.is_set if isinstance(self.cancel, threading.Event) else self.cancel
-        if check is not None and check():
-            raise Cancelled(f"cancelled after step {self.step} of {self.total}")
-
     def result(self, pictures: dict[int, Image.Image]) -> Any:
         """The pictures in the form of the result; None for a missing one."""
         return pictures[0] if self.alone else [pictures.get(i) for i in range(len(self.jobs))]
+
+
+def check_cancelled(
+    cancel: threading.Event | Callable[[], bool] | None, step: int, total: int
+) -> None:
+    """Raise Cancelled if the caller's `cancel` is set or returns True."""
+    check = cancel.is_set if isinstance(cancel, threading.Event) else cancel
+    if check is not None and check():
+        raise Cancelled(f"cancelled after step {step} of {total}")
 
 
 @contextmanager

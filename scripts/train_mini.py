@@ -42,7 +42,14 @@ STAGES = {
     "aesthetic": "aesthetic:run",
     "ship": "ship:run",
 }
-ONCE = {"clip_vision": "clip:run_vision"}  # not part of `all`
+# Not part of `all`; the upscaler ships by itself.
+ONCE = {
+    "clip_vision": "clip:run_vision",
+    "upscaler_vae": "upscaler:run_vae",
+    "upscaler_decoder": "upscaler:run_decoder",
+    "upscaler": "upscaler:run",
+    "ship_upscaler": "upscaler:ship",
+}
 # What a stage finds in `work`, by the stage that makes it.
 _UNET = {"latents": "latents", "models/text_encoder": "clip"}
 _MODELS = {"models/vae": "vae", "models/text_encoder": "clip", "models/t2i": "t2i"}
@@ -56,6 +63,9 @@ NEEDS = {
     "smartbrush": _MODELS,
     "aesthetic": {"models/clip": "clip"},
     "clip_vision": {"models/clip": "clip"},
+    "upscaler_decoder": {"models/upscaler/vae": "upscaler_vae"},
+    "upscaler": {"models/upscaler/vae": "upscaler_vae"},
+    "ship_upscaler": {"models/upscaler/unet": "upscaler"},
 }
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from profi.settings import (
     check_device,
     choices_of,
 )
+from profi.settings.highres import FACTOR, HIGHRES, UPSCALERS, HighRes, highres_of, upscaler_source
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
 from profi.types import MAX_SEED, UserError
 
@@ -126,6 +128,23 @@ def shown(name: str, **options: Any) -> Callable[..., Any]:
     help="paint only the mask's surroundings, N pixels around it, and put them back",
 )
 @shown("--feather", type=Number(int, 0, math.inf), default=0, help="pixels of a soft edge")
+@click.option(
+    "--highres",
+    is_flag=True,
+    help="paint small, enlarge four times with an upscaler that sees the picture, and blend "
+    "(docs/highres.md); --long-side is that of the small picture",
+)
+@shown(
+    "--highres-set",
+    type=click.Choice(list(HIGHRES)),
+    default="ours",
+    help="how; released and paper give a picture of the enlarged size",
+)
+@click.option(
+    "--upscaler",
+    help=f"{', '.join(UPSCALERS)}, a folder in the diffusers layout or a repository of the Hugging "
+    "Face Hub; default: mini with the model mini, else x4",
+)
 @click.option("--unblended", is_flag=True, help="keep the model's output outside the mask too")
 @click.option("--force", is_flag=True, help="overwrite OUT")
 def paint(
@@ -148,6 +167,9 @@ def paint(
     dtype: str,
     crop: int | None,
     feather: int,
+    highres: bool,
+    highres_set: str,
+    upscaler: str | None,
     unblended: bool,
     force: bool,
 ) -> None:
@@ -164,7 +186,10 @@ def paint(
     if not prompt.strip() and ablation != "base":
         raise UserError("the prompt is empty: say what to paint, or use --ablation base")
     positive, negative = texts(positive, negative, demo_texts)
-    # This imports torch; the imports below add diffusers and transformers.
+    large = large_settings(highres, highres_set, upscaler, long_side, crop, feather, unblended)
+    # The imports below add diffusers and transformers.
+    import torch
+
     from profi.data.pictures import check_pair, open_picture, read_mask, rgb_tensor
 
     original, hole = open_picture(image), read_mask(mask)
@@ -185,14 +210,35 @@ def paint(
         "guidance_scale": guidance_scale,
         "positive": positive,
         "negative": negative,
-        "long_side": long_side,
-        "crop": crop,
-        "feather": feather,
-        "blended": not unblended,
     }
-    picture = load(model, device, dtype)(given, hole, prompt, **choices, progress=True)
-    facts = {"prompt": prompt, "model": model, "dtype": dtype, **choices}
+    facts: dict[str, Any] = {"prompt": prompt, "model": model, "dtype": dtype}
+    painter = load(model, device, dtype)
     kept = None if unblended else hole
+    if large is None:
+        choices |= {
+            "long_side": long_side,
+            "crop": crop,
+            "feather": feather,
+            "blended": not unblended,
+        }
+        facts |= choices
+        picture = painter(given, hole, prompt, **choices, progress=True)
+    else:
+        from profi.highres.masks import box_dilated
+
+        source = upscaler or ("mini" if model == "mini" else "x4")
+        facts |= {**choices, "upscaler": source, "highres": asdict(large)}
+        picture = painter.highres(
+            given,
+            hole,
+            prompt,
+            upscaler=painter.upscaler(source),
+            highres=large,
+            progress=True,
+            **choices,
+        )
+        changed = torch.from_numpy(box_dilated(hole.numpy(), large.margin))
+        kept = changed if large.result == "own" else None
     written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()])
     # Check again: the file may have appeared while the model painted.
     check_out(out, force)
@@ -201,6 +247,31 @@ def paint(
     click.echo(out)
     if model == "mini":
         click.echo(MINI, err=True)
+
+
+def large_settings(
+    wanted: bool,
+    name: str,
+    upscaler: str | None,
+    long_side: int | None,
+    crop: int | None,
+    feather: int,
+    unblended: bool,
+) -> HighRes | None:
+    """The settings of `--highres`; None without it. UserError for options that do not go together.
+
+    The upscaler works at four times `--long-side`.
+    """
+    if not wanted:
+        if upscaler is not None or name != "ours":
+            raise UserError("--upscaler and --highres-set need --highres")
+        return None
+    if feather or unblended:
+        raise UserError("--highres has a blend of its own: leave --feather and --unblended out")
+    if upscaler is not None and upscaler not in UPSCALERS:
+        upscaler_source(upscaler)
+    worked = None if long_side is None else FACTOR * long_side
+    return replace(highres_of(name), long_side=worked, crop=crop)
 
 
 def texts(positive: str, negative: str, demo: bool) -> tuple[str, str]:

@@ -23,6 +23,7 @@ _OURS = (
     "profi.method",
     "profi.models",
     "profi.baselines",
+    "profi.highres",
     "profi.harness.plan",
     "profi.inpainter",
     "profi.fitting",

@@ -15,6 +15,7 @@ from profi.data.images import images_digest
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
 from profi.harness.check import check
+from profi.harness.enlarge import enlarge
 from profi.harness.log_results import identity, log_results, run_logs
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.report import PAGE, Request, Shown, report, row_line
@@ -32,7 +33,11 @@ from profi.harness.runs import (
 )
 from profi.harness.work import RowDone, Work, work
 from profi.harness.workers import processes_for, work_in_processes
-from profi.settings import Config
+from profi.highres.upscaler import load_upscaler
+from profi.models.devices import resolve_device
+from profi.settings import SHIPPED, Config
+from profi.settings.highres import highres_of
+from profi.store.generations import painted_count
 from profi.types import MissingRowError
 
 log = logging.getLogger(__name__)
@@ -63,6 +68,8 @@ def run(command: Command, console: Console) -> Shown | None:
             f"nothing painted in {command.out} with these settings "
             f"({absent_text(done.absent)}): run stage=generate first"
         )
+    if command.wants("generate") and config.highres != "none":
+        _enlarge(command, done.entries, console)
     if done.absent:
         log.warning("nothing painted, left out: %s", absent_text(done.absent))
     if not command.wants("report"):
@@ -96,6 +103,22 @@ def paint_and_score(command: Command, console: Console) -> Work:
             f"{', '.join(done.left_out)}"
         )
     return done if count == 1 else replace(done, folders={})
+
+
+def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> None:
+    """High resolution for the pictures of all runs, with one upscaler."""
+    config, model = command.config, command.config.per_model[0].model
+    shipped = (model.path or "").startswith(SHIPPED)
+    source = config.upscaler or ("mini" if shipped else "x4")
+    upscaler = load_upscaler(source, resolve_device("model.device", model.device), model.dtype)
+    settings, root = highres_of(config.highres), image_root(config.data)
+    for entry in entries:
+        label = f"highres {entry.key.model} {entry.key.ablation} seed {entry.seed}"
+        with meter(console, label, painted_count(entry.run.generations)) as bar:
+            folder = enlarge(
+                entry.run, upscaler, settings, root, shard=command.shard, progress=bar.advance
+            )
+        log.info("%s: %s", label, folder)
 
 
 def _samples(config: Config, console: Console) -> Samples:

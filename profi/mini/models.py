@@ -29,6 +29,14 @@ SCHEDULER = {
     "timestep_spacing": "trailing",
 }
 
+# The x4 upscaler's (PROTOCOL: scaled linear, betas 1e-4 to 0.02).
+UPSCALER_SCHEDULER = SCHEDULER | {
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "prediction_type": "v_prediction",
+}
+NOISE_LEVELS = 100  # of the low picture's noise augmentation, in steps of that schedule
+
 
 def vae(world: World) -> AutoencoderKL:
     """A VAE that halves the image once per level after the first."""
@@ -58,6 +66,42 @@ def unet(world: World, in_channels: int) -> UNet2DConditionModel:
         norm_num_groups=16,
         cross_attention_dim=world.text_width,
         attention_head_dim=4,  # the number of heads, by diffusers' historical naming
+        use_linear_projection=True,
+    )
+
+
+def upscaler_vae() -> AutoencoderKL:
+    """The upscaler's VAE: four pixels per latent, four channels."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 16, 48),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=512,
+        mid_block_add_attention=False,
+    )
+
+
+def upscaler_unet(world: World) -> UNet2DConditionModel:
+    """The upscaler's UNet: noisy latents and the low picture in, its noise level as a class.
+
+    Attention is to the text alone except at the coarsest level, as in the x4 upscaler.
+    """
+    return UNet2DConditionModel(
+        sample_size=world.image_size,
+        in_channels=7,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 48, 64),
+        only_cross_attention=(True, True, False),
+        layers_per_block=1,
+        norm_num_groups=16,
+        num_class_embeds=NOISE_LEVELS,
+        cross_attention_dim=world.text_width,
+        attention_head_dim=4,
         use_linear_projection=True,
     )
 

@@ -223,7 +223,7 @@ def load_backbone(
     unet_folder = unet_from or folder
     unet = load_part(unet_folder, "unet", UNet2DConditionModel)
     vae = load_part(folder, "vae", AutoencoderKL)
-    text = _load_text(folder, device)
+    text = load_text(folder, device)
     vae_type = DTYPES.get(vae_dtype) or auto_vae_dtype(
         torch.device(device), DTYPES[dtype], len(text.towers) > 1, bool(vae.config.force_upcast)
     )
@@ -261,7 +261,7 @@ def auto_vae_dtype(
     return torch.float16
 
 
-def _load_text(folder: Path, device: str | torch.device) -> PromptEncoder:
+def load_text(folder: Path, device: str | torch.device) -> PromptEncoder:
     """The text encoder, or SDXL's two, with their tokenizers."""
 
     def tower(encoder: str, tokenizer: str, model_class: Any) -> TextTower:

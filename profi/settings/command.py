@@ -12,6 +12,7 @@ from profi.catalogue import catalogue
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import Evaluation
 from profi.settings.fields import build, changed, check_fields, setting
+from profi.settings.highres import upscaler_source
 from profi.settings.method import AblationConfig, RASGSettings, Sampling, VanillaSettings
 from profi.settings.metric import MetricConfig
 from profi.settings.model import ModelConfig
@@ -112,6 +113,14 @@ class Config:
     report: ReportConfig = setting(ReportConfig, "what the report shows")
     figure: FigureConfig = setting(FigureConfig, "the figure to draw")
     sampling: Sampling = setting(Sampling, "how the diffusion is sampled")
+    highres: Literal["none", "ours", "released", "paper"] = setting(
+        "none",
+        "after painting, every picture is enlarged in high resolution by these settings and stored "
+        "in the run's folder highres (docs/highres.md)",
+    )
+    upscaler: str | None = setting(
+        None, "of highres: mini, x4, a folder or a repository; null: mini for the shipped model"
+    )
     stage: Literal["all", "generate", "score", "report", "fetch", "check", "figure"] = setting(
         "all",
         "the stage to run; fetch gets data and weights, check also tries everything on one "
@@ -135,6 +144,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_fields("", self)
+        if self.highres != "none" and self.upscaler is not None:
+            upscaler_source(self.upscaler)
         parse_shard(self.shard)
         if self.workers != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", self.workers):
             raise UserError(f"workers={self.workers}: write a number of processes, or auto")

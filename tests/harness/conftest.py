@@ -25,8 +25,8 @@ from profi.settings import (
     Sampling,
 )
 
-# The tiny CLIP model is the metrics' own.
-for _folder in ("metrics",):
+# The tiny CLIP model is the metrics' own, the tiny upscaler that of high resolution.
+for _folder in ("metrics", "highres"):
     sys.path.insert(0, str(Path(__file__).parents[1] / _folder))
 
 SIZES = ((64, 64), (48, 64), (64, 40))

@@ -75,7 +75,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).to(device)
     for model in (unet, control):
         plain_attention_on_cpu(model)
-    prompts, vae = Prompts(world, device, work), load_vae(work, device)
+    prompts, vae = Prompts(world, device, work / "models"), load_vae(work, device)
     sampler = SceneSampler(world, SpriteSheet.load(world, "train", device))
     order, scheduler = Order(POOL, plan.batch, seed + 3000), v_prediction()
 

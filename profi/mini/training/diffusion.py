@@ -106,13 +106,12 @@ def v_prediction() -> DDPMScheduler:
 
 
 class Prompts:
-    """Captions of scenes, embedded by the frozen text encoder."""
+    """Captions of scenes, embedded by the frozen text encoder in `folder`."""
 
-    def __init__(self, world: World, device: torch.device, work: Path) -> None:
+    def __init__(self, world: World, device: torch.device, folder: Path) -> None:
         self._world, self._device = world, device
-        self._tokenizer = CLIPTokenizer.from_pretrained(work / "models" / "tokenizer")
-        folder = work / "models" / "text_encoder"
-        text = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32)
+        self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
         self._text = text.to(device).eval().requires_grad_(False)
 
     def __call__(self, kinds: Tensor, noise: CaptionNoise, rng: random.Random) -> Tensor:
@@ -170,7 +169,7 @@ def fit(
     """
     unet.to(device)
     plain_attention_on_cpu(unet)
-    prompts, scenes = Prompts(world, device, work), Latents.load(work, world)
+    prompts, scenes = Prompts(world, device, work / "models"), Latents.load(work, world)
     scheduler, order = v_prediction(), Order(len(scenes), plan.batch, seed)
 
     def loss_at(step: int) -> dict[str, Tensor]:

@@ -1,0 +1,117 @@
+"""`highres=` of an experiment: stored pictures in high resolution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment_calls import folder_of, go
+from PIL import Image
+from tiny_upscaler import make_upscaler
+
+import profi
+from profi.data.images import load_image
+from profi.data.manifest import read_manifest
+from profi.data.masks import triplet_mask
+from profi.harness.enlarge import enlarge, highres_folder
+from profi.highres import load_upscaler
+from profi.models.backbone import load_backbone
+from profi.settings import Config
+from profi.settings.highres import HIGHRES
+from profi.store.generations import read_generations
+from profi.types import UserError, noise_seed
+
+Settings = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def upscaler_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("x4")
+    make_upscaler().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(settings: Settings, upscaler_folder: Path) -> Config:
+    config = settings(seed=3, highres="ours", upscaler=str(upscaler_folder), stage="generate")
+    model = replace(config.model, long_side=32, batch_size=1)
+    return replace(
+        config, model=model, ablations=["base"], data=replace(config.data, limit=3), part_size=2
+    )
+
+
+def test_stored_pictures_become_what_painter_highres_gives(
+    config: Config, upscaler_folder: Path
+) -> None:
+    go(config)
+    run = folder_of(config, "base", 3)
+    upscaler = load_upscaler(upscaler_folder, "cpu")
+    folder = highres_folder(run, upscaler, HIGHRES["ours"])
+    found = {item.triplet_id: item for item in read_generations(folder)}
+    assert len(found) == 3
+    triplets = {t.triplet_id: t for t in read_manifest(run.manifest)}
+    painter = profi.Painter(load_backbone(Path(config.model.path or "")), 32, 16)
+    for name, item in list(found.items())[:2]:
+        triplet = triplets[name]
+        image, mask = load_image(Path(config.data.root), triplet), triplet_mask(triplet)
+        got = np.asarray(Image.open(BytesIO(item.image)))
+        assert got.shape == image.shape
+        expected = painter.highres(
+            image,
+            mask,
+            triplet.prompt,
+            upscaler=upscaler,
+            seed=noise_seed(3, name),
+            steps=2,
+            ablation="base",
+        )
+        assert np.array_equal(got, np.asarray(expected))
+
+    # A second time nothing is made again; another set has a folder of its own.
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
+    go(config)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("part-*")} == before
+    assert highres_folder(run, upscaler, HIGHRES["paper"]) != folder
+    # What is lost is made again, the rest is kept.
+    first, *rest = sorted(folder.glob("part-*"))
+    first.unlink()
+    go(config)
+    assert first.exists()
+    assert all(path.stat().st_mtime_ns == before[path] for path in rest)
+    assert {item.triplet_id: item.image for item in read_generations(folder)} == {
+        name: item.image for name, item in found.items()
+    }
+
+
+def test_a_picture_that_fails_is_set_aside(config: Config, upscaler_folder: Path) -> None:
+    go(replace(config, highres="none"))
+    run = folder_of(config, "base", 3)
+    upscaler = load_upscaler(upscaler_folder, "cpu")
+    settings = replace(HIGHRES["ours"], num_inference_steps=1)
+    root = Path(config.data.root)
+    name = next(iter(read_manifest(run.manifest))).file_name
+    moved = (root / name).rename(root / "away")
+    try:
+        folder = enlarge(run, upscaler, settings, root)
+        assert len(list(read_generations(folder))) == 2
+        (line,) = run.quarantine.read_text().splitlines()
+        assert json.loads(line)["stage"] == "highres"
+        with pytest.raises(UserError, match="all 3 pictures failed"):
+            enlarge(run, upscaler, replace(settings, noise_level=900), root)
+    finally:
+        moved.rename(root / name)
+    assert len(list(read_generations(enlarge(run, upscaler, settings, root)))) == 3
+    with pytest.raises(UserError, match="leave crop and long_side"):
+        enlarge(run, upscaler, replace(settings, crop=4), root)
+
+
+def test_a_wrong_upscaler_is_refused_before_anything_is_painted(settings: Settings) -> None:
+    with pytest.raises(UserError, match="upscaler 'x5' is unknown"):
+        settings(highres="released", upscaler="x5")
+    with pytest.raises(UserError, match="highres=best"):
+        settings(highres="best")
