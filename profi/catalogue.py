@@ -118,7 +118,7 @@ class FigureEntry(Entry):
     """A figure: `target(context)` gives a `Drawing` (`profi.figures.drawing`).
 
     Where conf/figure has a file of its name, this is its data and models on the embedded world.
-    `needs`: a setting without which it cannot be drawn.
+    `needs`: a setting without which `profi figure all` leaves it out.
     """
 
     needs: str = ""
@@ -280,6 +280,7 @@ class Catalogue:
             ),
             {},
         )
+        needs = {"12": "figure.votes", **dict.fromkeys(("13", "14", "20", "21"), "data.root")}
         self.figures = Shelf(
             "figure",
             tuple(
@@ -287,7 +288,7 @@ class Catalogue:
                     name,
                     f"profi.figures.{target}",
                     label,
-                    needs="figure.votes" if name == "12" else "",
+                    needs=needs.get(name, ""),
                 )
                 for name, target, label in (
                     ("3", "similarity:figure_3", "Self-attention without and with PAIntA"),
@@ -299,11 +300,15 @@ class Catalogue:
                     ("10", "gradients:figure_10", "The gradient's values"),
                     ("11", "gradients:figure_11", "The gradient's values, standardised"),
                     ("12", "votes:figure_12", "Votes of the user study"),
+                    ("13", "enlargements:figure_13", "High resolution step by step"),
+                    ("14", "enlargements:figure_14", "Ways to enlarge"),
                     ("15", "hard_sets:figure_15", "Many objects of the prompt's kind"),
                     ("16", "hard_sets:figure_16", "Masks of two parts"),
                     ("17", "failures:figure_17", "Failures, by score"),
                     ("18", "methods:figure_18", "More of the methods"),
                     ("19", "methods:figure_19", "The methods, drawn at random"),
+                    ("20", "enlargements:figure_20", "The upscaler alone and with eq. 16"),
+                    ("21", "enlargements:figure_21", "More of the upscaler"),
                     ("22", "galleries:figure_22", "More results"),
                     ("23", "galleries:figure_23", "More results, large"),
                     ("24", "galleries:figure_24", "More results, large"),
