@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,3 +239,15 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         config = {**models.UPSCALER_SCHEDULER, "_class_name": kind}
         (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return figures
+
+
+def ship(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
+    """Replace what the package has of the upscaler; returns its size in MB."""
+    target = world.folder.parent / "upscaler"
+    beside = target.with_suffix(".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(work / "models" / "upscaler", beside)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+    size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
+    return {"megabytes": round(size, 1)}
