@@ -82,8 +82,11 @@ notebooks: $(STAMP)
 	PROFI_STATIC_NOTEBOOKS=1 $(BIN)/jupyter nbconvert --execute --to html \
 		--output-dir outputs/notebooks notebooks/*.ipynb
 
+# High resolution has scenes of its own, four times as large.
 figures: $(STAMP)
 	$(BIN)/profi figure all $(ARGS)
+	$(BIN)/python scripts/fine_scenes.py outputs/fine_scenes
+	$(BIN)/profi figure 13,14,20,21 $(ARGS)
 
 # What was built and downloaded here; outputs/ is kept.
 clean:

@@ -83,7 +83,7 @@ def figure_13(context: FigureContext) -> Drawing:
         grid([whole, parts], columns, [work.triplet.prompt, "detail"], label=0.6),
         "High resolution step by step: the input with its mask, the picture that the full method "
         "paints at the low size, the upscaler's denoised picture after eq. 16 (x0_pred, decoded) "
-        f"in {len(shown)} of its {count} steps, and the result of the last Poisson blend. Below "
+        f"in {len(shown)} of its {count} steps, and the result of the last Poisson blend. Below, "
         f"the detail in the blue square{_detail_text()}",
         context.rule("All triplets of the settings."),
         chosen,
@@ -216,7 +216,11 @@ def _pixels(enlarging: Enlarging, painted: Tensor) -> np.ndarray:
 
 def _sizes(work: Worked) -> dict[str, str]:
     low = work.enlarging.low.shape
+    changes = {"result": "worked"} | work.enlarging.settings.changes
     return {
+        "high resolution": ", ".join(
+            [work.enlarging.settings.name, *(f"{k}={v}" for k, v in changes.items())]
+        ),
         "painted at": f"{low[2]}x{low[1]}",
         "enlarged to": f"{work.enlarging.width}x{work.enlarging.height}",
     }

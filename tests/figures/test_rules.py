@@ -223,7 +223,8 @@ def test_the_words_of_profi_figure() -> None:
     assert figure_words("3,5", None, []) == ["-m", "stage=figure", "figure=3,5"]
     assert figure_words("3", "a@1, b", [])[-1] == 'figure.select=["a@1","b"]'
     every = figure_words("all", None, [])[-1].removeprefix("figure=").split(",")
-    assert every == [name for name in catalogue.figures.names() if name != "12"]
+    assert every == [one.name for one in catalogue.figures.entries() if not one.needs]
+    assert not {"12", "14"} & set(every)
     assert "12" in figure_words("all", None, ["figure.votes=v.csv"])[-1].split(",")
     with pytest.raises(UserError, match="figure=99: choose one of 3, 5"):
         figure_words("99", None, [])
