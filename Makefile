@@ -8,6 +8,7 @@
 # make vision      open_clip and a torchvision that works in .venv-vision (over 5 GB)
 # make test-mmdet, make test-vision   the metrics' tests there
 # make notebooks   runs the notebooks and exports them to outputs/notebooks/*.html
+# make figures     all figures of the paper on the embedded world, with a page: outputs/figures/index.html
 # make check       style, types and the arrows between the packages
 # make clean       removes the environments and caches; outputs/ is kept
 PYTHON ?= python3
@@ -20,7 +21,8 @@ VENV_MMDET ?= .venv-mmdet
 VENV_VISION ?= .venv-vision
 MAX_JOBS ?= 2
 
-.PHONY: run install demo test test-ui test-slow test-slurm check clean mmdet test-mmdet vision test-vision notebooks
+.PHONY: run install demo test test-ui test-slow test-slurm check clean mmdet test-mmdet vision test-vision notebooks \
+	figures
 
 run: $(STAMP)
 	$(BIN)/python run.py experiment=table2_mini $(ARGS)
@@ -95,6 +97,12 @@ test-slurm: $(STAMP)
 notebooks: $(STAMP)
 	PROFI_STATIC_NOTEBOOKS=1 $(BIN)/jupyter nbconvert --execute --to html \
 		--output-dir outputs/notebooks notebooks/*.ipynb
+
+# High resolution has scenes of its own, four times as large.
+figures: $(STAMP)
+	$(BIN)/profi figure all $(ARGS)
+	$(BIN)/python scripts/fine_scenes.py outputs/fine_scenes
+	$(BIN)/profi figure 13,14,20,21 $(ARGS)
 
 # What was built and downloaded here; outputs/ is kept.
 clean:

@@ -1,4 +1,4 @@
-"""The catalogue of methods, inpainters, metrics and data sets by name.
+"""The catalogue of methods, inpainters, metrics, data sets and figures by name.
 
 Entries are loaded on first use, so importing this module is fast. A plugin is a module with a
 function `register(catalogue)`; it is named by `plugins=[module]` or by an entry point of the group
@@ -111,6 +111,17 @@ class DataEntry(Entry):
     """
 
     images: Target | None = None
+
+
+@dataclass(frozen=True)
+class FigureEntry(Entry):
+    """A figure: `target(context)` gives a `Drawing` (`profi.figures.drawing`).
+
+    Where conf/figure has a file of its name, this is its data and models on the embedded world.
+    `needs`: a setting without which `profi figure all` leaves it out.
+    """
+
+    needs: str = ""
 
 
 E = TypeVar("E", bound=Entry)
@@ -269,12 +280,49 @@ class Catalogue:
             ),
             {},
         )
+        needs = {"12": "figure.votes", **dict.fromkeys(("13", "14", "20", "21"), "data.root")}
+        self.figures = Shelf(
+            "figure",
+            tuple(
+                FigureEntry(
+                    name,
+                    f"profi.figures.{target}",
+                    label,
+                    needs=needs.get(name, ""),
+                )
+                for name, target, label in (
+                    ("3", "similarity:figure_3", "Self-attention without and with PAIntA"),
+                    ("5", "methods:figure_5", "Methods, by how the base fails"),
+                    ("6", "ablations:figure_6", "Ablation of PAIntA"),
+                    ("7", "ablations:figure_7", "Ablation of RASG"),
+                    ("8", "vanilla:figure_8", "Vanilla guidance and RASG"),
+                    ("9", "objectives:figure_9", "Objectives of RASG"),
+                    ("10", "gradients:figure_10", "The gradient's values"),
+                    ("11", "gradients:figure_11", "The gradient's values, standardised"),
+                    ("12", "votes:figure_12", "Votes of the user study"),
+                    ("13", "enlargements:figure_13", "High resolution step by step"),
+                    ("14", "enlargements:figure_14", "Ways to enlarge"),
+                    ("15", "hard_sets:figure_15", "Many objects of the prompt's kind"),
+                    ("16", "hard_sets:figure_16", "Masks of two parts"),
+                    ("17", "failures:figure_17", "Failures, by score"),
+                    ("18", "methods:figure_18", "More of the methods"),
+                    ("19", "methods:figure_19", "The methods, drawn at random"),
+                    ("20", "enlargements:figure_20", "The upscaler alone and with eq. 16"),
+                    ("21", "enlargements:figure_21", "More of the upscaler"),
+                    ("22", "galleries:figure_22", "More results"),
+                    ("23", "galleries:figure_23", "More results, large"),
+                    ("24", "galleries:figure_24", "More results, large"),
+                    ("25", "galleries:figure_25", "More results, large"),
+                )
+            ),
+            {},
+        )
         self._plugins: set[str] = set()
 
     @property
     def shelves(self) -> tuple[Shelf[Any], ...]:
         """All kinds of entries."""
-        return self.methods, self.inpainters, self.metrics, self.data
+        return self.methods, self.inpainters, self.metrics, self.data, self.figures
 
     def add_plugin(self, name: str) -> None:
         """Import a plugin and let it register its entries, once.

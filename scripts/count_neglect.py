@@ -19,66 +19,37 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from profi.data.coco import read_coco
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
+from profi.figures.neglect import KINDS, kind_of, known_categories, scenes_of
 from profi.harness.run_folder import RunFolder, evaluation_of_run
 from profi.harness.score import decode, painted_mask
 from profi.metrics import TransformersDetector
-from profi.metrics.functional import Detection, bounding_box, crop
+from profi.metrics.functional import bounding_box, crop
 from profi.models.devices import silence_libraries
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.types import Triplet, UserError
 
 THRESHOLD = 0.3
-KINDS = ("found", "background dominance", "nearby-object dominance", "other")
-
-
-def kind_of(
-    triplet: Triplet, mask: np.ndarray, detections: list[Detection], known: set[int]
-) -> str:
-    """Which of KINDS a painting is.
-
-    `detections` are of the mask's crop, `known` the categories of the scene's other objects.
-    """
-    seen = [d for d in detections if d.score > THRESHOLD]
-    if any(d.category_id == triplet.category_id for d in seen):
-        return "found"
-    box = bounding_box(mask)
-    inside = set()
-    for d in seen:
-        x, y = (d.box[0] + d.box[2]) / 2 + box.left, (d.box[1] + d.box[3]) / 2 + box.top
-        if mask[min(int(y), mask.shape[0] - 1), min(int(x), mask.shape[1] - 1)]:
-            inside.add(d.category_id)
-    if not inside:
-        return "background dominance"
-    return "nearby-object dominance" if inside & known else "other"
 
 
 def count(run: Path, detector: TransformersDetector, instances: Sequence[Triplet]) -> Counter[str]:
     """The kinds of all paintings of one run; `instances` are all objects of the scenes."""
-    scenes: dict[int, list[Triplet]] = {}
-    for instance in instances:
-        scenes.setdefault(instance.image_id, []).append(instance)
+    scenes = scenes_of(instances)
     triplets = {t.triplet_id: t for t in read_manifest(run / "manifest.parquet")}
     evaluation = evaluation_of_run(RunFolder(run))
     counts: Counter[str] = Counter()
     for item in read_generations(run / "generations"):
         triplet = triplets[item.triplet_id]
-        image, own = decode(item.image), triplet_mask(triplet)
-        mask = painted_mask(own, image.shape[:2], evaluation)
-        known = {
-            other.category_id
-            for other in scenes[triplet.image_id]
-            for hull in (triplet_mask(other),)
-            if (hull & ~own).sum() >= hull.sum() / 3
-        } - {triplet.category_id}
+        image = decode(item.image)
+        mask = painted_mask(triplet_mask(triplet), image.shape[:2], evaluation)
+        known = known_categories(triplet, scenes[triplet.image_id])
         (detections,) = detector.detect([crop(image, bounding_box(mask))])
-        counts[kind_of(triplet, mask, detections, known)] += 1
+        counts[kind_of(triplet, mask, detections, known, THRESHOLD)] += 1
     return counts
 
 

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from profi.catalogue import catalogue
 from profi.cli.arguments import register
-from profi.cli.run import accepted
+from profi.cli.run import accepted, for_hydra
 from profi.reports import paper_numbers
 from profi.settings import Config
 from profi.settings.evaluation import EVALUATIONS
@@ -61,12 +61,12 @@ def test_every_option_composes(option: str) -> None:
     }
     # Which every model has.
     base = ["ablation=base"] if option.startswith("model=") else []
-    config = composed(option, *base, *missing.get(option, []))
+    config = composed(*for_hydra([option, *base, *missing.get(option, [])]))
     # What the file itself says is what the run gets.
     group, name = option.split("=")
     said = yaml.safe_load((REPOSITORY / "conf" / group / f"{name}.yaml").read_text()) or {}
     got = asdict(config)
-    if group != "experiment":
+    if group not in ("experiment", "figure"):
         got = got[group]
     asked = {key.split("=")[0] for key in missing.get(option, [])}
     for key, value in said.items():

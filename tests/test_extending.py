@@ -98,3 +98,13 @@ def test_the_names_are_in_the_help_and_mistakes_in_them_are_one_line(plugin: Pat
         (line,) = [text for text in done.stderr.splitlines() if text.startswith("error")]
         assert told in line
         assert "Traceback" not in done.stderr
+
+
+def test_a_figure_shows_the_plugin_s_own_method(plugin: Path) -> None:
+    chosen = ["figure=sharp", "metric.metrics=[colour_change]", "out=figure"]
+    done = run(plugin, *SMALL, "stage=figure", *chosen)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((plugin / "figure" / "figures" / "figure-sharp.json").read_text())
+    assert len(record["chosen"]) == 3
+    assert record["rule"].startswith("All triplets. Drawn in the order of")
+    assert "sharp_noise" in record["facts"]["runs"]

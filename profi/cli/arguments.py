@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import build, choices_of, default_of, settings_in, types_of
+from profi.settings.paths import conf_folder
 from profi.types import UserError
 
 
@@ -42,13 +43,13 @@ def _plain_type(hint: Any) -> Any:
 
 def names_in_the_catalogue() -> str:
     """The names that some settings accept, for --help."""
-    shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data)
+    shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data, catalogue.figures)
     lines = [f"  {shelf.kind}: {', '.join(shelf.names())}" for shelf in shelves]
     return "\n".join(lines)
 
 
 def register() -> None:
-    """Register the schema and the groups without files: readings, evaluations, methods."""
+    """Register the schema and the choices that have no file: readings, methods, figures, ..."""
     OmegaConf.register_new_resolver(
         "profi.catalogue", names_in_the_catalogue, replace=True, use_cache=False
     )
@@ -61,6 +62,11 @@ def register() -> None:
     methods = catalogue.methods
     for name in (*methods.names(), *methods.aliases):
         store.store(group="ablation", name=name, node={"name": methods.get(name).name})
+    files = {path.stem for path in (conf_folder() / "figure").glob("*.yaml")}
+    for name in catalogue.figures.names():
+        if name not in files:
+            node = {"figure": {"name": name}}
+            store.store(group="figure", name=name, node=node, package="_global_")
 
 
 def parsed(arguments: Sequence[str], *defaults: Any) -> tuple[Any, ...]:

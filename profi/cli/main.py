@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
+from profi.catalogue import catalogue
 from profi.cli.paint import paint, run_command
 from profi.cli.stores import export, runs, show
 from profi.cli.study import study
@@ -44,6 +46,37 @@ def fetch(arguments: tuple[str, ...]) -> None:
 def check(arguments: tuple[str, ...]) -> None:
     """Try what a `profi run` with these arguments needs, on one picture per row."""
     _run(*arguments, "stage=check")
+
+
+@profi.command(context_settings=HYDRA)
+@click.argument("figures", nargs=1)
+@click.option("--select", help="triplets to show in place of the rule's: ID@SEED,...")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def figure(figures: str, select: str | None, arguments: tuple[str, ...]) -> None:
+    """Draw FIGURES of the paper (3, or 6,7, or all), with settings of `profi run`."""
+    words = figure_words(figures, select, arguments)
+    _run(*words)
+
+
+def figure_words(figures: str, select: str | None, arguments: Sequence[str]) -> list[str]:
+    """The arguments of `profi run` that draw figures.
+
+    `all` are those that can be drawn: without `figure.votes` there is no user study.
+    """
+    from profi.cli.run import plugins_in
+
+    catalogue.add_plugins(plugins_in(arguments))
+    keys = {text.lstrip("+").partition("=")[0] for text in arguments}
+    known = catalogue.figures.entries()
+    if figures == "all":
+        names = [one.name for one in known if not one.needs or one.needs in keys]
+    else:
+        names = [catalogue.figures.get(name, "figure").name for name in figures.split(",")]
+    words = [*arguments, "stage=figure", f"figure={','.join(names)}"]
+    if select is not None:
+        listed = ",".join(f'"{name.strip()}"' for name in select.split(","))
+        words.append(f"figure.select=[{listed}]")
+    return ["-m", *words] if len(names) > 1 else words
 
 
 def _run(*arguments: str) -> None:

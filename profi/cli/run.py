@@ -170,6 +170,15 @@ def run_job(composed: DictConfig) -> None:
 
     try:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())
+        if config.stage == "figure":
+            from profi.figures.draw import draw
+
+            try:
+                draw(command, console)
+            except UserError as error:
+                # The other figures of a sweep go on.
+                raise MissingRowError(str(error)) from error
+            return
         shown = run(command, console)
     except OSError as error:
         # A full disk or a missing permission is not a fault of the program.
@@ -282,6 +291,26 @@ def plugins_in(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """The arguments in a form that Hydra takes.
+
+    The names of figures are numbers, which Hydra takes for a choice only as quoted text. With an
+    experiment a figure uses its data and models, not those of conf/figure. The schema does not have
+    the settings of plugins.
+    """
+    with_experiment = any(text.lstrip("+").startswith("experiment=") for text in arguments)
+    key = "figure.name" if with_experiment else "figure"
+    found = []
+    for text in arguments:
+        name, equals, value = text.partition("=")
+        if name == "figure" and equals and not value.startswith("["):
+            quoted = ",".join(f'"{one}"' for one in value.split(","))
+            found.append(f"{key}={quoted}")
+        else:
+            found.append(f"++{text}" if text.startswith("own.") else text)
+    return found
+
+
 def main() -> None:
     """The entry point."""
     # Hydra then raises its errors, and they are shown here in one line, unless the user set this.
@@ -294,13 +323,12 @@ def main() -> None:
     def job(composed: DictConfig) -> None:
         task(composed, left_out)
 
-    # The schema does not have the settings of plugins.
-    sys.argv[1:] = [f"++{text}" if text.startswith("own.") else text for text in sys.argv[1:]]
     folder = str(conf_folder().resolve())
     entry = hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)
     try:
         catalogue.add_plugins(plugins_in(sys.argv[1:]))
         check_words(sys.argv[1:])
+        sys.argv[1:] = for_hydra(sys.argv[1:])
         register()
         entry()
     except (HydraException, OmegaConfBaseException) as error:

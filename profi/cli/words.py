@@ -32,6 +32,7 @@ ONE_OF = {
     "data": "a sweep, -m data={}",
     "metric": "a sweep, -m metric={}",
     "experiment": "one command per experiment",
+    "figure": "profi figure all, or a sweep, -m figure={}",
 }
 
 
@@ -137,4 +138,5 @@ def _groups() -> dict[str, list[str]]:
         "reading": list(READINGS),
         "evaluation": list(EVALUATIONS),
         "ablation": [*methods.names(), *methods.aliases],
+        "figure": list(catalogue.figures.names()),
     }

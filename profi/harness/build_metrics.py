@@ -105,13 +105,18 @@ def clip_identity(context: MetricContext) -> dict[str, Any]:
 
 def accuracy(context: MetricContext) -> Metric:
     """The accuracy with one of the two detectors."""
-    detect = _mmdet if _backend(context) == "mmdet" else _transformers
     return GenerationAccuracy(
-        detect(context),
+        _detector(context),
         context.settings.accuracy.threshold,
         name=context.name,
         box=context.evaluation.box,
     )
+
+
+def load_detector(settings: MetricConfig, device: str, evaluation: Evaluation) -> Detector:
+    """The detector of the metric `accuracy`; raises like `load_metrics`."""
+    device = resolve_device("model.device", device)
+    return _detector(MetricContext("accuracy", settings, evaluation, device))
 
 
 def accuracy_identity(context: MetricContext) -> dict[str, Any]:
@@ -128,6 +133,10 @@ def _backend(context: MetricContext) -> str:
     """The detector's backend: in the metric's name, or for `accuracy` in the settings."""
     _, named, backend = context.name.partition("accuracy_")
     return backend if named else context.settings.accuracy.backend
+
+
+def _detector(context: MetricContext) -> Detector:
+    return (_mmdet if _backend(context) == "mmdet" else _transformers)(context)
 
 
 def _mmdet(context: MetricContext) -> Detector:

@@ -30,7 +30,7 @@ from profi.harness.runs import (
     report_folder,
     runs_of,
 )
-from profi.harness.work import RowDone, work
+from profi.harness.work import RowDone, Work, work
 from profi.harness.workers import processes_for, work_in_processes
 from profi.highres.upscaler import load_upscaler
 from profi.models.devices import resolve_device
@@ -61,6 +61,34 @@ def run(command: Command, console: Console) -> Shown | None:
     if config.stage in ("fetch", "check"):
         check(command, console)
         return None
+    done = paint_and_score(command, console)
+    if not done.entries:
+        raise MissingRowError(
+            f"nothing painted in {command.out} with these settings "
+            f"({absent_text(done.absent)}): run stage=generate first"
+        )
+    if command.wants("generate") and config.highres != "none":
+        _enlarge(command, done.entries, console)
+    if done.absent:
+        log.warning("nothing painted, left out: %s", absent_text(done.absent))
+    if not command.wants("report"):
+        return None
+    logs = run_logs(config, command.out)
+    return _report(command, done.entries, done.absent, done.folders, logs)
+
+
+def paint_and_score(command: Command, console: Console) -> Work:
+    """Paint and score the command's runs as its stages ask, by as many processes as it wants.
+
+    `folders` of the result is empty if several processes scored: they have no logger, so their
+    results are logged with the report.
+
+    Raises:
+        UserError: see `profi.harness.work`; nothing is painted.
+        MissingRowError: the only model cannot be loaded; without the report stage also, at the end,
+            if models were left out.
+    """
+    config = command.config
     samples = _samples(config, console) if command.wants("generate") else None
     count = processes_for(config, samples)
     on_row = partial(_log_row, command)
@@ -73,21 +101,7 @@ def run(command: Command, console: Console) -> Shown | None:
             f"{len(done.left_out)} of {len(config.per_model)} models cannot be loaded (see above): "
             f"{', '.join(done.left_out)}"
         )
-    if not done.entries:
-        raise MissingRowError(
-            f"nothing painted in {command.out} with these settings "
-            f"({absent_text(done.absent)}): run stage=generate first"
-        )
-    if command.wants("generate") and config.highres != "none":
-        _enlarge(command, done.entries, console)
-    if done.absent:
-        log.warning("nothing painted, left out: %s", absent_text(done.absent))
-    if not command.wants("report"):
-        return None
-    # Workers have no logger: then the results are logged with the report.
-    folders = done.folders if count == 1 else {}
-    logs = run_logs(config, command.out)
-    return _report(command, done.entries, done.absent, folders, logs)
+    return done if count == 1 else replace(done, folders={})
 
 
 def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> None:

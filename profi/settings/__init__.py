@@ -5,7 +5,13 @@ checked on construction; a `UserError` names the key, the value and the allowed 
 `profi.cli.arguments` makes the command line's schema from these classes.
 """
 
-from profi.settings.command import Config, LoggerConfig, ReportConfig, parse_shard
+from profi.settings.command import (
+    Config,
+    FigureConfig,
+    LoggerConfig,
+    ReportConfig,
+    parse_shard,
+)
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import EVALUATIONS, OURS, Evaluation
 from profi.settings.fields import check_device, choices_of
@@ -57,6 +63,7 @@ __all__ = [
     "ControlNetConfig",
     "DataConfig",
     "Evaluation",
+    "FigureConfig",
     "GLIDEConfig",
     "LPIPSConfig",
     "LoggerConfig",

@@ -70,6 +70,32 @@ class ReportConfig:
         check_fields("report", self)
 
 
+@dataclass(frozen=True)
+class FigureConfig:
+    """Which of the paper's figures the stage `figure` draws, and how."""
+
+    name: str = setting("", "the figure's number in the paper, or its name in the catalogue")
+    select: list[str] = setting(
+        [], "show these triplets, ID or ID@SEED, in place of those that the figure's rule chooses"
+    )
+    examples: int | None = setting(
+        None, "number of examples; null: the figure's own", at_least=1, at_most=100
+    )
+    draw: int = setting(0, "seed of the order in which a rule draws", at_least=0)
+    colormap: Literal["jet", "cividis"] = setting(
+        "jet", "colours of figure 3's maps: jet as the paper, or cividis, which is perceptual"
+    )
+    scenes: str | None = setting(
+        None,
+        "an instances JSON with all objects of the scenes, for the kinds of prompt neglect; null: "
+        "data.annotations",
+    )
+    votes: str | None = setting(None, "a user study's votes, a CSV (figure 12)")
+
+    def __post_init__(self) -> None:
+        check_fields("figure", self)
+
+
 def _default_reading() -> Reading:
     return READINGS[DEFAULT_READING]
 
@@ -95,6 +121,7 @@ class Config:
     own: dict[str, Any] = setting({}, "settings of plugins: own.NAME.KEY=value")
     logger: LoggerConfig = setting(LoggerConfig, "where progress is logged")
     report: ReportConfig = setting(ReportConfig, "what the report shows")
+    figure: FigureConfig = setting(FigureConfig, "the figure to draw")
     sampling: Sampling = setting(Sampling, "how the diffusion is sampled")
     highres: Literal["none", "ours", "released", "paper"] = setting(
         "none",
@@ -104,9 +131,10 @@ class Config:
     upscaler: str | None = setting(
         None, "of highres: mini, x4, a folder or a repository; null: mini for the shipped model"
     )
-    stage: Literal["all", "generate", "score", "report", "fetch", "check"] = setting(
+    stage: Literal["all", "generate", "score", "report", "fetch", "check", "figure"] = setting(
         "all",
-        "the stage to run; fetch gets data and weights, check also tries everything on one picture",
+        "the stage to run; fetch gets data and weights, check also tries everything on one "
+        "picture, figure draws a figure of the paper",
     )
     seed: int = setting(0, "seed of the run", at_least=0, at_most=MAX_SEED)
     seeds: list[int] = setting([], "several seeds, in place of seed")
@@ -142,6 +170,10 @@ class Config:
             raise UserError(f"seed={largest}: must be at most {MAX_SEED}")
         for name, values in self.own.items():
             self.section(name, values)
+        if self.stage == "figure":
+            if not self.figure.name:
+                raise UserError(f"figure is not set: choose one of {figures_text()}")
+            catalogue.figures.get(self.figure.name)
         if not self.out:
             raise UserError("out= is empty: name the folder of the runs")
         if self.name is not None and (
@@ -226,6 +258,11 @@ class Config:
 def method(name: str) -> str:
     """The canonical name of a method; UserError for an unknown name."""
     return catalogue.methods.get(name, "ablations").name
+
+
+def figures_text() -> str:
+    """All figures: "figure=3 (Similarity maps), ..."."""
+    return ", ".join(f"figure={one.name} ({one.label})" for one in catalogue.figures.entries())
 
 
 def parse_shard(text: str) -> tuple[int, int]:
