@@ -90,7 +90,8 @@ window.addEventListener("load", async () => {
     seen.zoomed.push(shown());
   }
   dialog.querySelector("img").click();
-  await pause();
+  // The dialog gives the focus back in an event of its own.
+  for (let i = 0; i < 20 && document.activeElement.className !== "zoom"; i++) await pause();
   seen.zoomed.push([dialog.open, document.activeElement.className]);
   const text = document.createElement("pre");
   text.id = "seen"; text.textContent = JSON.stringify(seen);
