@@ -16,7 +16,8 @@ from profi.types import UserError
 if TYPE_CHECKING:
     from profi.method.methods import MethodBatch, MethodParts
     from profi.method.trace import Trace, TracedStep
-    from profi.painter import Cancelled, Painter, load
+    from profi.painter import Painter, load
+    from profi.painting import Cancelled
     from profi.pipeline import ProFIPainterPipeline
 
 __version__ = "0.1.0"
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Cancelled": "profi.painter",
+    "Cancelled": "profi.painting",
     "MethodBatch": "profi.method.methods",
     "MethodParts": "profi.method.methods",
     "Painter": "profi.painter",

@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack, overload
+from typing import TypedDict, Unpack, overload
 
 import torch
 from PIL import Image
-from rich.console import Console
-from torch import Tensor
 
-from profi.fitting import contents
-from profi.harness.progress import meter
 from profi.highres.enlarging import Enlarging
 from profi.highres.low import LowPainter
 from profi.highres.upscaler import Upscaler, load_upscaler
-from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
+from profi.inputs import ImageLike, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Build, compose
-from profi.method.sampling import StepState
 from profi.method.similarity_maps import SelfAttentionObserver, unobserved
 from profi.method.trace import Trace
 from profi.models.backbone import Backbone, load_backbone, memory_format
 from profi.models.compiled import CompiledBlocks
 from profi.models.devices import exclusive, quiet_libraries, resolve_device
+from profi.painting import (
+    Callback,
+    Cancel,
+    OnProgress,
+    Painting,
+    check_cancelled,
+    reporter,
+)
 from profi.settings.evaluation import Evaluation, evaluation_of
 from profi.settings.highres import HighRes, highres_of
 from profi.settings.method import DEFAULT_READING, Reading, Sampling, reading_of
 from profi.settings.presets import model_source, models
 from profi.types import UserError
-
-# Called with (steps done, all steps).
-OnProgress = Callable[[int, int], object]
-
-
-class Cancelled(Exception):  # noqa: N818 (an outcome, not an error)
-    """The caller's `cancel` stopped the painting."""
-
-
-class Callback(Protocol):
-    """Called after every step."""
-
-    def __call__(self, step: int, total: int, preview: Callable[[], Any]) -> object:
-        """`step` of `total` is done; `preview()` decodes the current picture.
-
-        A preview costs one pass of the decoder, and nothing if it is not called. It has the same
-        form as the painter's result. In a list, pictures that have not started are None.
-        """
-        ...
 
 
 class Choices(TypedDict, total=False):
@@ -71,7 +52,7 @@ class Choices(TypedDict, total=False):
     blended: bool
     progress: bool | OnProgress
     callback: Callback | None
-    cancel: threading.Event | Callable[[], bool] | None
+    cancel: Cancel | None
     trace: Trace | None
     observer: SelfAttentionObserver
 
@@ -162,7 +143,7 @@ class Painter:
         blended: bool = True,
         progress: bool | OnProgress = False,
         callback: Callback | None = None,
-        cancel: threading.Event | Callable[[], bool] | None = None,
+        cancel: Cancel | None = None,
         trace: Trace | None = None,
         observer: SelfAttentionObserver = unobserved,
     ) -> Image.Image | list[Image.Image]:
@@ -219,8 +200,8 @@ class Painter:
         if trace is not None and len(parts) > 1:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
         total = steps * len(parts)
-        with exclusive(self.backbone.unet), _reporter(progress, total) as report:
-            call = _Call(
+        with exclusive(self.backbone.unet), reporter(progress, total) as report:
+            call = Painting(
                 inpainter, jobs, alone, blended, total, report, callback, cancel, trace, observer
             )
             for part in parts:
@@ -237,7 +218,7 @@ class Painter:
         highres: str | HighRes = "ours",
         seed: int = 0,
         progress: bool | OnProgress = False,
-        cancel: threading.Event | Callable[[], bool] | None = None,
+        cancel: Cancel | None = None,
         **choices: Unpack[LowChoices],
     ) -> Image.Image:
         """Paint `prompt` into the masked part of a large `image` (appendix E).
@@ -270,7 +251,7 @@ class Painter:
         settings = highres_of(highres)
         small = choices.get("steps", Sampling.num_inference_steps)
         total = small + settings.num_inference_steps
-        with _reporter(progress, total) as report:
+        with reporter(progress, total) as report:
 
             def after(step: int) -> None:
                 report(step, total)
@@ -325,86 +306,6 @@ class Painter:
         name = str(self.backbone.unet.dtype).removeprefix("torch.")
         with quiet_libraries():
             return load_upscaler(source, self.backbone.device, name)
-
-
-@dataclass
-class _Call:
-    """A running call of a painter: the number of steps done and the finished pictures by index."""
-
-    inpainter: StableInpainting
-    jobs: Sequence[Job]
-    alone: bool
-    blended: bool
-    total: int
-    report: OnProgress
-    callback: Callback | None
-    cancel: threading.Event | Callable[[], bool] | None
-    trace: Trace | None
-    observer: SelfAttentionObserver
-    step: int = 0
-    done: dict[int, Image.Image] = field(default_factory=dict)
-
-    def paint(self, part: Sequence[int]) -> None:
-        """Paint the jobs with these indices."""
-        jobs = [self.jobs[i] for i in part]
-        images = torch.stack([job.fitted.image for job in jobs])
-        masks = torch.stack([job.fitted.mask for job in jobs])
-        inside = contents([job.fitted for job in jobs], jobs[0].evaluation.dilation)
-
-        def finished(painted: Tensor) -> dict[int, Image.Image]:
-            pictures = [job.finished(p, self.blended) for job, p in zip(jobs, painted, strict=True)]
-            return dict(zip(part, pictures, strict=True))
-
-        def after_step(state: StepState[object], x_prev: Tensor) -> None:
-            def preview() -> Any:
-                painted = self.inpainter.decode(state.x0_pred, images, masks)
-                return self.result(self.done | finished(painted))
-
-            self.step += 1
-            self.report(self.step, self.total)
-            if self.callback is not None:
-                self.callback(self.step, self.total, preview)
-            if self.step < self.total:
-                check_cancelled(self.cancel, self.step, self.total)
-
-        check_cancelled(self.cancel, self.step, self.total)
-        prompts, seeds = [job.prompt for job in jobs], [job.seed for job in jobs]
-        painted = self.inpainter(
-            images,
-            masks,
-            prompts,
-            seeds,
-            contents=inside,
-            observer=self.observer,
-            after_step=after_step,
-            trace=self.trace,
-        )
-        self.done |= finished(painted)
-
-    def result(self, pictures: dict[int, Image.Image]) -> Any:
-        """The pictures in the form of the result; None for a missing one."""
-        return pictures[0] if self.alone else [pictures.get(i) for i in range(len(self.jobs))]
-
-
-def check_cancelled(
-    cancel: threading.Event | Callable[[], bool] | None, step: int, total: int
-) -> None:
-    """Raise Cancelled if the caller's `cancel` is set or returns True."""
-    check = cancel.is_set if isinstance(cancel, threading.Event) else cancel
-    if check is not None and check():
-        raise Cancelled(f"cancelled after step {step} of {total}")
-
-
-@contextmanager
-def _reporter(progress: bool | OnProgress, total: int) -> Iterator[OnProgress]:
-    """The function that reports every step."""
-    if not isinstance(progress, bool):
-        yield progress
-    elif progress:
-        with meter(Console(file=sys.stderr), "painting", total) as bar:
-            yield lambda _done, _total: bar.advance(1)
-    else:
-        yield lambda _done, _total: None
 
 
 def load(

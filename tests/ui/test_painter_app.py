@@ -25,7 +25,8 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from profi.models.backbone import Backbone
-from profi.painter import Cancelled, Painter
+from profi.painter import Painter
+from profi.painting import Cancelled
 from profi.settings.highres import HIGHRES
 from profi.types import UserError
 from profi.ui.painter.app import painter_app

@@ -13,7 +13,7 @@ import gradio as gr
 import torch
 
 from profi.catalogue import catalogue
-from profi.painter import Cancelled
+from profi.painting import Cancelled
 from profi.settings.fields import choices_of, default_of
 from profi.types import MAX_SEED, UserError
 from profi.ui.painter import markup

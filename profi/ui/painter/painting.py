@@ -21,7 +21,8 @@ from profi.catalogue import catalogue
 from profi.data.pictures import mask_of
 from profi.highres.masks import box_dilated
 from profi.highres.upscaler import Upscaler
-from profi.painter import Cancelled, Painter, load
+from profi.painter import Painter, load
+from profi.painting import Cancelled
 from profi.picture_file import encoded, texts_of
 from profi.types import UserError
 from profi.ui.painter.attention import AttentionMap, attention_maps
