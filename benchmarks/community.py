@@ -37,7 +37,7 @@ from PIL import Image
 
 from benchmarks.architectures import SCHEDULER, SD15, make_text, make_unet, make_vae
 from benchmarks.steps import SHARE
-from benchmarks.timing import machine, timed, told
+from benchmarks.timing import machine, median_text, timed
 from profi import ProFIPainterPipeline
 from profi.models.backbone import DTYPES
 from profi.types import UserError
@@ -179,7 +179,7 @@ def measure(options: argparse.Namespace, batch: int) -> str:
     for name in (OURS, PEER):
         loaded, most = memory[name]
         lines.append(
-            f"  {name:5s} {told([one / batch for one in taken[name]])} a picture   "
+            f"  {name:5s} {median_text([one / batch for one in taken[name]])} a picture   "
             f"{most / 2**30:.2f} GiB at most, {(most - loaded) / 2**30:.2f} above the loaded models"
         )
     ratios = [theirs / own for own, theirs in zip(taken[OURS], taken[PEER], strict=True)]
@@ -228,10 +228,10 @@ def main() -> None:
             options.model = Path(folder)
             save_random_model(options.model)
         for batch in BATCHES:
-            print(_told(partial(measure, options, batch), batch), flush=True)
+            print(_line_of(partial(measure, options, batch), batch), flush=True)
 
 
-def _told(work: Callable[[], str], batch: int) -> str:
+def _line_of(work: Callable[[], str], batch: int) -> str:
     """What a batch size gives; where a pipeline cannot paint it, its reason."""
     try:
         return work()

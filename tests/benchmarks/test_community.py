@@ -40,6 +40,7 @@ def run(model: Path, peer: Path, monkeypatch: pytest.MonkeyPatch, *switches: str
     community.main()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuses", [False, True])
 def test_ratios_of_both_batches_are_printed(
     tmp_path: Path,
