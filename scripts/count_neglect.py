@@ -25,7 +25,7 @@ from profi.data.coco import read_coco
 from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.figures.neglect import KINDS, kind_of, known_categories, scenes_of
-from profi.harness.run_folder import RunFolder, evaluation_of_run
+from profi.harness.run_folder import RunFolder, evaluation_of_run, method_name, run_record
 from profi.harness.score import decode, painted_mask
 from profi.metrics import TransformersDetector
 from profi.metrics.functional import bounding_box, crop
@@ -70,7 +70,9 @@ def main() -> None:
         total = sum(counts.values())
         shares = ", ".join(f"{kind} {100 * counts[kind] / total:.1f} %" for kind in KINDS)
         print(f"{run.name}: {total} paintings: {shares}")
-        rows.append({"run": run.name, "paintings": total, **{k: counts[k] for k in KINDS}})
+        method = method_name(run_record(RunFolder(run))["pixels"])
+        rows.append({"ablation": method, "run": run.name, "paintings": total})
+        rows[-1] |= {kind: counts[kind] for kind in KINDS}
     if options.csv:
         pd.DataFrame(rows).to_csv(options.csv, index=False, lineterminator="\n")
 
