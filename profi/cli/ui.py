@@ -68,7 +68,9 @@ def ui(
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        raise UserError('the page needs Gradio: pip install "profi[ui]"') from error
+        raise UserError(
+            "the page needs Gradio: pip install -c constraints.txt -e '.[ui]'"
+        ) from error
     from profi.models.devices import silence_libraries
     from profi.ui.painter.app import serve
     from profi.ui.painter.painting import Studio

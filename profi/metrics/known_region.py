@@ -112,7 +112,7 @@ def _published_heads() -> list[torch.Tensor]:
     if find_spec("torchmetrics") is None:
         raise UserError(
             "known_region_lpips needs torchmetrics, which is not installed: "
-            "pip install 'profi[lpips]', or remove the metric from metric.metrics"
+            "pip install -c constraints.txt -e '.[lpips]', or remove the metric from metric.metrics"
         )
     with as_file(files("torchmetrics").joinpath(*_HEADS)) as path:
         state = torch.load(

@@ -60,8 +60,8 @@ class OpenClipEncoder:
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(
-                f"{key}={name} needs open_clip ({reason}): pip install 'profi[clip]' with a "
-                "torchvision that fits your torch, or give a model of transformers"
+                f"{key}={name} needs open_clip ({reason}): install the extra clip with a "
+                "torchvision that fits your torch (`make vision`), or give a model of transformers"
             ) from error
         architecture, slash, weights = name.removeprefix(OPEN_CLIP).partition("/")
         if architecture not in open_clip.list_models() or not (slash and weights):
