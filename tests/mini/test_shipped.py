@@ -1,6 +1,7 @@
 """What ships is what its README says: measured again from the files, on fresh scenes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from profi.mini.scenes import SceneSampler, SpriteSheet
 from profi.mini.training.clip_stage import zero_shot
 from profi.mini.training.crops import object_crops
 from profi.mini.training.detector_stage import ceiling_and_floor
+from profi.mini.training.ship_stage import forget_folders
 from profi.mini.training.vae_stage import psnr
 from profi.mini.world import WORLDS
+from profi.settings.paths import PACKAGE
 
 shipped = pytest.mark.parametrize("size", [w for w in WORLDS.values() if w.folder.exists()])
 
@@ -19,6 +22,16 @@ shipped = pytest.mark.parametrize("size", [w for w in WORLDS.values() if w.folde
 def scenes_of(size, n, seed=987):
     sampler = SceneSampler(size, SpriteSheet.load(size, "val"))
     return sampler.sample(n, torch.Generator().manual_seed(seed))
+
+
+def test_no_folder_of_the_machine_that_trained_them_ships_with_the_models(tmp_path: Path) -> None:
+    for path in (PACKAGE / "mini" / "shipped").rglob("config.json"):
+        assert not json.loads(path.read_text()).get("_name_or_path"), path
+    kept = tmp_path / "unet" / "config.json"
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({"_name_or_path": "/home/me/unet", "layers": 2}))
+    forget_folders(tmp_path)
+    assert json.loads(kept.read_text()) == {"layers": 2}
 
 
 def test_a_world_ships():

@@ -35,6 +35,14 @@ MODEL_INDEX = {
 LIMIT_MB = 60
 
 
+def forget_folders(shipped: Path) -> None:
+    """Remove the folder that a model was loaded from, which the libraries keep in its config."""
+    for path in shipped.rglob("config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", ""):
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def run(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Replace what `world.folder` holds; returns its size in MB."""
     models, target = work / "models", world.folder
@@ -50,6 +58,7 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
         shutil.copytree(models / name, fresh / "inpaint" / name)
     index = json.dumps(MODEL_INDEX, indent=1) + "\n"
     (fresh / "inpaint" / "model_index.json").write_text(index)
+    forget_folders(fresh)
     shutil.copytree(work / "data", fresh / "data")
     shutil.copy(work / "figures.json", fresh / "figures.json")
     size = sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()) / 1e6

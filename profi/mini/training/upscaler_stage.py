@@ -1,6 +1,6 @@
 """Stages `upscaler_vae` and `upscaler`: a latent x4 upscaler on the world's fine scenes.
 
-As Stable Diffusion's: the UNet sees the noisy latents beside the low picture, which has noise of a
+As Stable Diffusion's: the UNet sees the noisy latents next to the low picture, which has noise of a
 random level; the level is a class embedding; v-prediction; captions of the scene condition it.
 The text encoder is the inpainting model's, as shipped.
 """
@@ -22,6 +22,7 @@ from torch import Tensor
 from profi.mini import models
 from profi.mini.fine_scenes import FineScenes, small
 from profi.mini.training.diffusion_stages import TRUE, Prompts
+from profi.mini.training.ship_stage import forget_folders
 from profi.mini.training.stage import console, make_generator, mixed_precision, train_stage
 from profi.mini.training.vae_stage import LossWeights, edge_error, losses, psnr
 from profi.mini.world import World
@@ -244,10 +245,11 @@ def run(world: World, device: torch.device, work: Path, seed: int, minutes: floa
 def ship(world: World, device: torch.device, work: Path, seed: int, minutes: float) -> dict:
     """Replace what the package has of the upscaler; returns its size in MB."""
     target = world.folder.parent / "upscaler"
-    beside = target.with_suffix(".new")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(work / "models" / "upscaler", beside)
+    fresh = target.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(work / "models" / "upscaler", fresh)
+    forget_folders(fresh)
     shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+    fresh.rename(target)
     size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) / 1e6
     return {"megabytes": round(size, 1)}
