@@ -31,6 +31,12 @@ new MutationObserver((changes) => changes.forEach((change) => change.addedNodes.
 }))).observe(document.head, { childList: true });
 const all = (selector) => [...document.querySelectorAll("#gallery " + selector)];
 const texts = (selector) => all(selector).map((item) => item.textContent);
+// A window without a screen does not always have the focus, so the calls for it are noted.
+const focused = [], focus = HTMLElement.prototype.focus;
+HTMLElement.prototype.focus = function (...options) {
+  focused.push(this.className);
+  return focus.apply(this, options);
+};
 const pause = () => new Promise((done) => setTimeout(done, 300));
 const set = async (label, value) => {
   const field = all("label").find((found) => found.textContent.startsWith(label))
@@ -91,8 +97,8 @@ window.addEventListener("load", async () => {
   }
   dialog.querySelector("img").click();
   // The dialog gives the focus back in an event of its own.
-  for (let i = 0; i < 20 && document.activeElement.className !== "zoom"; i++) await pause();
-  seen.zoomed.push([dialog.open, document.activeElement.className]);
+  for (let i = 0; i < 20 && !focused.length; i++) await pause();
+  seen.zoomed.push([dialog.open, focused.at(-1)]);
   const text = document.createElement("pre");
   text.id = "seen"; text.textContent = JSON.stringify(seen);
   document.body.append(text);

@@ -35,5 +35,10 @@
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) { show(place + step); event.preventDefault(); }
   });
-  dialog.addEventListener("close", () => group[place].focus());
+  dialog.addEventListener("close", () => {
+    // The gallery may have been drawn again in the meantime.
+    const same = (button) => button.querySelector("img").src === image.src;
+    const drawn = [...document.querySelectorAll("button.zoom")];
+    (group[place].isConnected ? group[place] : drawn.find(same))?.focus();
+  });
 })();
