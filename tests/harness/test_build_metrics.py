@@ -88,9 +88,10 @@ def test_a_backend_that_is_not_installed_is_one_line(
     )
     mmdet = MetricConfig(metrics=["accuracy"], accuracy=accuracy)
     clip = MetricConfig(metrics=["clip_score"], clip=ClipConfig("open_clip:ViT-B-32/openai"))
+    key = r"metric\.clip\.path=open_clip:ViT-B-32/openai"
     for module, config, remedy in (
         ("mmdet", mmdet, r"make mmdet.*metric\.accuracy\.backend=transformers"),
-        ("open_clip", clip, r"metric\.clip\.path=open_clip:ViT-B-32/openai.*install the extra clip"),
+        ("open_clip", clip, rf"{key}.*install the extra clip"),
     ):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(UserError, match=remedy) as caught:

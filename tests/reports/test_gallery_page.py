@@ -96,8 +96,6 @@ window.addEventListener("load", async () => {
     seen.zoomed.push(shown());
   }
   dialog.querySelector("img").click();
-  // The dialog gives the focus back in an event of its own.
-  for (let i = 0; i < 20 && !focused.length; i++) await pause();
   seen.zoomed.push([dialog.open, focused.at(-1)]);
   const text = document.createElement("pre");
   text.id = "seen"; text.textContent = JSON.stringify(seen);

@@ -29,16 +29,21 @@
   dialog.addEventListener("click", (event) => {
     const step = event.target.closest("[data-step]");
     if (step) show(place + Number(step.dataset.step));
-    else dialog.close();
+    else {
+      dialog.close();
+      // Its event, which Esc has too, comes only with the next frame.
+      back();
+    }
   });
   dialog.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) { show(place + step); event.preventDefault(); }
   });
-  dialog.addEventListener("close", () => {
+  function back() {
     // The gallery may have been drawn again in the meantime.
     const same = (button) => button.querySelector("img").src === image.src;
     const drawn = [...document.querySelectorAll("button.zoom")];
     (group[place].isConnected ? group[place] : drawn.find(same))?.focus();
-  });
+  }
+  dialog.addEventListener("close", back);
 })();
