@@ -36,27 +36,6 @@ from profi.settings.presets import model_source, models
 from profi.types import UserError
 
 
-class Choices(TypedDict, total=False):
-    """The options of `Painter.__call__`; see there for their meaning."""
-
-    ablation: str | Build
-    reading: str | Reading
-    evaluation: str | Evaluation
-    steps: int
-    guidance_scale: float
-    positive: str
-    negative: str
-    long_side: int | None
-    crop: int | None
-    feather: int
-    blended: bool
-    progress: bool | OnProgress
-    callback: Callback | None
-    cancel: Cancel | None
-    trace: Trace | None
-    observer: SelfAttentionObserver
-
-
 class LowChoices(TypedDict, total=False):
     """The options of the small picture of `Painter.highres`; see `Painter.__call__`."""
 
@@ -67,6 +46,20 @@ class LowChoices(TypedDict, total=False):
     guidance_scale: float
     positive: str
     negative: str
+
+
+class Choices(LowChoices, total=False):
+    """The options of `Painter.__call__`; see there for their meaning."""
+
+    long_side: int | None
+    crop: int | None
+    feather: int
+    blended: bool
+    progress: bool | OnProgress
+    callback: Callback | None
+    cancel: Cancel | None
+    trace: Trace | None
+    observer: SelfAttentionObserver
 
 
 @dataclass(frozen=True, repr=False)

@@ -75,7 +75,7 @@ def new(folder: Path, runs: tuple[str, ...], consent: Path | None, **wishes: Any
     default="",
     envvar="PROFI_STUDY_PASSWORD",
     show_default=False,
-    help="asked for beside the code; safer in PROFI_STUDY_PASSWORD",
+    help="asked for in addition to the code; safer in PROFI_STUDY_PASSWORD",
 )
 def serve(folder: Path, host: str, port: int, password: str) -> None:
     """Serve STUDY to browsers until Ctrl-C; start it again to go on."""

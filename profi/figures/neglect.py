@@ -24,7 +24,7 @@ FOUND, BACKGROUND, NEARBY, OTHER = KINDS = (
     "nearby-object dominance",
     "other",
 )
-#: How the kinds are told apart, for captions.
+#: How the kinds are distinguished, for captions.
 DEFINITIONS = (
     "A painting in which the detector does not find the label is background dominance if nothing "
     "is detected with its centre in the mask, and nearby-object dominance if an object of a "

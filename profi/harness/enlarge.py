@@ -89,9 +89,9 @@ def enlarge(
                         low, triplets[low.triplet_id], upscaler, settings, root, evaluation
                     )
                 except FAILURES as error:
-                    told = explained(error, SMALLER)
-                    quarantine(run.quarantine, low.triplet_id, FOLDER, told)
-                    log.warning("%s set aside (%s): %s", low.triplet_id, FOLDER, told)
+                    reason = explained(error, SMALLER)
+                    quarantine(run.quarantine, low.triplet_id, FOLDER, reason)
+                    log.warning("%s set aside (%s): %s", low.triplet_id, FOLDER, reason)
                     failed += 1
                     continue
             rows.append(found)

@@ -34,7 +34,7 @@ class Cost:
         return self.gib_alone + (self.gib_of_8 - self.gib_alone) * (batch - 1) / 7
 
 
-#: Operations per second that a row without any measured one is told at, in TFLOP.
+#: Operations per second that a row without any measured one is estimated at, in TFLOP.
 ASSUMED_RATE = 100.0
 
 

@@ -13,11 +13,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from profi.types import UserError
+from profi.ui.guard import LOCAL
 from profi.ui.study.folder import StudyFolder, read_study
 from profi.ui.study.pages import Pages
 from profi.ui.study.votes import Votes
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def application(root: StudyFolder, password: str = "", hosts: tuple[str, ...] = LOCAL) -> Starlette:
@@ -25,7 +24,7 @@ def application(root: StudyFolder, password: str = "", hosts: tuple[str, ...] = 
 
     Args:
         root: the study's folder.
-        password: asked for beside the code; empty: none.
+        password: asked for in addition to the code; empty: none.
         hosts: the names under which a browser may ask for it; `("*",)`: any.
 
     Raises:
