@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 
 from profi import reports
-from profi.reports.figures import thumbnail
+from profi.reports.thumbnails import thumbnail
 from profi.reports.gallery import CHUNK, INDEX
 from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys

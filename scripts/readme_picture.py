@@ -20,7 +20,7 @@ from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.data.pictures import load_image
 from profi.harness.score import decode
-from profi.reports.figures import StripRow, comparison_strip
+from profi.reports.thumbnails import StripRow, comparison_strip
 from profi.settings import shipped_path
 from profi.store.generations import read_generations
 from profi.store.scores import newest_scores

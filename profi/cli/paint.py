@@ -226,7 +226,7 @@ def paint(
         facts |= choices
         picture = painter(given, hole, prompt, **choices, progress=True)
     else:
-        from profi.highres.masks import box_dilated
+        from profi.highres.latent_masks import box_dilated
 
         source = upscaler or ("mini" if model == "mini" else "x4")
         facts |= {**choices, "upscaler": source, "highres": asdict(large)}

@@ -171,7 +171,7 @@ def run_job(composed: DictConfig) -> None:
     try:
         command = Command(config, command_line(), OmegaConf.to_yaml(composed), overrides())
         if config.stage == "figure":
-            from profi.figures.draw import draw
+            from profi.figures.figure_stage import draw
 
             try:
                 draw(command, console)

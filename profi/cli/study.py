@@ -95,7 +95,7 @@ def serve(folder: Path, host: str, port: int, password: str) -> None:
 def report(folder: Path, target: Path | None, resamples: int, seed: int) -> None:
     """Count the votes of STUDY: tables, figure 12, agreement, and the votes as CSV and Parquet."""
     with _extra():
-        from profi.ui.study.report import write_report
+        from profi.ui.study.study_report import write_report
 
     for line in write_report(folder, target or folder / "report", resamples, seed):
         click.echo(line)

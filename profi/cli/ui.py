@@ -73,8 +73,8 @@ def ui(
         ) from error
     from profi.models.devices import silence_libraries
     from profi.ui.painter.app import serve
-    from profi.ui.painter.painting import Studio
-    from profi.ui.painter.pictures import Limits, PictureStore
+    from profi.ui.painter.picture_store import Limits, PictureStore
+    from profi.ui.painter.studio import Studio
 
     silence_libraries()
     offered = tuple(dict.fromkeys(chosen)) or ("mini", *filter(_is_here, models()))

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from profi.reports.figures import outlined
+from profi.reports.thumbnails import outlined
 
 #: Inches: the width of the paper's text, and that of a column of a two-column page.
 FULL, COLUMN = 5.5, 3.25

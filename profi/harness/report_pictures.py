@@ -15,9 +15,9 @@ from profi.data.pictures import load_image
 from profi.harness.run_status import Entry, RunStatus, pictures
 from profi.harness.score import decode
 from profi.reports import Failure, GalleryItem
-from profi.reports.figures import outlined, thumbnail
 from profi.reports.gallery import Painted
 from profi.reports.names import RowKey, row_labels
+from profi.reports.thumbnails import outlined, thumbnail
 from profi.types import Triplet, UserError
 
 log = logging.getLogger(__name__)

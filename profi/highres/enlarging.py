@@ -19,7 +19,7 @@ from profi.fitting import (
     working_size,
 )
 from profi.highres.guided import AfterStep, upscale
-from profi.highres.masks import reflected
+from profi.highres.latent_masks import reflected
 from profi.highres.poisson import poisson_blend
 from profi.highres.upscaler import Upscaler
 from profi.metrics.functional import Box, bounding_box

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from profi.highres.masks import latent_mask
+from profi.highres.latent_masks import latent_mask
 from profi.highres.tiles import tiled
 from profi.highres.upscaler import Upscaler
 from profi.inpainter import check_finite, noise_of

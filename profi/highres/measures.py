@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from profi.highres.enlarging import Compared, Enlarging, array
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 from profi.metrics.functional import known_region_psnr
 
 #: Sigmas in pixels: of the filter whose remainder is the texture, and of the window it is over.

@@ -14,7 +14,7 @@ from scipy.fft import dstn, idstn
 from scipy.ndimage import binary_erosion
 from scipy.sparse.linalg import LinearOperator, cg, splu
 
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 from profi.settings.highres import HighRes
 from profi.types import UserError
 

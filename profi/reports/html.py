@@ -16,11 +16,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from profi.atomic import write_text
-from profi.reports.figures import HEIGHT, WIDTH, distributions
 from profi.reports.gallery import FOLDER, INDEX, GalleryItem, data_uri
 from profi.reports.names import RowKey, metric_style, ordered_metrics, row_labels
 from profi.reports.statistics import row_keys
 from profi.reports.tables import Table
+from profi.reports.thumbnails import HEIGHT, WIDTH, distributions
 
 # The page lists at most this many failures.
 LISTED = 200

@@ -17,8 +17,8 @@ from rich.console import Console
 from profi.cli.arguments import register
 from profi.cli.run import accepted, for_hydra
 from profi.figures.context import FigureContext
-from profi.figures.draw import draw
 from profi.figures.drawing import Drawing
+from profi.figures.figure_stage import draw
 from profi.harness.runs import Command
 from profi.settings.paths import conf_folder
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from profi.catalogue import FigureEntry, Shelf, catalogue
 from profi.figures import pool as pool_module
-from profi.figures.draw import draw
 from profi.figures.drawing import DPI, Drawing, Pick
+from profi.figures.figure_stage import draw
 from profi.figures.gradients import fit, gradients_of, standardise
 from profi.figures.layout import FULL, Cell, grid
 from profi.figures.similarity import observed

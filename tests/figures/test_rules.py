@@ -18,7 +18,7 @@ from profi.figures.drawing import Pick
 from profi.figures.hard_sets import parts_of
 from profi.figures.neglect import BACKGROUND, FOUND, NEARBY, OTHER, kind_of, known_categories
 from profi.figures.objectives import enlarged, iou, object_box
-from profi.figures.votes import interval, read_votes
+from profi.figures.study_votes import interval, read_votes
 from profi.metrics import Detection
 from profi.metrics.functional import Box
 from profi.settings import Config, FigureConfig

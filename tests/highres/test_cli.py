@@ -11,7 +11,7 @@ from painter_pictures import disc, picture
 from PIL import Image
 
 from profi.cli.paint import main
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 
 ARGUMENTS = ["image.png", "mask.png", "a bus", "-o", "out.png", "--device", "cpu", "--steps", "1"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from profi.highres import HIGHRES, HighRes, Upscaler, load_upscaler, upscale
 from profi.highres.guided import GuidedDenoiser
-from profi.highres.masks import latent_mask
+from profi.highres.latent_masks import latent_mask
 from profi.inpainter import NotFiniteError
 from profi.types import UserError
 

@@ -17,7 +17,7 @@ from tiny_upscaler import SUFFIX
 import profi
 from profi.fitting import fit_picture
 from profi.highres import HIGHRES, WAYS, Enlarging, Upscaler, compare, measures
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 from profi.highres.measures import edge_step
 from profi.models.backbone import Backbone
 from profi.settings.evaluation import EVALUATIONS

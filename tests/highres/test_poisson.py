@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.linalg import spsolve
 
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 from profi.highres.poisson import _laplacian, dirichlet, poisson_blend, seamless_clone
 from profi.settings.highres import HIGHRES
 from profi.types import UserError

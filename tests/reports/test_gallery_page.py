@@ -14,10 +14,10 @@ import pytest
 
 from profi import reports
 from profi.reports import gallery as browse
-from profi.reports.figures import png_bytes
 from profi.reports.gallery import GalleryItem, Painted
 from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
+from profi.reports.thumbnails import png_bytes
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

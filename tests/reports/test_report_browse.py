@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profi.reports.figures import HEIGHT, WIDTH, distributions, png_bytes
 from profi.reports.gallery import CHUNK, INDEX, GalleryItem, Painted, write_gallery
 from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
+from profi.reports.thumbnails import HEIGHT, WIDTH, distributions, png_bytes
 
 ROWS = {
     RowKey("m", "base", "r"): "base",

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from profi import reports
-from profi.reports.figures import StripRow, comparison_strip, outlined, png_bytes, thumbnail
 from profi.reports.gallery import (
     GAIN,
     LOSS,
@@ -26,6 +25,7 @@ from profi.reports.gallery import (
 from profi.reports.html import write_report
 from profi.reports.names import RowKey, row_labels
 from profi.reports.statistics import row_keys
+from profi.reports.thumbnails import StripRow, comparison_strip, outlined, png_bytes, thumbnail
 from profi.types import UserError
 
 

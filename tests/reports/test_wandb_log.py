@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profi.reports.figures import png_bytes
 from profi.reports.gallery import GalleryItem
+from profi.reports.thumbnails import png_bytes
 from profi.reports.wandb_log import PICTURES, WandbLog, WandbSettings
 
 pytest.importorskip("wandb")

@@ -31,9 +31,10 @@ from profi.settings.highres import HIGHRES
 from profi.types import UserError
 from profi.ui.painter.app import painter_app
 from profi.ui.painter.history import Sessions, add, history_zip
-from profi.ui.painter.painting import Order, Progress, Result, Studio, Waiting
-from profi.ui.painter.pictures import Limits, PictureStore
+from profi.ui.painter.orders import Order, Progress, Result, Waiting
+from profi.ui.painter.picture_store import Limits, PictureStore
 from profi.ui.painter.settings import Settings, settings_of_facts
+from profi.ui.painter.studio import Studio
 
 SIZE = (48, 40)
 

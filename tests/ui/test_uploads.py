@@ -11,7 +11,7 @@ from hostile_files import encoded, hostile_files, picture
 from PIL import Image
 
 from profi.types import UserError
-from profi.ui.painter.pictures import Limits, PictureStore, decoded, mask_png
+from profi.ui.painter.picture_store import Limits, PictureStore, decoded, mask_png
 
 FILES = hostile_files()
 

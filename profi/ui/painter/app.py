@@ -15,10 +15,10 @@ from fastapi.responses import JSONResponse
 
 from profi.types import UserError
 from profi.ui.guard import Guard
-from profi.ui.painter.examples import Examples
+from profi.ui.painter.example_scenes import Examples
 from profi.ui.painter.history import Sessions, history_zip
-from profi.ui.painter.painting import Studio
-from profi.ui.painter.pictures import FORMATS, PictureStore, decoded, mask_png
+from profi.ui.painter.picture_store import FORMATS, PictureStore, decoded, mask_png
+from profi.ui.painter.studio import Studio
 
 # Gradio calls nobody, and offers no way to a file: see `CLOSED`.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from profi.types import UserError
-from profi.ui.painter.painting import Result
-from profi.ui.painter.pictures import PictureStore
+from profi.ui.painter.orders import Result
+from profi.ui.painter.picture_store import PictureStore
 
 MAX_SESSIONS = 200
 MAX_RESULTS = 100
@@ -71,7 +71,7 @@ def history_zip(session: Session, store: PictureStore) -> bytes:
     A file that the store has forgotten is null in `history.json`.
     """
     file = BytesIO()
-    told = []
+    record = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def stored(name: str, stem: str) -> str | None:
@@ -83,7 +83,7 @@ def history_zip(session: Session, store: PictureStore) -> bytes:
             return entry
 
         for i, result in enumerate(session.results, start=1):
-            told.append(
+            record.append(
                 {
                     "input": stored(result.order.picture, f"{i:03}-input"),
                     "mask": stored(result.order.mask, f"{i:03}-mask"),
@@ -97,5 +97,5 @@ def history_zip(session: Session, store: PictureStore) -> bytes:
                     ],
                 }
             )
-        archive.writestr("history.json", json.dumps(told, indent=1, ensure_ascii=False))
+        archive.writestr("history.json", json.dumps(record, indent=1, ensure_ascii=False))
     return file.getvalue()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from profi.ui.painter.attention import AttentionMap
+from profi.ui.painter.attention_maps import AttentionMap
 from profi.ui.painter.history import Session
-from profi.ui.painter.painting import Event, Progress, Result, Waiting
+from profi.ui.painter.orders import Event, Progress, Result, Waiting
 
 
 def said(text: str, wrong: bool = False) -> str:

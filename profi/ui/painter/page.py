@@ -12,54 +12,27 @@ from typing import Any
 import gradio as gr
 import torch
 
-from profi.catalogue import catalogue
 from profi.painting import Cancelled
-from profi.settings.fields import choices_of, default_of
-from profi.types import MAX_SEED, UserError
+from profi.types import UserError
 from profi.ui.painter import markup
+from profi.ui.painter.controls import (
+    CONTROLS,
+    CROP_MARGIN,
+    ROWS,
+    about,
+    control,
+    settings_from,
+    values_of,
+)
 from profi.ui.painter.history import Sessions, add
-from profi.ui.painter.painting import Event, Order, Progress, Result, Studio, Waiting
-from profi.ui.painter.settings import MAX_TEXT, Settings, as_json, settings_of
+from profi.ui.painter.orders import Event, Order, Progress, Result, Waiting
+from profi.ui.painter.settings import MAX_TEXT, settings_of
+from profi.ui.painter.studio import Studio
 
 log = logging.getLogger(__name__)
 
 INTRODUCTION = """# ProFI-Painter
 Paint a mask over a picture, say what should be there, and compare the methods on the same seed."""
-FIELDS = Settings.__dataclass_fields__
-#: "More settings", row by row.
-ROWS = (
-    ("guidance_scale", "reading", "evaluation"),
-    ("positive", "negative"),
-    ("model", "blended", "highres", "feather"),
-)
-#: The page's controls in the order in which events get them: fields of `Settings`, but `crop`,
-#: which is a switch and a number.
-CONTROLS = (
-    "prompt",
-    "ablations",
-    "seed",
-    "variants",
-    "steps",
-    *(name for row in ROWS for name in row),
-)
-LABELS = {
-    "prompt": "Prompt",
-    "ablations": "Methods to compare",
-    "seed": "Seed",
-    "variants": "Variants",
-    "steps": "Steps",
-    "guidance_scale": "Guidance scale",
-    "model": "Model",
-    "reading": "Reading",
-    "evaluation": "Evaluation",
-    "positive": "Positive prompt",
-    "negative": "Negative prompt",
-    "blended": "Blended",
-    "feather": "Soft edge",
-    "highres": "High resolution",
-}
-CROP_MARGIN = 32
-WHOLE_NUMBERS = ("seed", "variants", "steps", "feather")
 
 
 @dataclass(frozen=True)
@@ -98,7 +71,7 @@ class Page:
                         rest |= {name: self._control(name) for name in names}
                 with gr.Row():
                     cropped = gr.Checkbox(
-                        False, label="Crop to the mask", info=_about("crop"), min_width=240
+                        False, label="Crop to the mask", info=about("crop"), min_width=240
                     )
                     margin = gr.Number(
                         CROP_MARGIN, label="Pixels around the mask", precision=0, min_width=240
@@ -160,11 +133,11 @@ class Page:
     def paint(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Paint: {"picture": NAME, "mask": NAME, "prompt": ...} and the page's other settings.
 
-        Tells {"waiting": orders before this one} or {"step", "total"}, and at last {"pictures"}.
+        Sends {"waiting": orders before this one} or {"step", "total"}, and at last {"pictures"}.
         """
         with _sentences():
             for event in self.studio.paint(_order_of(order), threading.Event()):
-                yield _told(event)
+                yield _json_of(event)
 
     def attention(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The attention maps of an order with one method and one variant: {"maps": [...]}."""
@@ -198,7 +171,7 @@ class Page:
         try:
             if problem:
                 raise UserError(problem[:300])
-            order = Order(picture, mask, self._settings(values))
+            order = Order(picture, mask, settings_from(values))
             yield markup.said("Starting …"), *keep, *busy
             for event in self.studio.paint(order, cancel):
                 if isinstance(event, Progress) and event.previews:
@@ -263,67 +236,17 @@ class Page:
             return [*nothing, markup.said(_sentence(error), wrong=True)]
         if settings is None:
             return [*nothing, markup.said("Ready.")]
-        values = as_json(settings)
-        crop = [settings.crop is not None, CROP_MARGIN if settings.crop is None else settings.crop]
-        text = "All settings of this picture are back."
-        return [*(values[name] for name in CONTROLS), *crop, markup.said(text)]
+        return [*values_of(settings), markup.said("All settings of this picture are back.")]
 
     def _unload(self, request: gr.Request) -> None:
         self.sessions.close(request.session_hash)
 
-    def _settings(self, values: tuple[Any, ...]) -> Settings:
-        *named, cropped, margin = values
-        given = dict(zip(CONTROLS, named, strict=True))
-        for name in WHOLE_NUMBERS:
-            if given[name] is None:
-                raise UserError(f"{LABELS[name].lower()} is empty: give a number")
-        if cropped and margin is None:
-            raise UserError("pixels around the mask is empty: give a number")
-        # In the catalogue's order, not in that of the clicks.
-        given["ablations"] = sorted(given["ablations"], key=catalogue.methods.rank)
-        return settings_of({**given, "crop": margin if cropped else None})
-
     def _control(self, name: str) -> Any:
-        """The Gradio component of a setting, by its field's type, bounds and meaning."""
-        spec = FIELDS[name]
-        given: dict[str, Any] = {"label": LABELS[name], "info": _about(name), "elem_id": name}
-        # On a phone the three numbers fit into one row, the others have one each.
-        given["min_width"] = 90 if name in ("seed", "variants", "steps") else 240
-        default = default_of(spec)
-        if name == "ablations":
-            methods = [(entry.label, entry.name) for entry in catalogue.methods.entries()]
-            return gr.CheckboxGroup(methods, value=list(default), **given)
-        if name == "model":
-            return gr.Radio(self.studio.models, value=self.studio.models[0], **given)
-        if choices_of(Settings, name):
-            return gr.Radio(choices_of(Settings, name), value=default, **given)
-        if isinstance(default, bool):
-            offered = name != "highres" or bool(self.studio.upscalers)
-            return gr.Checkbox(default, visible=offered, **given)
-        if name in WHOLE_NUMBERS:
-            return gr.Number(default, precision=0, **given)
-        if isinstance(default, float):
-            return gr.Number(default, **given)
-        if name == "prompt":
-            given["info"] = None
-            placeholder = "an apple"
-            return gr.Textbox(
-                default, lines=1, max_length=MAX_TEXT, placeholder=placeholder, **given
-            )
-        return gr.Textbox(default, lines=1, max_length=MAX_TEXT, **given)
+        return control(name, self.studio.models, offers_highres=bool(self.studio.upscalers))
 
 
 def _html(value: str, name: str) -> gr.HTML:
     return gr.HTML(value, elem_id=name, apply_default_css=False)
-
-
-def _about(name: str) -> str:
-    """A setting's meaning and bounds; `Settings` checks them, for all callers alike."""
-    metadata = FIELDS[name].metadata
-    text: str = metadata["meaning"][0].upper() + metadata["meaning"][1:]
-    if metadata["at_most"] is None or metadata["at_most"] == MAX_SEED:
-        return text
-    return f"{text}, {metadata['at_least']} to {metadata['at_most']}"
 
 
 def _order_of(values: Any) -> Order:
@@ -362,7 +285,7 @@ def _sentence(error: Exception) -> str:
     return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-def _told(event: Event) -> dict[str, Any]:
+def _json_of(event: Event) -> dict[str, Any]:
     """An event as JSON."""
     if isinstance(event, Waiting):
         return {"waiting": event.before}

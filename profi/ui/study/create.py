@@ -28,8 +28,8 @@ from profi.harness.run_folder import (
 )
 from profi.harness.score import decode
 from profi.inputs import blend, in_given_size, pil_image
-from profi.reports.figures import outlined
 from profi.reports.names import RowKey, row_labels
+from profi.reports.thumbnails import outlined
 from profi.settings import DataConfig, ModelConfig
 from profi.settings.fields import build
 from profi.store.generations import read_generations

@@ -21,8 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from profi.types import UserError, digest
-from profi.ui.study.folder import QUESTIONS, Study, StudyFolder
-from profi.ui.study.order import Showing
+from profi.ui.study.folder import QUESTIONS, Showing, Study, StudyFolder
 from profi.ui.study.requests import (
     answer_of,
     body_of,

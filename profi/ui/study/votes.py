@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from profi.types import UserError, digest
-from profi.ui.study.folder import QUESTIONS, Study, StudyFolder
-from profi.ui.study.order import Showing, showings
+from profi.ui.study.folder import QUESTIONS, Showing, Study, StudyFolder, showings
 
 #: Seconds to wait for another process that writes.
 _BUSY_S = 30.0

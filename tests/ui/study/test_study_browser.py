@@ -25,7 +25,7 @@ from study_clicks import (
 from study_runs import METHODS, SECRETS
 
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
-from profi.ui.study.report import write_report
+from profi.ui.study.study_report import write_report
 from profi.ui.study.votes import Votes
 
 pytestmark = pytest.mark.ui

@@ -20,8 +20,7 @@ from profi.cli.main import profi as command
 from profi.harness.run_folder import RunFolder
 from profi.types import UserError
 from profi.ui.study.create import Wishes, create
-from profi.ui.study.folder import StudyFolder, read_study
-from profi.ui.study.order import showings
+from profi.ui.study.folder import StudyFolder, read_study, showings
 
 LABELS = ["base", "only PAIntA", "only RASG", "RASG & PAIntA"]
 

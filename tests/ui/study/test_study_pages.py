@@ -17,7 +17,7 @@ from study_clicks import (
 )
 
 from profi.ui.study.folder import StudyFolder, read_study
-from profi.ui.study.report import write_report
+from profi.ui.study.study_report import write_report
 
 pytestmark = pytest.mark.ui
 

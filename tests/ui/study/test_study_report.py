@@ -14,7 +14,7 @@ from study_runs import paint_runs
 
 from profi.ui.study.create import Wishes, create
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
-from profi.ui.study.report import interval, number, write_report
+from profi.ui.study.study_report import interval, number, write_report
 from profi.ui.study.votes import Votes
 
 LABELS = ["base", "only PAIntA", "only RASG", "RASG & PAIntA"]

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from profi.catalogue import FigureEntry, catalogue
 from profi.figures.context import FigureContext
-from profi.figures.drawing import STYLE, Drawing, write_drawing
-from profi.figures.page import write_page
+from profi.figures.drawing import STYLE, Drawing, write_drawing, write_page
 from profi.harness.build_data import data_label
 from profi.harness.provenance import SEPARATOR, merged
 from profi.harness.run_folder import run_record

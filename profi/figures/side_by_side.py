@@ -1,4 +1,4 @@
-"""Figures 5, 18 and 19: all methods side by side."""
+"""Figures 5, 18 and 19: all methods side by side; 6 and 7: the base and one method alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from profi.reports.names import RowKey, row_labels
 from profi.types import UserError
 
 EXAMPLES = 7
+EXAMPLES_OF_ABLATION = 6
 CAPTION = (
     "Inpainting methods side by side. The pictures of a column have the same input, prompt and "
     f"seed. {FRAMES}"
@@ -55,6 +56,16 @@ def figure_5(context: FigureContext) -> Drawing:
     )
 
 
+def figure_6(context: FigureContext) -> Drawing:
+    """Visual ablation of PAIntA."""
+    return _ablation(context, "painta_only", "only PAIntA")
+
+
+def figure_7(context: FigureContext) -> Drawing:
+    """Visual ablation of RASG."""
+    return _ablation(context, "rasg_only", "only RASG")
+
+
 def figure_18(context: FigureContext) -> Drawing:
     """Examples in which the full method finds the object and its base does not."""
     pool, base, ours = _painted(context)
@@ -79,6 +90,27 @@ def figure_19(context: FigureContext) -> Drawing:
         context.rule(f"All {len(pool.picks)} paintings, whatever their scores."),
         chosen,
         counts(pool, _rows(pool)),
+    )
+
+
+def _ablation(context: FigureContext, ablation: str, label: str) -> Drawing:
+    pool = context.pool(context.of_one_model("base", ablation))
+    base, ours = pool.rows
+    candidates = gained(pool, base, ours)
+    chosen = context.choose(candidates, pool.prompt, EXAMPLES_OF_ABLATION, pool.picks)
+    lost = gained(pool, ours, base)
+    figure = compared(pool, chosen, {"base": base, label: ours})
+    return Drawing(
+        figure,
+        f"Visual ablation: input, base, and {label}. The pictures of a column start from the same "
+        f"noise. {FRAMES}",
+        context.rule(
+            f"Among the {len(pool.picks)} paintings those in which the detector finds the label "
+            f"with {label} and not with base ({len(candidates)}; the reverse holds for "
+            f"{len(lost)})."
+        ),
+        chosen,
+        counts(pool, {"base": base, label: ours}),
     )
 
 

@@ -1,12 +1,10 @@
-"""Painting for many people with one model: orders in, progress and pictures out."""
+"""Painting for many people with one model."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -19,87 +17,23 @@ from torch import Tensor
 import profi
 from profi.catalogue import catalogue
 from profi.data.pictures import mask_of
-from profi.highres.masks import box_dilated
+from profi.highres.latent_masks import box_dilated
 from profi.highres.upscaler import Upscaler
 from profi.painter import Painter, load
 from profi.painting import Cancelled
 from profi.picture_file import encoded, texts_of
 from profi.types import UserError
-from profi.ui.painter.attention import AttentionMap, attention_maps
-from profi.ui.painter.pictures import PictureStore
+from profi.ui.painter.attention_maps import AttentionMap, attention_maps
+from profi.ui.painter.orders import Event, Order, Painted, Progress, Result, Waiting
+from profi.ui.painter.picture_store import PictureStore
 from profi.ui.painter.settings import Settings, settings_of_facts
+from profi.ui.painter.waiting_line import WaitingLine
 
 #: Pixels of all pictures of one order.
 MAX_PIXELS = 64_000_000
 PREVIEW_SIDE = 256
 #: A preview at most so often, and so long after one that it takes a fifth of the time.
 PREVIEW_SECONDS, PREVIEW_REST = 0.3, 4.0
-HEARTBEAT_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Order:
-    """One call: the names of a kept picture and mask, and the settings."""
-
-    picture: str
-    mask: str
-    settings: Settings
-
-
-@dataclass(frozen=True)
-class Progress:
-    """`step` of `total` is done; `previews` are (label, WebP bytes) since the last one that had."""
-
-    step: int
-    total: int
-    label: str
-    previews: Sequence[tuple[str, bytes]] = ()
-
-
-@dataclass(frozen=True)
-class Painted:
-    """A finished picture: its name in the store, and how it was made."""
-
-    name: str
-    ablation: str
-    seed: int
-    facts: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{catalogue.methods.label(self.ablation)}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Result:
-    """The finished pictures of an order, the variants of a method one after the other.
-
-    They are all of them unless the order was cancelled. `centre` is the mask's, as a share of the
-    width.
-    """
-
-    order: Order
-    pictures: tuple[Painted, ...]
-    seconds: float
-    centre: float = 0.5
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The order starts after `before` others."""
-
-    before: int
-
-
-Event = Waiting | Progress | Result
-
-
-@dataclass(eq=False)
-class _Ticket:
-    """An order's place in the line, and where its listener gets events."""
-
-    told: queue.SimpleQueue[Event | Future[Result]] = field(default_factory=queue.SimpleQueue)
 
 
 @dataclass
@@ -122,15 +56,12 @@ class Studio:
     dtype: str = "float32"
     upscalers: Mapping[str, str | Path] = field(default_factory=dict)
     most_waiting: int = 8
-    # One thread: torch keeps a pool of threads for each thread that computes.
-    _worker: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="painter"), repr=False
-    )
     _loaded: tuple[str, Painter] | None = field(default=None, repr=False)
     _upscaler: Upscaler | None = field(default=None, repr=False)
-    _line: list[_Ticket] = field(default_factory=list, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _closed: threading.Event = field(default_factory=threading.Event, repr=False)
+    _line: WaitingLine = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._line = WaitingLine(self.most_waiting)
 
     def painter(self, model: str) -> Painter:
         """The model, loaded if another one was used before; only in the studio's own thread."""
@@ -149,12 +80,11 @@ class Studio:
 
     def warm_up(self) -> None:
         """Load the first model now rather than for the first order."""
-        self._worker.submit(self.painter, self.models[0])
+        self._line.submit(self.painter, self.models[0])
 
     def close(self) -> None:
         """Stop after the current step, and start nothing more."""
-        self._closed.set()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._line.close()
 
     def paint(self, order: Order, cancel: threading.Event) -> Iterator[Event]:
         """Paint an order: its place in the line, its progress, and at last its result.
@@ -163,63 +93,23 @@ class Studio:
         `cancel` is set before a picture is finished. A caller that stops listening stops the
         painting.
         """
-        yield from self._in_line(lambda ticket: self._paint(order, cancel, ticket.told.put), cancel)
+        yield from self._line.run(lambda send: self._paint(order, cancel, send), cancel)
 
     def attention(
         self, order: Order, ablation: str, seed: int, cancel: threading.Event
     ) -> Iterator[Waiting | list[AttentionMap]]:
         """The attention maps of one picture of an order, which is painted once more."""
 
-        def look(_: _Ticket) -> list[AttentionMap]:
+        def look(_: Callable[[Any], None]) -> list[AttentionMap]:
             picture, mask = self._inputs(order)
             painter = self.painter(order.settings.model)
             ends = self._ends(cancel)
             return attention_maps(painter, picture, mask, order.settings, ablation, seed, ends)
 
-        yield from self._in_line(look, cancel)
-
-    def _in_line(self, work: Callable[[_Ticket], Any], cancel: threading.Event) -> Iterator[Any]:
-        """What `work` tells and returns, in the studio's thread, when it is its turn."""
-        ticket = _Ticket()
-        with self._lock:
-            if len(self._line) > self.most_waiting:
-                raise UserError("too many people are waiting: try again in a minute")
-            self._line.append(ticket)
-        future = self._worker.submit(work, ticket)
-        future.add_done_callback(ticket.told.put)
-        self._tell_the_line()
-        try:
-            while True:
-                try:
-                    event = ticket.told.get(timeout=HEARTBEAT_SECONDS)
-                except queue.Empty:
-                    # A listener that has gone is noticed when it is told something.
-                    event = Waiting(self._place(ticket))
-                if isinstance(event, Future):
-                    yield event.result()
-                    return
-                if cancel.is_set() and future.cancel():
-                    raise Cancelled("cancelled before it started")
-                if not (isinstance(event, Waiting) and event.before == 0):
-                    yield event
-        finally:
-            cancel.set()
-            future.cancel()
-            with self._lock:
-                self._line.remove(ticket)
-            self._tell_the_line()
+        yield from self._line.run(look, cancel)
 
     def _ends(self, cancel: threading.Event) -> Callable[[], bool]:
-        return lambda: cancel.is_set() or self._closed.is_set()
-
-    def _place(self, ticket: _Ticket) -> int:
-        with self._lock:
-            return self._line.index(ticket)
-
-    def _tell_the_line(self) -> None:
-        with self._lock:
-            for before, ticket in enumerate(self._line):
-                ticket.told.put(Waiting(before))
+        return lambda: cancel.is_set() or self._line.closed
 
     def restored(self, picture: Image.Image) -> tuple[Settings | None, bytes | None]:
         """The settings and the mask's PNG that a picture painted here carries in its texts."""
@@ -252,7 +142,7 @@ class Studio:
         return picture, mask
 
     def _paint(
-        self, order: Order, cancel: threading.Event, tell: Callable[[Progress], None]
+        self, order: Order, cancel: threading.Event, send: Callable[[Progress], None]
     ) -> Result:
         settings = order.settings
         picture, mask = self._inputs(order)
@@ -279,7 +169,7 @@ class Studio:
                 label: str = label,
             ) -> None:
                 shown = previews.due(preview, [f"{label}, seed {seed}" for seed in seeds])
-                tell(Progress(i * total + step, len(names) * total, label, shown))
+                send(Progress(i * total + step, len(names) * total, label, shown))
 
             try:
                 images = (
@@ -294,7 +184,7 @@ class Studio:
                         **settings.choices,
                     )
                     if settings.large is None
-                    else self._enlarged(picture, mask, settings, name, i, cancel, tell)
+                    else self._enlarged(picture, mask, settings, name, i, cancel, send)
                 )
             except Cancelled:
                 if done:
@@ -313,7 +203,7 @@ class Studio:
         ablation: str,
         place: int,
         cancel: threading.Event,
-        tell: Callable[[Progress], None],
+        send: Callable[[Progress], None],
     ) -> list[Image.Image]:
         """One picture per seed in high resolution; `place` is the ablation's, for the progress."""
         assert settings.large is not None
@@ -323,7 +213,7 @@ class Studio:
         for i, seed in enumerate(settings.seeds):
 
             def after_step(step: int, total: int, i: int = place * number + i) -> None:
-                tell(Progress(i * total + step, len(settings.ablations) * number * total, label))
+                send(Progress(i * total + step, len(settings.ablations) * number * total, label))
 
             image = painter.highres(
                 picture,
