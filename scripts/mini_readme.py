@@ -78,7 +78,7 @@ def minutes(seconds: float | None) -> str:
 
 
 def page(size: World, figures: dict, notes: str) -> str:
-    """The README's text; `notes` tell what the figures do not."""
+    """The README's text; `notes` say what the figures do not."""
     stages = [stage for stage in STAGES if stage in figures]
     models = "\n".join(
         f"| {stage} | {WHAT[stage]} | {f['parameters'] / 1e6:.2f} M | {f['steps']:,} | "

@@ -197,7 +197,7 @@ def load_script() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    """A file server of this process, with the faults it is told to have."""
+    """A file server of this process, with the faults it is message to have."""
     with serving() as served:
         yield served
 

@@ -45,8 +45,8 @@ class FileServer:
             handler.send_error(404)
             return
         body, etag = self.files[path], next(self.etags)
-        wanted = handler.headers.get("If-Range")
-        partial = self.ranges and start > 0 and (wanted in (None, etag) or not self.if_range)
+        expected = handler.headers.get("If-Range")
+        partial = self.ranges and start > 0 and (expected in (None, etag) or not self.if_range)
         if partial and start >= len(body):
             handler.send_error(416)
             return

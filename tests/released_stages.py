@@ -43,7 +43,7 @@ class Stages:
 
 
 def released_row(content: dict[str, Any], images: Path, image_idx: int, segment_idx: int) -> Stages:
-    """The stages of a row; the mask is empty where the hull lies beside the picture."""
+    """The stages of a row; the mask is empty where the hull lies outside the picture."""
     info = {image["id"]: image for image in content["images"]}
     image_id = sorted(info)[image_idx]
     polygons = [

@@ -18,9 +18,9 @@ def check_row(row: Row, batch: Any, steps: int, tolerance: float) -> Tensor:
 
     Returns what it paints.
     """
-    told: list[tuple[int, int]] = []
-    painted = row(*batch.args(), progress=lambda *item: told.append(item))
-    assert told == [(i + 1, steps) for i in range(steps)]
+    calls: list[tuple[int, int]] = []
+    painted = row(*batch.args(), progress=lambda *item: calls.append(item))
+    assert calls == [(i + 1, steps) for i in range(steps)]
     assert painted.shape == batch.images.shape
     assert (painted.dtype, painted.device.type) == (torch.float32, "cpu")
     assert 0.0 <= float(painted.min()) <= float(painted.max()) <= 1.0

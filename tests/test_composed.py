@@ -132,9 +132,9 @@ def test_val2017_is_the_published_sample_fetched_where_it_is_not_given() -> None
 
 
 def test_the_experiment_is_table_2_times_three_seeds() -> None:
-    wanted = composed("experiment=table2_mini").methods_and_seeds
-    assert [name for name, _ in wanted[::3]] == ["base", "painta_only", "rasg_only", "profi"]
-    assert [seed for _, seed in wanted[:3]] == [0, 1, 2]
+    expected = composed("experiment=table2_mini").methods_and_seeds
+    assert [name for name, _ in expected[::3]] == ["base", "painta_only", "rasg_only", "profi"]
+    assert [seed for _, seed in expected[:3]] == [0, 1, 2]
 
 
 def test_table_2_is_the_paper_s() -> None:
@@ -151,7 +151,7 @@ def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
     assert (config.data.sample, config.data.limit) == ("released", 10_000)
     paper = paper_numbers()
     printed = paper[paper["source"].str.endswith("Table 1")]
-    wanted = {(line.model, line.ablation) for line in printed.itertuples()}
+    expected = {(line.model, line.ablation) for line in printed.itertuples()}
     found = set()
     for one, option in zip(config.per_model, config.models, strict=True):
         # A model's name there is the one that `model=` takes.
@@ -159,7 +159,7 @@ def test_table_1_is_the_paper_s_and_one_model_alone_is_a_command_away() -> None:
         assert alone.per_model == [one]
         assert {seed for _, seed in one.methods_and_seeds} == set(range(5))
         found |= {(one.model.id, name) for name, _ in one.methods_and_seeds}
-    assert found == wanted
+    assert found == expected
 
 
 def test_the_mini_table_has_rows_of_the_embedded_models_alone() -> None:

@@ -98,10 +98,10 @@ def test_runs_of_other_settings_have_no_mean(
     b = make_run(tmp_path / "b", model, None, [3.0], "cpu", **other)
     with pytest.raises(UserError) as caught:
         cost.main([str(a), str(b)])
-    told = str(caught.value)
+    message = str(caught.value)
     for word in (named, str(a), str(b)):
-        assert word in told
-    assert "\n" not in told
+        assert word in message
+    assert "\n" not in message
     assert capsys.readouterr().out == ""
 
 
@@ -180,13 +180,13 @@ def test_what_is_no_rate_is_refused(cost, tmp_path: Path) -> None:  # type: igno
     with pytest.raises(UserError, match="cpu, cuda"):
         cost.rate_of(mixed)
     table = tmp_path / "rates.csv"
-    for text, told in (
+    for text, message in (
         ("model,seconds,device\n", "lacks the column ablation"),
         ("model,ablation,seconds,device\nbld,base,soon,cpu\n", "line 2: seconds=soon"),
         ("model,ablation,seconds,device\nbld,base,-1,cpu\n", "line 2: seconds=-1"),
     ):
         table.write_text(text)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             list(cost.rates_in(table))
     with pytest.raises(UserError, match="cannot be read"):
         list(cost.rates_in(tmp_path / "none.csv"))

@@ -30,12 +30,12 @@ def remote(server: FileServer, body: bytes = BODY, **changes: Any) -> Remote:
     return Remote(**{**values, **changes})
 
 
-def fetch(wanted: Remote, path: Path, told: list[tuple[int, int | None]] | None = None) -> None:
+def fetch(source: Remote, path: Path, calls: list[tuple[int, int | None]] | None = None) -> None:
     def progress(done: int, total: int | None) -> None:
-        if told is not None:
-            told.append((done, total))
+        if calls is not None:
+            calls.append((done, total))
 
-    download(wanted, path, remedy="set data.x", progress=progress, timeout=5.0, pause=0.01)
+    download(source, path, remedy="set data.x", progress=progress, timeout=5.0, pause=0.01)
 
 
 def starts(server: FileServer) -> list[int]:
@@ -46,12 +46,12 @@ def starts(server: FileServer) -> list[int]:
 def test_a_whole_file_arrives_with_progress(
     server: FileServer, tmp_path: Path, size: int | None
 ) -> None:
-    told: list[tuple[int, int | None]] = []
-    fetch(remote(server, size=size), tmp_path / "deep" / "a.bin", told)
+    calls: list[tuple[int, int | None]] = []
+    fetch(remote(server, size=size), tmp_path / "deep" / "a.bin", calls)
     assert (tmp_path / "deep" / "a.bin").read_bytes() == BODY
     assert list((tmp_path / "deep").iterdir()) == [tmp_path / "deep" / "a.bin"]
-    assert told[-1] == (len(BODY), len(BODY))
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert calls[-1] == (len(BODY), len(BODY))
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert len(server.requests) == 1
 
 
@@ -77,20 +77,20 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(
     server: FileServer, tmp_path: Path
 ) -> None:
     server.drops, server.drop_after = 1, 1_200_000
-    wanted = remote(server)
+    source = remote(server)
 
     def give_up(done: int, _total: int | None) -> None:
         if done >= 1_000_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(wanted, tmp_path / "a.bin", remedy="", progress=give_up)
+        download(source, tmp_path / "a.bin", remedy="", progress=give_up)
     assert not (tmp_path / "a.bin").exists()
     (left,) = tmp_path.iterdir()
     length = left.stat().st_size
     assert 1_000_000 <= length < len(BODY)
     server.drops = 0
-    fetch(wanted, tmp_path / "a.bin")
+    fetch(source, tmp_path / "a.bin")
     assert starts(server) == [0, length]
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
     assert (tmp_path / "a.bin").read_bytes() == BODY

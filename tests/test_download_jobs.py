@@ -24,7 +24,7 @@ BODY = random.Random(1).randbytes(2_000_000)
 
 
 @pytest.fixture
-def wanted(server: FileServer) -> Remote:
+def source(server: FileServer) -> Remote:
     """A file of the server's; its sending stops half way until `server.gate` is set."""
     server.files["/file.bin"] = BODY
     server.gate = threading.Event()
@@ -55,8 +55,8 @@ assert path.stat().st_size == int(size)
 """
 
 
-def job(wanted: Remote, path: Path) -> subprocess.Popen[str]:
-    arguments = [wanted.url, wanted.hexdigest, str(wanted.size), str(path)]
+def job(source: Remote, path: Path) -> subprocess.Popen[str]:
+    arguments = [source.url, source.hexdigest, str(source.size), str(path)]
     return subprocess.Popen(
         [sys.executable, "-c", JOB, *arguments],
         cwd=Path(__file__).parents[1],
@@ -73,10 +73,10 @@ def until(condition: Any, seconds: float = 15.0) -> None:
 
 
 def test_of_several_processes_one_fetches(
-    server: FileServer, wanted: Remote, tmp_path: Path
+    server: FileServer, source: Remote, tmp_path: Path
 ) -> None:
     assert server.gate is not None
-    jobs = [job(wanted, tmp_path / "a.bin") for _ in range(4)]
+    jobs = [job(source, tmp_path / "a.bin") for _ in range(4)]
     until(lambda: server.requests)
     time.sleep(0.5)
     server.gate.set()
@@ -89,12 +89,12 @@ def test_of_several_processes_one_fetches(
 
 
 def test_a_killed_job_is_taken_over_at_once_where_it_was(
-    server: FileServer, wanted: Remote, tmp_path: Path
+    server: FileServer, source: Remote, tmp_path: Path
 ) -> None:
     assert server.gate is not None
-    first = job(wanted, tmp_path / "a.bin")
+    first = job(source, tmp_path / "a.bin")
     until(lambda: half_is_there(tmp_path))
-    waiting = [job(wanted, tmp_path / "a.bin") for _ in range(2)]
+    waiting = [job(source, tmp_path / "a.bin") for _ in range(2)]
     first.send_signal(signal.SIGKILL)
     first.wait()
     server.gate.set()
@@ -108,7 +108,7 @@ def test_a_killed_job_is_taken_over_at_once_where_it_was(
 
 
 def test_downloads_that_do_not_know_of_each_other_do_not_harm(
-    server: FileServer, wanted: Remote, tmp_path: Path
+    server: FileServer, source: Remote, tmp_path: Path
 ) -> None:
     """As after a lock that was lost: both end well or say so, and the file is whole."""
     assert server.gate is not None
@@ -116,7 +116,7 @@ def test_downloads_that_do_not_know_of_each_other_do_not_harm(
 
     def run() -> None:
         try:
-            download(wanted, tmp_path / "a.bin", remedy="", progress=lambda _done, _total: None)
+            download(source, tmp_path / "a.bin", remedy="", progress=lambda _done, _total: None)
         except UserError as error:
             failures.append(str(error))
 

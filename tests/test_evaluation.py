@@ -28,7 +28,7 @@ def test_each_choice_has_two_values_and_the_bundles_differ_in_all_but_one() -> N
     assert all(len(values) == 2 for values in CHOICES.values())
     same = [name for name in CHOICES if getattr(OURS, name) == getattr(RELEASED, name)]
     assert same == ["dilation"]
-    # What differs from the usual is told, of pixels and of scores apart.
+    # What differs from the usual is named, of pixels and of scores apart.
     assert OURS.of_pixels == {}
     other = replace(RELEASED, dilation="after_padding")
     assert other.of_pixels.keys() | set(OF_SCORES) == CHOICES.keys()

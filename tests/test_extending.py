@@ -87,7 +87,7 @@ def test_the_names_are_in_the_help_and_mistakes_in_them_are_one_line(plugin: Pat
     shown = run(plugin, "--help").stdout
     for name in ("sharp_noise", "mean_colour", "colour_change", "mapping_file"):
         assert name in shown
-    for wrong, told in (
+    for wrong, message in (
         (["ablation=sharp_noise", "own.sharp_noise.eta=-1"], "own.sharp_noise.eta=-1"),
         (["ablation=sharp_noise", "own.sharp_noise.etta=1"], "etta"),
         (["own.nothing.x=1"], "own.nothing"),
@@ -96,7 +96,7 @@ def test_the_names_are_in_the_help_and_mistakes_in_them_are_one_line(plugin: Pat
         done = run(plugin, *wrong)
         assert done.returncode == 2
         (line,) = [text for text in done.stderr.splitlines() if text.startswith("error")]
-        assert told in line
+        assert message in line
         assert "Traceback" not in done.stderr
 
 

@@ -79,7 +79,7 @@ def test_eight_bits_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         ("photo.png", "photo.png does not exist"),
         (None, "type NoneType"),
@@ -95,15 +95,15 @@ def test_eight_bits_come_back_as_they_were() -> None:
         (Image.new("F", (4, 4)), "floating-point"),
     ],
 )
-def test_what_is_no_image_is_refused_by_name(image: object, told: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_is_no_image_is_refused_by_name(image: object, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         image_tensor(image, "my image")  # type: ignore[arg-type]
     assert str(caught.value).startswith("my image")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("mask", "told"),
+    ("mask", "message"),
     [
         (UNIT, r"shape \(3, 6, 8\)"),
         (HOLE * 255.0, r"outside \[0, 1\]"),
@@ -111,7 +111,7 @@ def test_what_is_no_image_is_refused_by_name(image: object, told: str) -> None:
         ([[1, 0]], "type list"),
     ],
 )
-def test_what_is_no_mask_is_refused_by_name(mask: object, told: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_is_no_mask_is_refused_by_name(mask: object, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         mask_tensor(mask, "my mask")  # type: ignore[arg-type]
     assert str(caught.value).startswith("my mask")

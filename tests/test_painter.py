@@ -156,7 +156,7 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"mask": disc(48, 47)}, "mask is 48x47 and image is 48x48"),
         ({"mask": Image.new("L", (48, 48))}, "mask is empty"),
@@ -180,10 +180,10 @@ def test_what_is_no_list_holds_for_every_picture(painter: profi.Painter) -> None
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_mistake_is_told_in_one_line(
-    painter: profi.Painter, change: dict[str, Any], told: str
+    painter: profi.Painter, change: dict[str, Any], message: str
 ) -> None:
     given: dict[str, Any] = {"image": picture(48, 48), "mask": disc(48, 48), "prompt": "cat"}
-    with pytest.raises(profi.UserError, match=told) as caught:
+    with pytest.raises(profi.UserError, match=message) as caught:
         painter(**{"steps": 1, **given, **change})
     assert "\n" not in str(caught.value)
 

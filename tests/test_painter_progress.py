@@ -17,17 +17,17 @@ def test_the_last_preview_is_the_picture_and_only_previews_cost(painter: profi.P
     decoded: list[int] = []
     counter = painter.backbone.vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
     previews: list[Image.Image] = []
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def callback(step: int, total: int, preview: Callable[[], Image.Image]) -> None:
-        told.append((step, total))
+        calls.append((step, total))
         if step >= 2:
             previews.append(preview())
 
     with counter:
         image, mask = picture(91, 37), disc(91, 37)
         painted = painter(image, mask, "cat", steps=3, callback=callback)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [(1, 3), (2, 3), (3, 3)]
     assert len(decoded) == 3
     # The last step's x0_pred is the result.
     assert np.array_equal(array(previews[-1]), array(painted))
@@ -63,17 +63,17 @@ def test_cancelled_in_the_middle_it_leaves_nothing_behind(painter: profi.Painter
     before = array(painter(image, mask, "cat", steps=4))
     processors = dict(painter.backbone.unet.attn_processors)
     event = threading.Event()
-    told: list[int] = []
+    calls: list[int] = []
 
     def progress(done: int, _total: int) -> None:
-        told.append(done)
+        calls.append(done)
         if done == 2:
             event.set()
 
     cancel = event if how == "event" else event.is_set
     with pytest.raises(profi.Cancelled, match="step 2 of 4"):
         painter(image, mask, "cat", steps=4, progress=progress, cancel=cancel)
-    assert told == [1, 2]
+    assert calls == [1, 2]
     assert painter.backbone.unet.attn_processors == processors
     hooks = [m for m in painter.backbone.unet.modules() if m._forward_hooks or m._forward_pre_hooks]
     assert hooks == []

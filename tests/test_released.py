@@ -85,7 +85,7 @@ def test_rows_order_names_prompts_and_hulls(
 ) -> None:
     found = read_listed(*instances, N_IMAGES, RELEASED)
     assert [t.triplet_id for t in found.triplets] == list(expected)
-    # Of a hull beside the picture there is nothing to paint.
+    # Of a hull outside the picture there is nothing to paint.
     assert found.skipped == {NO_MASK: len(instances[1]) - len(expected)}
     for triplet in found.triplets:
         stages = expected[triplet.triplet_id]
@@ -161,9 +161,9 @@ def test_each_choice_is_seen_by_these_tests(
     path, rows = instances
     plan = plan_of(path, turned)
     found = {t.triplet_id: t for t in triplets_of((path, rows[:70]), turned)}
-    wanted = [t.triplet_id for t in triplets_of((path, rows[:70]))]
+    required = [t.triplet_id for t in triplets_of((path, rows[:70]))]
     n_other = 0
-    for name in wanted:
+    for name in required:
         if name not in found:
             n_other += 1
             continue

@@ -73,7 +73,7 @@ def test_settings_are_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "values", "told"),
+    ("section", "values", "message"),
     [
         (Sampling, {"num_inference_steps": 0}, "sampling.num_inference_steps=0"),
         (Sampling, {"guidance_scale": float("nan")}, "sampling.guidance_scale=nan"),
@@ -86,9 +86,9 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_what_is_not_allowed_is_refused_by_its_key(
-    section: type, values: dict[str, Any], told: str
+    section: type, values: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         build(section, values)
     assert "\n" not in str(caught.value)
 

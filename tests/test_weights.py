@@ -87,7 +87,7 @@ def test_local_files(tmp_path):
 
 
 class Log:
-    """What an old checkpoint holds beside its tensors."""
+    """What an old checkpoint holds besides its tensors."""
 
     def __init__(self, history: np.ndarray) -> None:
         self.history = history

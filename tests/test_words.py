@@ -11,7 +11,7 @@ from profi.types import UserError
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--experiment", "table2"], "write experiment=table2"),
         (["--seed", "3"], "write seed=3"),
@@ -30,10 +30,10 @@ from profi.types import UserError
         (["model=[mini,sd15]"], "a sweep, -m model=mini,sd15"),
     ],
 )
-def test_a_word_that_hydra_does_not_take_is_told_with_the_remedy(
-    words: list[str], told: str
+def test_a_word_that_hydra_does_not_take_is_refused_with_the_remedy(
+    words: list[str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         check_words(words)
 
 

@@ -29,7 +29,7 @@ SMARTBRUSH = UNetRole(
     2,
     1,
     "latents, mask, masked image",
-    "a SmartBrush UNet (docs/smartbrush.md tells how to train one)",
+    "a SmartBrush UNet (docs/smartbrush.md says how to train one)",
     masks_out=1,
     conditions=("num_class_embeds",),
 )

@@ -252,7 +252,7 @@ def paint(
 
 
 def large_settings(
-    wanted: bool,
+    highres: bool,
     name: str,
     upscaler: str | None,
     long_side: int | None,
@@ -264,7 +264,7 @@ def large_settings(
 
     The upscaler works at four times `--long-side`.
     """
-    if not wanted:
+    if not highres:
         if upscaler is not None or name != "ours":
             raise UserError("--upscaler and --highres-set need --highres")
         return None

@@ -185,8 +185,8 @@ def detail_of(mask: np.ndarray) -> tuple[float, float, float, float]:
     """
     height, width = mask.shape
     known = np.pad(~mask, 1)
-    beside = known[:-2, 1:-1] | known[2:, 1:-1] | known[1:-1, :-2] | known[1:-1, 2:]
-    edge = np.argwhere(mask & beside)
+    near_known = known[:-2, 1:-1] | known[2:, 1:-1] | known[1:-1, :-2] | known[1:-1, 2:]
+    edge = np.argwhere(mask & near_known)
     if not len(edge):
         edge = np.argwhere(mask)
     distance = ((edge - np.array([height, width]) / 2) ** 2).sum(axis=1)

@@ -129,12 +129,12 @@ def fits(rows: Sequence[Expected], device: str) -> str:
     known = [(row.cost.gib(row.batch), row) for row in rows if row.cost is not None]
     if not known:
         return "not counted for these models"
-    wanted, row = max(known, key=lambda pair: pair[0])
-    text = f"about {wanted:.1f} GiB for {row.label} in batches of {row.batch} (float16)"
+    needed, row = max(known, key=lambda pair: pair[0])
+    text = f"about {needed:.1f} GiB for {row.label} in batches of {row.batch} (float16)"
     there = gpu_memory(device)
     if there is None:
         return text
-    if wanted > there:
+    if needed > there:
         raise UserError(f"{text}, the GPU has {there:.1f}; set model.batch_size lower")
     return f"{text}, the GPU has {there:.1f}"
 

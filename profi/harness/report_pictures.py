@@ -87,13 +87,13 @@ def gallery_items(
         painted = {entry: pictures(entry, status, chosen) for entry, status in shown.items()}
         for name in names:
             of_seeds = {one: _painted(name, one, painted, values[one], labels) for one in seeds}
-            outputs, told = of_seeds.pop(seed)
+            outputs, captions = of_seeds.pop(seed)
             yield GalleryItem(
                 name,
                 triplets[name].prompt,
                 _masked(data_root, triplets[name]),
                 outputs,
-                told,
+                captions,
                 reasons[name],
                 tuple(notes.get(name, ())),
                 of_seeds,

@@ -80,7 +80,7 @@ def read_captions(path: Path) -> Mapping[int, str]:
 
 
 def not_captions(path: Path, error: Exception) -> UserError:
-    """What to tell of a file that is none of captions."""
+    """The error for a file that holds no captions."""
     return UserError(
         f"{path} is no file of captions ({type(error).__name__}); "
         "write one with scripts/caption_crops.py"

@@ -37,7 +37,7 @@ SMALL = (
     "model.device=cpu",
     f"sampling.num_inference_steps={STEPS}",
 )
-# What an undisturbed run tells.
+# What an undisturbed run prints.
 _USUAL = re.compile(r"\d+ triplets of |(paint|score) .+ seed \d+: |report: |fetching |$")
 
 
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def unusual(self) -> list[str]:
-        """The lines that an undisturbed run does not tell."""
+        """The lines that an undisturbed run does not print."""
         return [line for line in self.output.splitlines() if not _USUAL.match(line)]
 
     @property

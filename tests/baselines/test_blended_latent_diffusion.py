@@ -188,8 +188,8 @@ def test_the_decoder_fitted_to_a_picture_gives_its_background_back(text_to_image
     even = replace(fitting.background, weight=1.0)
     balanced = replace(fitting, background=even)(*three.args())
 
-    def errors(painted: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
-        return ((painted - wanted) ** 2 * where).flatten(1).sum(1)
+    def errors(painted: Tensor, expected: Tensor, where: Tensor) -> Tensor:
+        return ((painted - expected) ** 2 * where).flatten(1).sum(1)
 
     background = errors(plain, three.images, known)
     assert bool((errors(fitted, three.images, known) < 0.3 * background).all())

@@ -125,8 +125,8 @@ def test_the_networks_are_given_what_the_package_s_example_gives_them(
     assert float(seen.min()) < -0.5
     assert float(seen.max()) > 0.5
     letters = Letters()
-    wanted = [letters.encode(text) for text in ("cat,shiny", "red bus,shiny", "dull", "dull")]
-    for tokens, mask, text in zip(first["tokens"], first["mask"], wanted, strict=True):
+    expected = [letters.encode(text) for text in ("cat,shiny", "red bus,shiny", "dull", "dull")]
+    for tokens, mask, text in zip(first["tokens"], first["mask"], expected, strict=True):
         assert tokens[mask].tolist() == text
     assert [int(given["t"][0]) for given in base] == [3, 2, 1, 0]
 
@@ -180,7 +180,7 @@ def test_ancestral_sampling_of_a_gaussian_gives_that_gaussian() -> None:
 
     draw = noise_of([1, 2])
     none = torch.zeros(2, 1, 64, 64)
-    told: list[int] = []
+    calls: list[int] = []
     x_0 = p_sample_loop(
         lambda x, t: x,
         Unclipped(),
@@ -189,9 +189,9 @@ def test_ancestral_sampling_of_a_gaussian_gives_that_gaussian() -> None:
         none,
         {},
         draw,
-        told.append,
+        calls.append,
     )
-    assert told == list(range(1, 101))
+    assert calls == list(range(1, 101))
     # The last step adds no noise, so its beta = 0.002 is what the variance lacks; 24,576 numbers
     # give a standard error of 0.9 %.
     assert float(x_0.var()) == pytest.approx(1 - 0.002, rel=0.04)

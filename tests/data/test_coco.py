@@ -164,7 +164,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"annotations__segmentation": ...}, "annotation 1003: no segmentation"),
         ({"annotations__segmentation": [1.0, 1, 5, 1, 5, 5]}, "annotation 1003: .* flat list"),
@@ -184,9 +184,9 @@ def broken(**changes: Any) -> dict[str, Any]:
         ({"categories__id": 18}, "category 18: two share this category id"),
     ],
 )
-def test_an_odd_entry_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+def test_an_odd_entry_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.json", broken(**changes))
-    with pytest.raises(UserError, match=rf"a\.json: .*{told}.*: mend or remove") as caught:
+    with pytest.raises(UserError, match=rf"a\.json: .*{message}.*: mend or remove") as caught:
         read_coco(path)
     assert "\n" not in str(caught.value)
 

@@ -191,7 +191,7 @@ def test_the_studys_own_columns_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("participant,triplet\n1,2\n", "has no column question, method, chosen"),
         ("participant,triplet,question,method,chosen\n", "holds no vote"),
@@ -203,10 +203,10 @@ def test_the_studys_own_columns_are_read(tmp_path: Path) -> None:
         ("", "cannot be read"),
     ],
 )
-def test_wrong_votes_are_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_wrong_votes_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "votes.csv"
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_votes(path)
 
 

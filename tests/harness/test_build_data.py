@@ -94,7 +94,7 @@ def test_seeded_takes_count_seed_and_area(val2017: DataConfig) -> None:
 def test_a_local_copy_needs_no_network(
     server: FileServer, val2017: DataConfig, tmp_path: Path
 ) -> None:
-    """Images, annotations (beside them, as MSCOCO has it, or by name) and the list."""
+    """Images, annotations (next to them, as MSCOCO has it, or by name) and the list."""
     server.files.clear()
     root = write_images(tmp_path / "coco" / "val2017")
     (tmp_path / "list.csv").write_text(SAMPLE)

@@ -136,12 +136,12 @@ def test_the_report_takes_the_scores_of_its_own_detector(tmp_path: Path) -> None
         ("bgr", AccuracyConfig(backend="mmdet"), OURS),
         ("rgb", AccuracyConfig(backend="mmdet"), RELEASED),
     ):
-        wanted = required_identity(replace(config, accuracy=accuracy), evaluation)
-        found = latest_scores([entry], ["accuracy"], wanted)
+        expected = required_identity(replace(config, accuracy=accuracy), evaluation)
+        found = latest_scores([entry], ["accuracy"], expected)
         assert found == {"accuracy": scores_folder_name("accuracy", identities[name])}
-    wanted = required_identity(replace(config, accuracy=AccuracyConfig(threshold=0.4)), OURS)
+    expected = required_identity(replace(config, accuracy=AccuracyConfig(threshold=0.4)), OURS)
     with pytest.raises(UserError, match=r"no run has accuracy with threshold=0\.4"):
-        latest_scores([entry], ["accuracy"], wanted)
+        latest_scores([entry], ["accuracy"], expected)
 
 
 def test_the_cost_of_a_row_is_a_mean_time_and_the_highest_peak() -> None:

@@ -1,4 +1,4 @@
-"""The stages fetch and check: everything tried, every failure told."""
+"""The stages fetch and check: everything tried, every failure reported."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ def test_all_rows_and_metrics_are_tried_and_nothing_is_stored(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = settings(ablations=["base", "profi"], seeds=[0, 1, 2], stage="check")
-    told = lines(config, caplog)
-    assert "ok      data test: 10 triplets" in told
-    assert "ok      model tiny: 2 row(s) loaded" in told
+    printed = lines(config, caplog)
+    assert "ok      data test: 10 triplets" in printed
+    assert "ok      model tiny: 2 row(s) loaded" in printed
     for row in ("base", "profi"):
-        (painting,) = [line for line in told if line.startswith(f"ok      painting tiny {row}: ")]
+        (painting,) = [
+            line for line in printed if line.startswith(f"ok      painting tiny {row}: ")
+        ]
         assert "for 30, one at a time" in painting
         for metric in ("clip_score", "known_region_psnr"):
-            assert any(line.startswith(f"ok      {metric} of tiny {row}: ") for line in told)
-    assert "ok      memory: not counted for these models" in told
-    (whole,) = [line for line in told if line.startswith("in all: ")]
+            assert any(line.startswith(f"ok      {metric} of tiny {row}: ") for line in printed)
+    assert "ok      memory: not counted for these models" in printed
+    (whole,) = [line for line in printed if line.startswith("in all: ")]
     assert whole.endswith("h of painting for 60 pictures")
-    assert "GB needed" in told[-1]
+    assert "GB needed" in printed[-1]
     assert not Path(config.out).exists()
 
 
@@ -73,9 +75,9 @@ def test_too_little_room_is_told(settings: Settings, monkeypatch: pytest.MonkeyP
 def test_fetch_loads_and_paints_nothing(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = lines(settings(stage="fetch"), caplog)
-    assert any(line.startswith("ok      model tiny") for line in told)
-    assert not any("painting" in line or "room" in line for line in told)
+    printed = lines(settings(stage="fetch"), caplog)
+    assert any(line.startswith("ok      model tiny") for line in printed)
+    assert not any("painting" in line or "room" in line for line in printed)
 
 
 def test_a_table_whose_weights_and_data_are_missing_is_estimated(

@@ -87,9 +87,9 @@ def test_metrics_note_the_rules_that_they_were_given(world: Any, tmp_path: Path)
         required = build_metrics.required_identity(config, evaluation)
         for metric in build_metrics.load_metrics(config, "cpu", evaluation):
             flat = dict(metric.identity)
-            wanted = {k: v for k, v in required[metric.name].items() if "." not in k}
-            assert wanted
-            assert {name: flat[name] for name in wanted} == wanted
+            expected = {k: v for k, v in required[metric.name].items() if "." not in k}
+            assert expected
+            assert {name: flat[name] for name in expected} == expected
 
 
 def test_the_detector_gets_the_evaluation_s_channels(

@@ -261,9 +261,9 @@ def test_scores_of_another_threshold_are_not_taken(tmp_path: Path) -> None:
         (folder / "_identity.json").write_text(json.dumps({"threshold": threshold}))
     entry = Entry(run, "m", "base", "paper", 0)
     for threshold in (0.3, 0.5):
-        wanted = {"threshold": threshold}
-        found = latest_scores([entry], ["accuracy"], {"accuracy": wanted})
-        assert found == {"accuracy": scores_folder_name("accuracy", wanted)}
+        expected = {"threshold": threshold}
+        found = latest_scores([entry], ["accuracy"], {"accuracy": expected})
+        assert found == {"accuracy": scores_folder_name("accuracy", expected)}
     with pytest.raises(UserError, match=r"threshold=0\.4.*stage=score"):
         latest_scores([entry], ["accuracy"], {"accuracy": {"threshold": 0.4}})
 

@@ -102,14 +102,14 @@ def test_mistakes_of_an_export(painted: tuple[Config, list[RunFolder]], tmp_path
     _, runs = painted
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a.txt").touch()
-    for arguments, told in (
+    for arguments, message in (
         ((runs[0].root, "--to", tmp_path / "full"), "is not an empty folder"),
         ((tmp_path, "--to", tmp_path / "new"), "is not a run's folder"),
         ((runs[0].root, "--to", tmp_path / "new", "--data-root", tmp_path), "does not exist"),
     ):
         status, shown = called("export", *arguments)
         assert status != 0
-        assert told in shown
+        assert message in shown
 
 
 def test_runs_are_listed_and_shown(painted: tuple[Config, list[RunFolder]]) -> None:

@@ -242,9 +242,9 @@ def test_the_gallery_is_as_large_as_wanted(settings: Callable[..., Config]) -> N
     config = settings(ablations=["profi"], seeds=[0], name="g")
     go(config)
     folder = Path(config.out) / "reports" / "g"
-    for wanted, shown in ((None, 10), (0, None)):
+    for expected, shown in ((None, 10), (0, None)):
         shutil.rmtree(folder)
-        go(replace(config, stage="report", report=replace(config.report, gallery=wanted)))
+        go(replace(config, stage="report", report=replace(config.report, gallery=expected)))
         page = (folder / "report.html").read_text()
         assert ("gallery-view" in page) == (shown is not None)
         assert (folder / "gallery").is_dir() == (shown is not None)

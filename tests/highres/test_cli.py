@@ -42,7 +42,7 @@ def test_a_large_picture_is_painted(files: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--highres", "--feather", "3"], "leave --feather and --unblended out"),
         (["--highres", "--unblended"], "leave --feather and --unblended out"),
@@ -53,10 +53,10 @@ def test_a_large_picture_is_painted(files: Path, folder: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(
-    files: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str
+    files: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
     assert main([*ARGUMENTS, *more]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert told in error
+    assert message in error
     assert not Path("out.png").exists()

@@ -160,10 +160,10 @@ def test_a_control_sees_the_block_input_and_the_context(backbone: Backbone) -> N
 
 def test_capture_reads_the_logits_of_diffusers_own_attention(backbone: Backbone) -> None:
     unet = backbone.unet
-    wanted = sites_at(attention_sites(unet), "cross", 4)
+    required = sites_at(attention_sites(unet), "cross", 4)
     expected: list[Tensor] = []
     handles = []
-    for site in wanted:
+    for site in required:
         attention = unet.get_submodule(site.name)
 
         def hook(module, args, kwargs, attention=attention):  # type: ignore[no-untyped-def]
@@ -183,7 +183,7 @@ def test_capture_reads_the_logits_of_diffusers_own_attention(backbone: Backbone)
             handle.remove()
     logits = capture.take()
     assert torch.equal(output, plain_run(unet))
-    assert len(logits) == len(wanted) == 4
+    assert len(logits) == len(required) == 4
     for captured, probs in zip(logits, expected, strict=False):
         torch.testing.assert_close(captured.softmax(-1), probs)
     with pytest.raises(RuntimeError, match="no complete conditional pass"):
@@ -191,7 +191,7 @@ def test_capture_reads_the_logits_of_diffusers_own_attention(backbone: Backbone)
 
 
 def test_the_cut_leaves_the_gradient_as_it_is(backbone: Backbone) -> None:
-    """The graph ends at the last wanted site; the logits' gradient and the output do not care."""
+    """The graph ends at the last captured site, and the logits' gradient and the output stay."""
     unet = backbone.unet
     x, context = inputs()
 

@@ -208,11 +208,11 @@ def test_sizes_that_are_not_square(backbone, batch) -> None:  # type: ignore[no-
 
 
 def test_progress_is_told_every_step(backbone, batch) -> None:  # type: ignore[no-untyped-def]
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     inpainter(backbone, "base")(
-        *batch.only(0).args(), progress=lambda done, total: told.append((done, total))
+        *batch.only(0).args(), progress=lambda done, total: calls.append((done, total))
     )
-    assert told == [(i, 4) for i in (1, 2, 3, 4)]
+    assert calls == [(i, 4) for i in (1, 2, 3, 4)]
 
 
 def test_start_noise_belongs_to_the_seed() -> None:

@@ -72,7 +72,7 @@ def test_nearest_keeps_what_is_thin() -> None:
     cells = nearest(limb, 8)[0]
     assert bool(cells[3, :15].all())
     assert not bool(cells[:, 15:].any())
-    # The row beside the limb is not painted with it.
+    # The row next to the limb is not painted with it.
     assert not bool(cells[:3, 7:].any())
 
 

@@ -146,8 +146,8 @@ def test_what_cannot_be_compared_is_nan(metric, painted):
 def test_mistakes_are_one_line(alexnet, tmp_path, monkeypatch):
     torch.save({"features.0.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("not a checkpoint")
-    for name, told in {"other": "AlexNet", "text": "AlexNet", "absent": "no such file"}.items():
-        with pytest.raises(UserError, match=rf"metric\.lpips\.path=.*{told}") as caught:
+    for name, message in {"other": "AlexNet", "text": "AlexNet", "absent": "no such file"}.items():
+        with pytest.raises(UserError, match=rf"metric\.lpips\.path=.*{message}") as caught:
             LPIPS.from_pretrained(str(tmp_path / f"{name}.pth"), None)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="another file"):

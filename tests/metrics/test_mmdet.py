@@ -188,7 +188,7 @@ def test_a_checkpoint_is_read_by_its_hash_alone(checkpoint, sha256, tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"state_dict": {"a": torch.zeros(1)}}, other)
     digest_of = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (evil, other)}
-    for path, given, told in (
+    for path, given, message in (
         (checkpoint, None, r"metric\.accuracy\.sha256"),
         (checkpoint, "78e30dcc", f"another file.*{sha256}"),
         (evil, "78e30dcc", "another file"),
@@ -196,7 +196,7 @@ def test_a_checkpoint_is_read_by_its_hash_alone(checkpoint, sha256, tmp_path):
         (evil, digest_of[evil], "no checkpoint"),
         (other, digest_of[other], "no checkpoint.*lacks backbone"),
     ):
-        with pytest.raises(UserError, match=told) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             MMDetDetector.from_checkpoint(str(path), given)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()

@@ -75,14 +75,16 @@ def test_a_tag_brings_its_activation(weights, samples, monkeypatch):
 
 def test_mistakes_are_one_line(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"cut")
-    for name, told in {
+    for name, message in {
         "open_clip:ViT-B-32": "MODEL/WEIGHTS",
         "open_clip:ViT-Z-1/openai": "MODEL/WEIGHTS",
         "open_clip:ViT-B-32/nobody": "choose among openai",
         f"open_clip:ViT-B-32/{tmp_path}/absent.safetensors": "choose among openai",
         f"open_clip:ViT-B-32/{tmp_path}/model.safetensors": "cannot be loaded",
     }.items():
-        with pytest.raises(UserError, match=rf"metric\.clip\.path.*{told}|{told}.*{KEY}") as caught:
+        with pytest.raises(
+            UserError, match=rf"metric\.clip\.path.*{message}|{message}.*{KEY}"
+        ) as caught:
             CLIPScore.from_pretrained(name)
         assert "\n" not in str(caught.value)
 

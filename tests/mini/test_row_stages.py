@@ -41,10 +41,10 @@ def test_the_condition_is_the_picture_with_minus_one_in_the_hole() -> None:
     images = torch.rand(2, 3, 4, 4)
     holes = torch.zeros(2, 4, 4, dtype=torch.bool)
     holes[0, 1, 2] = True
-    told = controlnet_stage.condition(images, holes)
-    assert (told[0, :, 1, 2] == -1).all()
+    condition = controlnet_stage.condition(images, holes)
+    assert (condition[0, :, 1, 2] == -1).all()
     kept = ~holes[:, None].expand_as(images)
-    assert torch.equal(told[kept], images[kept])
+    assert torch.equal(condition[kept], images[kept])
 
 
 def test_a_new_controlnet_fits_the_latents_and_says_nothing(size: World) -> None:
@@ -53,9 +53,9 @@ def test_a_new_controlnet_fits_the_latents_and_says_nothing(size: World) -> None
     widths = controlnet_stage.WIDTHS[: len(size.vae_channels)]
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).eval()
     x, t, context = torch.randn(1, 4, 16, 16), torch.tensor([300]), torch.randn(1, 8, 128)
-    told = torch.rand(1, 3, size.image_size, size.image_size)
+    condition = torch.rand(1, 3, size.image_size, size.image_size)
     with torch.no_grad():
-        down, mid = control(x, t, context, controlnet_cond=told, return_dict=False)
+        down, mid = control(x, t, context, controlnet_cond=condition, return_dict=False)
     assert not mid.any()
     assert not any(one.any() for one in down)
 

@@ -79,9 +79,9 @@ def test_the_controlnet_tells_the_unet_what_is_around_the_hole(model, scenes) ->
     scale = SIZE.image_size // SIZE.latent_size
     holes = batch.mask.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[:, 0]
 
-    def error(told: Tensor) -> tuple[float, float]:
+    def error(condition: Tensor) -> tuple[float, float]:
         """Mean squared errors of v, outside and inside of the holes."""
-        down, mid = control(x_t, t, context, controlnet_cond=told, return_dict=False)
+        down, mid = control(x_t, t, context, controlnet_cond=condition, return_dict=False)
         v = model.unet(
             x_t,
             t,

@@ -167,10 +167,10 @@ def test_without_a_compiler_it_says_so_in_one_line() -> None:
         torch._inductor.config.patch({"cpp.cxx": ("/no/such/compiler",)}),
         pytest.raises(
             UserError, match=r"no C\+\+ compiler is found here; install .* leave"
-        ) as told,
+        ) as caught,
     ):
         profi.load("mini", device="cpu", compile=True)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_broken_compiler_is_told_in_one_line(backbone: Backbone, tmp_path: Path) -> None:
@@ -182,10 +182,10 @@ def test_a_broken_compiler_is_told_in_one_line(backbone: Backbone, tmp_path: Pat
         fresh_inductor_cache(),
         torch._inductor.config.patch({"cpp.cxx": (str(broken),), "compile_threads": 1}),
         CompiledBlocks(model.unet),
-        pytest.raises(UserError, match=r"torch\.compile failed .* leave compile off") as told,
+        pytest.raises(UserError, match=r"torch\.compile failed .* leave compile off") as caught,
     ):
         paint(model, "base", 1)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert not any("forward" in vars(module) for module in model.unet.modules())
 
 
@@ -198,12 +198,12 @@ def test_a_block_that_may_not_be_compiled_again_is_told_in_one_line(backbone: Ba
         try:
             with (
                 torch._dynamo.config.patch(recompile_limit=1),
-                pytest.raises(MachineError, match=r"compiled again too often.*off") as told,
+                pytest.raises(MachineError, match=r"compiled again too often.*off") as caught,
             ):
                 paint(model, "base", 1)
         finally:
             torch.use_deterministic_algorithms(False)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @needs_compiler

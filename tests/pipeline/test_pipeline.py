@@ -193,17 +193,17 @@ def test_the_released_evaluation_rounds_noise_and_truncates_bytes(
 def test_a_callback_sees_every_step_and_may_change_the_latents(
     pipe: ProFIPainterPipeline, one: dict[str, Any]
 ) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     seen: list[Tensor] = []
 
     def look(which: Any, step: int, t: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         assert which is pipe
-        told.append((step, t))
+        calls.append((step, t))
         seen.append(tensors["latents"])
         return tensors
 
     latents = painted(pipe, one, output_type="latent", callback_on_step_end=look)
-    assert told == [(0, 999), (1, 499)]
+    assert calls == [(0, 999), (1, 499)]
     assert torch.equal(seen[-1], latents)
     assert torch.equal(latents, painted(pipe, one, output_type="latent"))
 
@@ -239,7 +239,7 @@ def test_it_can_be_interrupted_and_goes_on_as_before(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"output_type": "jpeg"}, "output_type=jpeg: choose one of pil"),
         ({"reading": "mine"}, "reading=mine is unknown"),
@@ -271,7 +271,7 @@ def test_it_can_be_interrupted_and_goes_on_as_before(
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_mistakes_are_refused(
-    pipe: ProFIPainterPipeline, one: dict[str, Any], change: dict[str, Any], told: str
+    pipe: ProFIPainterPipeline, one: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         pipe(**{**one, **change})

@@ -86,8 +86,8 @@ def test_what_is_incomplete_neither_wins_nor_stands_in_the_way():
     assert best(lacking) == {"clip_score": row("painta_only")}
     only = lacking[lacking["ablation"] != "painta_only"]
     assert best(only) == {}
-    wanted = Expected(frozenset(scores["triplet_id"]), frozenset(range(6)))
-    assert best(scores, wanted) == {}
+    expected = Expected(frozenset(scores["triplet_id"]), frozenset(range(6)))
+    assert best(scores, expected) == {}
 
 
 def test_nan_are_left_out_of_the_pairs():

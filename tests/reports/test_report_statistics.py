@@ -150,12 +150,12 @@ def test_what_is_missing_from_every_line_is_counted_where_it_was_expected(scores
     lacking = scores[scores["triplet_id"] != "0003"]
     lacking = lacking[~((lacking["ablation"] == "base") & (lacking["metric"] == "accuracy"))]
     assert not line_of(summarise(lacking), "profi", "clip_score")["incomplete"]
-    wanted = Expected(
+    expected = Expected(
         frozenset(scores["triplet_id"]),
         frozenset(range(6)),
         frozenset({RowKey("mini", "none_of_it", "paper")}),
     )
-    summary = summarise(lacking, wanted)
+    summary = summarise(lacking, expected)
     assert summary["incomplete"].all()
     # One of 24 triplets in five seeds, all of them in the sixth.
     assert line_of(summary, "profi", "clip_score")["n_missing"] == 5 + 24

@@ -43,7 +43,7 @@ def scored(scores: pd.DataFrame) -> Table:
     return score_table(summary, clear_best(scores, summary))
 
 
-def beside(scores: pd.DataFrame, expected: Expected | None = None) -> Table:
+def papers(scores: pd.DataFrame, expected: Expected | None = None) -> Table:
     table = paper_table(summarise(scores, expected), paper_numbers())
     assert table is not None
     return table
@@ -91,10 +91,10 @@ def test_ours_compared_to_the_papers_with_difference_and_overlap(make_scores):
     scores.loc[chosen, "value"] -= 1
     apart = compare_to_paper(summarise(scores), paper_numbers()).set_index(["ablation", "metric"])
     assert apart.loc["profi", "clip_score"]["overlaps"] is False
-    cells = beside(scores).rows["RASG & PAIntA"]
+    cells = papers(scores).rows["RASG & PAIntA"]
     assert [cell.text for cell in cells[1:3]] == ["26.32 ± 0.03", f"−1.02, {APART}"]
     assert cells[1].published
-    assert not any(cell.best for row in beside(scores).rows.values() for cell in row)
+    assert not any(cell.best for row in papers(scores).rows.values() for cell in row)
 
 
 def test_touching_intervals_overlap(make_scores):
@@ -113,12 +113,12 @@ def test_touching_intervals_overlap(make_scores):
 
 def test_what_is_incomplete_is_not_compared(make_scores):
     scores = make_scores(model=DREAMSHAPER)
-    wanted = Expected(frozenset(scores["triplet_id"]), frozenset(range(6)))
-    table = beside(scores, wanted)
+    expected = Expected(frozenset(scores["triplet_id"]), frozenset(range(6)))
+    table = papers(scores, expected)
     for cells in table.rows.values():
         assert {cell.text for cell in cells[2::3]} == {NOTHING}
         assert {cell.marks for cell in cells[2::3]} == {"*"}
-    compared = compare_to_paper(summarise(scores, wanted), paper_numbers())
+    compared = compare_to_paper(summarise(scores, expected), paper_numbers())
     assert compared["overlaps"].isna().all()
 
 
@@ -135,7 +135,7 @@ def test_table_1_has_models_and_the_papers_other_rows(make_scores):
         "Stable 1.5 + ProFI Painter",
         "DreamShaper 8 + ProFI Painter",
     ]
-    table = beside(scores)
+    table = papers(scores)
     assert list(table.rows)[4:] == [
         "GLIDE",
         "BLD",
@@ -291,7 +291,7 @@ def test_markdown_is_a_rectangle_with_bold_bests(make_scores):
     scores = make_scores(model=DREAMSHAPER)
     for table, n_columns in (
         (scored(scores), 3),
-        (beside(scores), 9),
+        (papers(scores), 9),
         (differences_of(scores), 5),
     ):
         text = render_markdown(table)
@@ -311,7 +311,7 @@ def test_latex_escapes_and_closes(make_scores):
     assert r"Accuracy, \%" in text
     assert r"$\pm$" in text
     assert r"\textbf{" in text
-    for table in (scored(scores), beside(scores), differences_of(scores)):
+    for table in (scored(scores), papers(scores), differences_of(scores)):
         text = render_latex(table)
         body = [line for line in text.splitlines() if not line.startswith("%")]
         rows = [line for line in body if line.endswith(r"\\")]
@@ -324,7 +324,7 @@ def test_latex_escapes_and_closes(make_scores):
 
 def test_the_terminal_table_shows_every_number(make_scores):
     scores = make_scores(model=DREAMSHAPER)
-    for table in (scored(scores), beside(scores), differences_of(scores)):
+    for table in (scored(scores), papers(scores), differences_of(scores)):
         stream = io.StringIO()
         Console(file=stream, width=250).print(render_rich(table))
         shown = stream.getvalue()
@@ -350,4 +350,4 @@ def test_overlap_words_are_the_csv_s(make_scores):
     )
     for metric, place in (("clip_score", 2), ("accuracy", 5), ("aesthetic", 8)):
         word = OVERLAP if compared.loc["base", metric]["overlaps"] else APART
-        assert beside(scores).rows["base"][place].text.endswith(word)
+        assert papers(scores).rows["base"][place].text.endswith(word)

@@ -157,12 +157,12 @@ def start(cluster: Slurm) -> None:
     ]
     for command in (munged, ["slurmctld"], ["slurmd"]):
         # Each goes into the background by itself; a pipe would stay open with it.
-        with (folder / "log" / "start.log").open("ab") as told:
+        with (folder / "log" / "start.log").open("ab") as output:
             done = subprocess.run(
                 command,
                 env=cluster.environment,
-                stdout=told,
-                stderr=told,
+                stdout=output,
+                stderr=output,
                 timeout=60,
                 check=False,
             )

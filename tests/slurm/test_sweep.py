@@ -41,10 +41,10 @@ PATIENCE = 400
 
 def start(cluster: Slurm, out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     environment = {**cluster.environment, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with Path(f"{out}.log").open("ab") as told:
+    with Path(f"{out}.log").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "run.py", *arguments, f"out={out}"],
-            cwd=REPOSITORY, env=environment, stdout=told, stderr=told,
+            cwd=REPOSITORY, env=environment, stdout=output, stderr=output,
         )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def task_of(job: str) -> int:
 
 def worker(cluster: Slurm, job: str) -> int:
     """The process id of a job's Python."""
-    wanted = {
+    expected = {
         f"SLURM_ARRAY_TASK_ID={task_of(job)}",
         f"SLURM_CONF={cluster.environment['SLURM_CONF']}",
     }
@@ -90,7 +90,7 @@ def worker(cluster: Slurm, job: str) -> int:
         if (
             b"submitit.core._submit" in command
             and b"python" in program
-            and wanted <= set(variables)
+            and expected <= set(variables)
         ):
             return int(folder.name)
     raise LookupError(f"{job} has no process")

@@ -88,35 +88,35 @@ def test_blip_captions_crops_and_a_stopped_run_goes_on(tmp_path: Path, instances
 
 def test_crops_of_unreadable_pictures_are_skipped_and_tried_again(tmp_path: Path) -> None:
     instances = many(tmp_path, bad=1, good=2)
-    target, told = tmp_path / "crops.jsonl", []
+    target, calls = tmp_path / "crops.jsonl", []
 
     def captioner(crops):  # type: ignore[no-untyped-def]
         assert crops
         return [f"{crop.width} wide" for crop in crops]
 
     for _ in range(2):
-        caption_instances(instances, captioner, target, batch=1, unreadable=told.append)
+        caption_instances(instances, captioner, target, batch=1, unreadable=calls.append)
         assert read_captions(target) == {10: "", 20: "24 wide", 30: "24 wide"}
         assert len(target.read_text().splitlines()) == 3
-    assert len(told) == 2
-    assert "1.png cannot be read" in told[0]
+    assert len(calls) == 2
+    assert "1.png cannot be read" in calls[0]
     # Such a file is whole: that picture is no sample's, and where it is mended its label stands in.
-    picture = Path(told[0].split()[0])
+    picture = Path(calls[0].split()[0])
     picture.write_bytes((picture.parent / "2.png").read_bytes())
     data = Instances(instances, read_captions(target), SIDE, replace(RECIPE, captions=1.0))
     texts = {data[i].text for i in range(60) if data[i].level is not None}
     assert texts == {"", "bus", "24 wide"}
-    caption_instances(instances, captioner, target, batch=1, unreadable=told.append)
+    caption_instances(instances, captioner, target, batch=1, unreadable=calls.append)
     assert read_captions(target)[10] == "24 wide"
-    assert len(told) == 2
+    assert len(calls) == 2
 
 
 def test_captioning_ends_where_many_pictures_cannot_be_read(tmp_path: Path) -> None:
     instances = many(tmp_path, bad=MAX_UNREADABLE + 1, good=1)
-    told: list[str] = []
+    calls: list[str] = []
     with pytest.raises(UserError, match="more than 100 pictures cannot be read"):
-        caption_instances(instances, list, tmp_path / "c.jsonl", 8, unreadable=told.append)
-    assert len(told) == MAX_UNREADABLE
+        caption_instances(instances, list, tmp_path / "c.jsonl", 8, unreadable=calls.append)
+    assert len(calls) == MAX_UNREADABLE
 
 
 FOREIGN = {

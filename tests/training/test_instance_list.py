@@ -58,10 +58,10 @@ def test_the_list_gives_what_the_file_has(tmp_path: Path) -> None:
         ],
         "categories": [{"id": 4, "name": "café"}, {"id": 9, "name": "cat"}],
     }  # fmt: skip
-    told = [{"id": i, "image_id": 71, "caption": f" says {i}"} for i in range(3)]
+    message = [{"id": i, "image_id": 71, "caption": f" says {i}"} for i in range(3)]
     a, c = tmp_path / "a.json", tmp_path / "c.json"
     a.write_text(json.dumps(document))
-    c.write_text(json.dumps({"images": document["images"], "annotations": told}))
+    c.write_text(json.dumps({"images": document["images"], "annotations": message}))
     found = list(read_instances(root, a, c, 0.01))
     assert [one.number for one in found] == [500, 499, 498, 497]
     assert [list(one.box) for one in found] == boxes

@@ -41,9 +41,9 @@ def test_a_sample_shows_its_whole_object_and_has_the_drawn_text(instances) -> No
 
 def test_a_source_s_batches_are_its_samples_whatever_the_workers(instances, model) -> None:  # type: ignore[no-untyped-def]
     data = Instances(instances, CAPTIONS, SIDE, RECIPE)
-    wanted = [range(0, 3), range(3, 6)]
-    here = list(CocoSource(data, model, workers=0).batches(wanted))
-    there = list(CocoSource(data, model, workers=1).batches(iter(wanted)))
+    expected = [range(0, 3), range(3, 6)]
+    here = list(CocoSource(data, model, workers=0).batches(expected))
+    there = list(CocoSource(data, model, workers=1).batches(iter(expected)))
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.latents, b.latents)
         assert torch.equal(a.ids, b.ids)
@@ -56,17 +56,17 @@ def test_an_unreadable_picture_is_replaced_alike_in_every_process_and_told_once(
     tmp_path: Path, model, caplog: pytest.LogCaptureFixture
 ) -> None:  # type: ignore[no-untyped-def]
     data = Instances(many(tmp_path, bad=2, good=4), {}, SIDE, LABELS)
-    wanted = [range(3 * k, 3 * k + 3) for k in range(8)]
-    here = list(CocoSource(data, model, workers=0).batches(wanted))
-    told = [record.getMessage() for record in caplog.records]
-    assert sorted(Path(line.split()[0]).name for line in told) == ["1.png", "2.png"]
-    assert all("\n" not in line and "cannot be read" in line for line in told)
-    there = list(CocoSource(data, model, workers=2).batches(wanted))
+    expected = [range(3 * k, 3 * k + 3) for k in range(8)]
+    here = list(CocoSource(data, model, workers=0).batches(expected))
+    message = [record.getMessage() for record in caplog.records]
+    assert sorted(Path(line.split()[0]).name for line in message) == ["1.png", "2.png"]
+    assert all("\n" not in line and "cannot be read" in line for line in message)
+    there = list(CocoSource(data, model, workers=2).batches(expected))
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.latents, b.latents)
         assert torch.equal(a.ids, b.ids)
     # A resumed run begins in the middle.
-    (later,) = CocoSource(data, model, workers=1).batches(wanted[-1:])
+    (later,) = CocoSource(data, model, workers=1).batches(expected[-1:])
     assert torch.equal(later.latents, here[-1].latents)
     replaced = 0
     for i in range(24):
@@ -95,9 +95,9 @@ def test_no_other_sample_changes_for_an_unreadable_picture(tmp_path: Path) -> No
 @pytest.mark.parametrize("workers", [0, 2])
 def test_many_unreadable_pictures_end_it_in_one_line(tmp_path: Path, model, workers: int) -> None:  # type: ignore[no-untyped-def]
     data = Instances(many(tmp_path, bad=MAX_UNREADABLE + 5, good=40), {}, SIDE, LABELS)
-    wanted = (range(2 * k, 2 * k + 2) for k in range(1000))
+    expected = (range(2 * k, 2 * k + 2) for k in range(1000))
     with pytest.raises(UserError, match=r"^more than 100 pictures cannot be read") as e:
-        for _ in CocoSource(data, model, workers).batches(wanted):
+        for _ in CocoSource(data, model, workers).batches(expected):
             pass
     assert "\n" not in str(e.value)
 

@@ -80,7 +80,7 @@ def test_float16_s_search_for_a_scale_is_no_failure_and_moves_no_average(
     """A real scaler whose scale begins so high that more than PATIENCE updates overflow.
 
     It is, up to float16's rounding, a float32 training where these updates had no gradient.
-    (accelerate offers float16 on GPUs alone, so it is told of it after the fact.)
+    (accelerate offers float16 on GPUs alone, so it is message of it after the fact.)
     """
     monkeypatch.setattr("profi.training.loop.LOG_SECONDS", -1.0)  # after every update
     recipe = replace(RECIPE, steps=20)

@@ -82,8 +82,8 @@ def test_n_processes_are_one_that_accumulates_n_times(  # type: ignore[no-untype
     two, one = (torch.cat([w.flatten() for w in last(f).values()]) for f in (whole, tmp_path))
     assert (two - one).norm() < 1e-4 * one.norm()
     logs = [(f / "loss.csv").read_text().strip().split(",")[2:] for f in (whole, tmp_path)]
-    told = [[float(value.partition("=")[2]) for value in log] for log in logs]
-    assert told[0] == pytest.approx(told[1], rel=1e-3)
+    losses = [[float(value.partition("=")[2]) for value in log] for log in logs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -96,24 +96,24 @@ def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_first_process_decides_when_to_stop(differing: Path) -> None:
     for rank in (0, 1):
-        figures, told = json.loads((differing / f"told-{rank}.json").read_text())
+        figures, logged = json.loads((differing / f"logged-{rank}.json").read_text())
         assert figures == {"processes": 2, "stopped": 2}
-        assert len(told) == (1 if rank == 0 else 0)
+        assert len(logged) == (1 if rank == 0 else 0)
 
 
 def test_the_logged_losses_are_those_of_all_processes(
     differing: Path, model: TextToImage, tmp_path: Path
 ) -> None:
-    told: list[dict[str, float]] = []
+    logged: list[dict[str, float]] = []
     run(
         model,
         tmp_path,
         replace(RECIPE, accumulate=2),
         stop=lambda step, _: step == 2,
-        on_log=lambda *args: told.append(args[2]),
+        on_log=lambda *args: logged.append(args[2]),
     )
-    _, (theirs,) = json.loads((differing / "told-0.json").read_text())
-    assert theirs == pytest.approx(told[0], rel=1e-3)
+    _, (theirs,) = json.loads((differing / "logged-0.json").read_text())
+    assert theirs == pytest.approx(logged[0], rel=1e-3)
 
 
 def test_a_bad_sample_of_one_process_is_skipped_by_all(differing: Path) -> None:

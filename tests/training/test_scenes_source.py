@@ -25,8 +25,8 @@ def shipped() -> TextToImage:
     return TextToImage.load(SIZE.folder / "t2i", SIZE.folder / "inpaint")
 
 
-def one(source: SceneSource, wanted: list[range]) -> Batch:
-    return Batch.joined(list(source.batches(wanted)))
+def one(source: SceneSource, expected: list[range]) -> Batch:
+    return Batch.joined(list(source.batches(expected)))
 
 
 def test_a_sample_is_the_same_in_any_batch_and_after_any_resume(shipped: TextToImage) -> None:

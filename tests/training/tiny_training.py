@@ -27,9 +27,9 @@ class Cycle:
     asked: list[list[int]] = field(default_factory=list)
     poisoned: Collection[int] = ()
 
-    def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    def batches(self, of_batches: Iterable[Sequence[int]]) -> Iterator[Batch]:
         pool = batch_of(self.model)
-        for indices in wanted:
+        for indices in of_batches:
             self.asked.append(list(indices))
             batch = pool.rows(torch.tensor([i % 4 for i in indices]))
             bad = torch.tensor([i in self.poisoned for i in indices])[:, None, None, None]

@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
     accelerator = new_accelerator()
     rank = accelerator.process_index
     figures: dict[str, object] = {"processes": accelerator.num_processes}
-    told: list[dict[str, float]] = []
+    logged: list[dict[str, float]] = []
 
     def keep(name: str, unet: torch.nn.Module) -> None:
         weights = {key: value.contiguous() for key, value in unet.state_dict().items()}
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         folder / "stop",
         accelerator=accelerator,
         stop=lambda step, _: rank == 0 and step == 2,
-        on_log=lambda *args: told.append(args[2]),
+        on_log=lambda *args: logged.append(args[2]),
     )
     figures["stopped"] = of["steps"]
     keep("stopped", stopped)
@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
         stop=lambda step, _: step == 1,
     )
     keep("one", one)
-    (folder / f"told-{rank}.json").write_text(json.dumps([figures, told]))
+    (folder / f"logged-{rank}.json").write_text(json.dumps([figures, logged]))
     accelerator.end_training()
 
 

@@ -288,7 +288,7 @@ def test_a_caller_that_goes_or_cancels_stops_its_painting(watched: tuple[Watched
 
     def cancels() -> None:
         job = Client(url, verbose=False).submit(order, api_name="/paint")
-        assert any("step" in told for told in job)
+        assert any("step" in event for event in job)
         job.cancel()
 
     for stop in (goes, cancels):
@@ -403,12 +403,12 @@ def test_the_history_holds_all_pictures_and_how_they_were_made(studio: Studio) -
         add(session, result)
     assert sessions.named(session.name) is session
     with zipfile.ZipFile(BytesIO(history_zip(session, studio.store))) as archive:
-        told = json.loads(archive.read("history.json"))
-        listed = [one["input"] for one in told] + [one["mask"] for one in told]
-        listed += [one["file"] for entry in told for one in entry["pictures"]]
+        message = json.loads(archive.read("history.json"))
+        listed = [one["input"] for one in message] + [one["mask"] for one in message]
+        listed += [one["file"] for entry in message for one in entry["pictures"]]
         assert sorted([*listed, "history.json"]) == sorted(archive.namelist())
         assert len(set(listed)) == 8
-        for entry in told:
+        for entry in message:
             for one in entry["pictures"]:
                 image = Image.open(BytesIO(archive.read(one["file"])))
                 assert json.loads(image.info["profi"]) == {

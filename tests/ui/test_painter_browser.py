@@ -270,8 +270,8 @@ def test_a_person_paints_compares_downloads_and_restores(
         said(other, "All settings of this picture are back.")
         assert "its mask and settings are back" in other.inner_text(".pc-status")
         assert value(other, "prompt") == prompt
-        wanted = {"seed": "5", "variants": "2", "steps": "12"}
-        assert {name: value(other, name) for name in wanted} == wanted
+        expected = {"seed": "5", "variants": "2", "steps": "12"}
+        assert {name: value(other, name) for name in expected} == expected
         checked = other.locator("#ablations label:has(input:checked)").all_inner_texts()
         assert [text.strip() for text in checked] == ["base", "RASG & PAIntA"]
         other.click("text=More settings")

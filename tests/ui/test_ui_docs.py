@@ -53,8 +53,8 @@ def test_curl_and_the_python_client_paint(serve: Callable[..., Any], tmp_path: P
             return done.stdout
 
         run("bash", "-c", code=block("bash"))
-        told = run(sys.executable, "-c", code=block("python"))
-    assert "'step': 40, 'total': 40" in told
+        message = run(sys.executable, "-c", code=block("python"))
+    assert "'step': 40, 'total': 40" in message
     outside = np.asarray(mask) < 128
     given = np.asarray(picture(*SIZE))
     for name in ("painted.png", "base-3.png", "profi-3.png"):
