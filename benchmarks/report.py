@@ -21,10 +21,10 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 
 from profi import reports
-from profi.reports.thumbnails import thumbnail
 from profi.reports.gallery import CHUNK, INDEX
 from profi.reports.names import row_labels
 from profi.reports.statistics import row_keys
+from profi.reports.thumbnails import thumbnail
 
 ABLATIONS = ("base", "painta_only", "rasg_only", "profi")
 METRICS = ("clip_score", "accuracy", "aesthetic")

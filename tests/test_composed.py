@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 
 from profi.catalogue import catalogue
 from profi.cli.arguments import register
-from profi.cli.run import accepted, for_hydra
+from profi.cli.run import accepted
+from profi.cli.words import for_hydra
 from profi.reports import paper_numbers
 from profi.settings import Config
 from profi.settings.evaluation import EVALUATIONS

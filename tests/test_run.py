@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 
 from profi.catalogue import catalogue
 from profi.cli.arguments import schema_of
-from profi.cli.run import raised_in, task
+from profi.cli.queued import raised_in
+from profi.cli.run import task
 from profi.harness.memory import BatchLimit, work_through
 from profi.settings import Config
 from profi.settings.evaluation import EVALUATIONS

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import click
 
 from profi.catalogue import catalogue
-from profi.cli.paint import paint, run_command
+from profi.cli.options import run_command
+from profi.cli.paint import paint
 from profi.cli.stores import export, runs, show
 from profi.cli.study import study
 from profi.cli.ui import ui
@@ -63,7 +64,7 @@ def figure_words(figures: str, select: str | None, arguments: Sequence[str]) -> 
 
     `all` are those that can be drawn: without `figure.votes` there is no user study.
     """
-    from profi.cli.run import plugins_in
+    from profi.cli.words import plugins_in
 
     catalogue.add_plugins(plugins_in(arguments))
     keys = {text.lstrip("+").partition("=")[0] for text in arguments}

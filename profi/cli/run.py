@@ -10,13 +10,9 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import hydra
@@ -28,7 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profi.catalogue import catalogue
 from profi.cli.arguments import register, schema_of
-from profi.cli.words import check_words, quoting, suggestion
+from profi.cli.options import INTERRUPTED, REFUSED
+from profi.cli.queued import raised_in, signals_of
+from profi.cli.words import check_words, for_hydra, plugins_in, quoting, suggestion
 from profi.settings import Config
 from profi.settings.command import QUEUED
 from profi.settings.fields import build
@@ -39,8 +37,6 @@ from profi.types import MissingRowError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-REFUSED = 2
-INTERRUPTED = 130
 WIDTH = 160
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -190,47 +186,6 @@ def run_job(composed: DictConfig) -> None:
         shown.print(console_for(sys.stdout))
 
 
-class _Ended(BaseException):
-    """A queue ended the job. Not an Exception, so that no `except Exception` catches it."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@contextmanager
-def signals_of(package: str) -> Iterator[None]:
-    """Let errors from a package's signal handlers end the program.
-
-    After too many timeouts submitit ends a job by a RuntimeError from its signal handler. Raised
-    during painting, that error would look like a failed sample and be caught.
-    """
-
-    def handle(
-        inner: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None
-    ) -> None:
-        try:
-            inner(number, frame)
-        except Exception as error:
-            raise _Ended(error) from error
-
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    wrapped = {
-        number: handler
-        for number, handler in handlers.items()
-        if callable(handler) and str(handler.__module__).partition(".")[0] == package
-    }
-    for number, handler in wrapped.items():
-        signal.signal(number, partial(handle, handler))
-    try:
-        yield
-    except _Ended as ended:
-        raise ended.error from None
-    finally:
-        for number, handler in wrapped.items():
-            signal.signal(number, handler)
-
-
 def overrides_of_job() -> str:
     """The overrides in which a job of a sweep differs from the other jobs."""
     own = [text for text in overrides() if text not in sys.argv]
@@ -268,47 +223,6 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
     if missing is not None and "submitit" in missing:
         return "; launchers need the extra: pip install -c constraints.txt -e '.[slurm]'"
     return quoting(str(error)) or suggestion(one_line(error))
-
-
-def raised_in(error: BaseException, package: str) -> bool:
-    """Whether an error's class belongs to a package, or its code raised the error."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    # An error from another process has no traceback.
-    places = [type(error).__module__]
-    places += [last.tb_frame.f_globals["__name__"]] if last is not None else []
-    return any(name.partition(".")[0] == package for name in places)
-
-
-def plugins_in(arguments: Sequence[str]) -> list[str]:
-    """The modules of `plugins=[...]` on the command line."""
-    found = []
-    for text in arguments:
-        key, _, value = text.lstrip("+").partition("=")
-        if key == "plugins":
-            found += [name.strip() for name in value.strip("[]").split(",") if name.strip()]
-    return found
-
-
-def for_hydra(arguments: Sequence[str]) -> list[str]:
-    """The arguments in a form that Hydra takes.
-
-    The names of figures are numbers, which Hydra takes for a choice only as quoted text. With an
-    experiment a figure uses its data and models, not those of conf/figure. The schema does not have
-    the settings of plugins.
-    """
-    with_experiment = any(text.lstrip("+").startswith("experiment=") for text in arguments)
-    key = "figure.name" if with_experiment else "figure"
-    found = []
-    for text in arguments:
-        name, equals, value = text.partition("=")
-        if name == "figure" and equals and not value.startswith("["):
-            quoted = ",".join(f'"{one}"' for one in value.split(","))
-            found.append(f"{key}={quoted}")
-        else:
-            found.append(f"++{text}" if text.startswith("own.") else text)
-    return found
 
 
 def main() -> None:

@@ -140,3 +140,33 @@ def _groups() -> dict[str, list[str]]:
         "ablation": [*methods.names(), *methods.aliases],
         "figure": list(catalogue.figures.names()),
     }
+
+
+def plugins_in(arguments: Sequence[str]) -> list[str]:
+    """The modules of `plugins=[...]` on the command line."""
+    found = []
+    for text in arguments:
+        key, _, value = text.lstrip("+").partition("=")
+        if key == "plugins":
+            found += [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+    return found
+
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """The arguments in a form that Hydra takes.
+
+    The names of figures are numbers, which Hydra takes for a choice only as quoted text. With an
+    experiment a figure uses its data and models, not those of conf/figure. The schema does not have
+    the settings of plugins.
+    """
+    with_experiment = any(text.lstrip("+").startswith("experiment=") for text in arguments)
+    key = "figure.name" if with_experiment else "figure"
+    found = []
+    for text in arguments:
+        name, equals, value = text.partition("=")
+        if name == "figure" and equals and not value.startswith("["):
+            quoted = ",".join(f'"{one}"' for one in value.split(","))
+            found.append(f"{key}={quoted}")
+        else:
+            found.append(f"++{text}" if text.startswith("own.") else text)
+    return found

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from profi.cli.arguments import register
-from profi.cli.run import accepted, for_hydra
+from profi.cli.run import accepted
+from profi.cli.words import for_hydra
 from profi.figures.context import FigureContext
 from profi.figures.drawing import Drawing
 from profi.figures.figure_stage import draw

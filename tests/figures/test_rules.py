@@ -12,7 +12,7 @@ from conftest import Studio
 
 from profi.catalogue import catalogue
 from profi.cli.main import figure_words
-from profi.cli.run import for_hydra
+from profi.cli.words import for_hydra
 from profi.figures.context import drawn, spread
 from profi.figures.drawing import Pick
 from profi.figures.hard_sets import parts_of
