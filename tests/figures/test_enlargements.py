@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Studio
 from PIL import Image
+from small_figures import Studio
 from test_figures import check_texts
 
 from profi.figures.enlargements import cut, detail_of

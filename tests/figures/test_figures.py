@@ -12,9 +12,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from conftest import Studio
 from matplotlib.text import Text
 from PIL import Image
+from small_figures import Studio
 
 from profi.catalogue import FigureEntry, Shelf, catalogue
 from profi.figures import pool as pool_module

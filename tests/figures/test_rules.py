@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Studio
+from small_figures import Studio
 
 from profi.catalogue import catalogue
 from profi.cli.main import figure_words
