@@ -9,11 +9,12 @@ import pandas as pd
 
 from profi.figures.context import FigureContext
 from profi.figures.drawing import Drawing
-from profi.figures.layout import BLUE, COLUMN, ORANGE, new_figure, wrapped
+from profi.figures.layout import COLUMN
+from profi.reports.total_votes import Marks, draws, totals, vote_bars
 from profi.types import UserError
 
 COLUMNS = ["participant", "triplet", "question", "method", "chosen"]
-DRAWS, COLOURS = 10_000, (BLUE, ORANGE, "#009E73", "#CC79A7")
+DRAWS = 10_000
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
 
 
@@ -27,51 +28,45 @@ def figure_12(context: FigureContext) -> Drawing:
         )
     votes = read_votes(Path(path).expanduser())
     questions = list(dict.fromkeys(votes["question"]))
-    totals = votes.groupby(["method", "question"])["chosen"].sum().unstack(fill_value=0)
-    methods = list(totals.sum(axis=1).sort_values(ascending=False, kind="stable").index)
-    ends = {
-        (m, q): interval(votes, m, q, context.config.figure.draw)
-        for m in methods
-        for q in questions
-    }
-    figure = new_figure(COLUMN, 0.55 + (0.2 * len(questions) + 0.14) * len(methods))
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    bar = 0.8 / len(questions)
-    for i, question in enumerate(questions):
-        places = np.arange(len(methods)) + (i - (len(questions) - 1) / 2) * bar
-        values = [float(totals.loc[method, question]) for method in methods]
-        around = np.array([ends[method, question] for method in methods]).T
-        error = np.abs(around - np.array(values))
-        axes.barh(
-            places, values, bar * 0.9, color=COLOURS[i % len(COLOURS)], label=question,
-            xerr=error, error_kw={"elinewidth": 0.8, "capsize": 1.5},
-        )  # fmt: skip
-        for place, value, high in zip(places, values, around[1], strict=True):
-            axes.annotate(
-                f"{value:g}", (max(value, high), place), (3, 0), textcoords="offset points",
-                va="center", fontsize=6,
-            )  # fmt: skip
-    axes.set_yticks(np.arange(len(methods)), wrapped(methods, 0.95))
-    axes.invert_yaxis()
-    axes.set_xlabel("votes")
-    axes.margins(x=0.12)
-    figure.legend(loc="outside upper center", ncols=len(questions), frameon=False)
+    counted = votes.groupby("method")["chosen"].sum().sort_values(ascending=False, kind="stable")
+    methods = list(counted.index)
+    tables = {}
+    for question in questions:
+        marks = marks_of(votes, question, methods)
+        tables[question] = totals(marks, draws(marks, DRAWS, context.config.figure.draw))
     people, triplets = votes["participant"].nunique(), votes["triplet"].nunique()
+    numbers = {}
+    for question, table in tables.items():
+        for method, row in zip(methods, table.itertuples(index=False), strict=True):
+            ends = "" if np.isnan(row.low) else f" [{row.low:.0f}, {row.high:.0f}]"
+            numbers[f"{method}, {question}"] = f"{row.votes}{ends}"
     return Drawing(
-        figure,
+        vote_bars(methods, tables, COLUMN),
         f"Total votes of {people} participants on {triplets} triplets, by question; none or "
         "several methods may be chosen. Lines: 95 % intervals of the totals, by drawing "
-        f"participants with replacement ({DRAWS:,} draws).",
+        f"participants and images with replacement ({DRAWS:,} draws); none with fewer than six of "
+        "either.",
         f"All votes of {Path(path).name}.",
         (),
-        {
-            f"{method}, {question}": f"{totals.loc[method, question]:g} "
-            f"[{ends[method, question][0]:g}, {ends[method, question][1]:g}]"
-            for method in methods
-            for question in questions
-        },
+        numbers,
     )
+
+
+def marks_of(votes: pd.DataFrame, question: str, methods: list[str]) -> Marks:
+    """The answers to a question; without a column `image_id` each triplet is an image of its own.
+
+    A method that an answer does not name was not chosen.
+    """
+    people, triplets = sorted(votes["participant"].unique()), sorted(votes["triplet"].unique())
+    chosen = np.full((len(people), len(triplets), len(methods)), np.nan)
+    for line in votes[votes["question"] == question].itertuples(index=False):
+        answer = chosen[people.index(line.participant), triplets.index(line.triplet)]
+        np.nan_to_num(answer, copy=False)
+        answer[methods.index(line.method)] = line.chosen
+    images = triplets
+    if "image_id" in votes:
+        images = list(votes.groupby("triplet")["image_id"].first().loc[triplets])
+    return Marks(chosen, np.array(images))
 
 
 def read_votes(path: Path) -> pd.DataFrame:
@@ -106,14 +101,3 @@ def read_votes(path: Path) -> pd.DataFrame:
             f"{int(np.flatnonzero(twice)[0]) + 2}): keep the last one"
         )
     return votes
-
-
-def interval(votes: pd.DataFrame, method: str, question: str, seed: int) -> tuple[float, float]:
-    """The 95 % interval of a method's total votes over samples of the participants."""
-    people = sorted(votes["participant"].unique())
-    mine = votes[(votes["method"] == method) & (votes["question"] == question)]
-    of_each = mine.groupby("participant")["chosen"].sum().reindex(people, fill_value=0).to_numpy()
-    rng = np.random.default_rng(seed)
-    totals = of_each[rng.integers(len(people), size=(DRAWS, len(people)))].sum(axis=1)
-    low, high = np.quantile(totals, [0.025, 0.975])
-    return float(low), float(high)

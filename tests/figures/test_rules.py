@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from small_figures import Studio
 
 from profi.catalogue import catalogue
@@ -18,9 +19,10 @@ from profi.figures.drawing import Pick
 from profi.figures.hard_sets import parts_of
 from profi.figures.neglect import BACKGROUND, FOUND, NEARBY, OTHER, kind_of, known_categories
 from profi.figures.objectives import enlarged, iou, object_box
-from profi.figures.study_votes import interval, read_votes
+from profi.figures.study_votes import marks_of, read_votes
 from profi.metrics import Detection
 from profi.metrics.functional import Box
+from profi.reports.total_votes import draws, totals
 from profi.settings import Config, FigureConfig
 from profi.types import Triplet, UserError
 
@@ -161,24 +163,34 @@ def test_figure_12_counts_the_votes(studio: Studio, votes: Votes) -> None:
     from test_figures import check_texts
 
     drawing = studio.draw("12", f"figure.votes={votes(ROWS)}")
-    assert drawing.numbers["profi, overall quality"] == "12 [12, 12]"
-    assert drawing.numbers["base, prompt alignment"].startswith("1 [0, ")
+    # Too few participants for an interval.
+    assert drawing.numbers["profi, overall quality"] == "12"
+    assert drawing.numbers["base, prompt alignment"] == "1"
     assert "4 participants on 3 triplets" in drawing.caption
     check_texts(drawing)
     bars = [patch.get_width() for patch in drawing.figure.axes[0].patches]
     assert sorted(bars) == [1, 1, 12, 12]
 
 
-def test_the_interval_holds_the_total(votes: Votes) -> None:
+def test_figure_12_has_the_intervals_of_the_totals(studio: Studio, votes: Votes) -> None:
     rng = np.random.default_rng(1)
-    rows = [(f"p{i}", "t", "q", "m", int(rng.random() < 0.5)) for i in range(40)]
-    table = read_votes(votes(rows))
-    total = table["chosen"].sum()
-    low, high = interval(table, "m", "q", 0)
-    assert low < total < high
-    # Of 40 independent votes: close to the normal interval.
-    half = 1.96 * np.sqrt(40 * (total / 40) * (1 - total / 40))
-    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+    people = [f"p{i:02}" for i in range(20)]
+    rows = [(p, f"t{k}", "q", "m", int(rng.random() < 0.5)) for p in people for k in range(9)]
+    path = votes(rows)
+    marks = marks_of(read_votes(path), "q", ["m"])
+    assert marks.chosen.shape == (20, 9, 1)
+    assert marks.chosen.sum() == sum(row[-1] for row in rows)
+    (row,) = totals(marks, draws(marks, 10_000, 0)).itertuples()
+    assert row.low < row.votes < row.high
+    numbers = studio.draw("12", f"figure.votes={path}", "figure.draw=0").numbers
+    assert numbers == {"m, q": f"{row.votes} [{row.low:.0f}, {row.high:.0f}]"}
+
+
+def test_an_answer_is_missing_or_names_the_chosen(votes: Votes) -> None:
+    table = read_votes(votes([("a", "t", "q", "m", 1), ("b", "u", "q", "n", 1)]))
+    marks = marks_of(table, "q", ["m", "n"])
+    nothing = [np.nan, np.nan]
+    assert_array_equal(marks.chosen, [[[1, 0], nothing], [nothing, [0, 1]]])
 
 
 def test_the_studys_own_columns_are_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The statistics of a study: totals, agreement, consistency, and the Bradley-Terry model."""
+"""The statistics of a study but its totals: agreement, consistency, the Bradley-Terry model."""
 
 from __future__ import annotations
 
@@ -12,83 +12,10 @@ import pandas as pd
 
 from profi.reports.bootstrap import UNKNOWN, Interval, fewest_clusters
 from profi.reports.preference import Agreement, agreement
+from profi.reports.total_votes import CONFIDENCE, Draws, Marks, quantiles
 
-CONFIDENCE = 0.95
 #: Added to both sides of every pair, so that a method that nobody ever chose has a finite strength.
 HALF_WIN = 0.5
-
-
-class Marks(NamedTuple):
-    """The answers to one question.
-
-    `chosen` is float [participants, triplets, methods]: 1 for a chosen result, 0 for one that was
-    not, NaN where the participant has not answered. `images` [triplets] has the triplets' image
-    ids: triplets of one image are not independent.
-    """
-
-    chosen: np.ndarray
-    images: np.ndarray
-
-    @property
-    def answered(self) -> np.ndarray:
-        """Bool [participants, triplets]."""
-        return ~np.isnan(self.chosen[:, :, 0])
-
-
-class Draws(NamedTuple):
-    """How often each participant [n, participants] and triplet [n, triplets] is in each draw."""
-
-    participants: np.ndarray
-    triplets: np.ndarray
-
-
-def draws(marks: Marks, n_resamples: int, seed: int) -> Draws | None:
-    """Draws of participants and of images with replacement.
-
-    This is the pigeonhole bootstrap (Owen, 2007). Both are samples, and an answer belongs to one of
-    each, so both are drawn anew. It is conservative: the noise of single answers counts up to three
-    times. None if there are too few participants or images for an interval (`fewest_clusters`), or
-    no answer.
-    """
-    _, image_of = np.unique(marks.images, return_inverse=True)
-    n_participants, n_images = len(marks.chosen), int(image_of.max(initial=-1)) + 1
-    too_few = min(n_participants, n_images) < fewest_clusters(CONFIDENCE)
-    if too_few or not marks.answered.any():
-        return None
-    rng = np.random.default_rng(seed)
-
-    def times(n: int) -> np.ndarray:
-        return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(float)
-
-    people, images = times(n_participants), times(n_images)
-    return Draws(people, images[:, image_of])
-
-
-def totals(marks: Marks, drawn: Draws | None) -> pd.DataFrame:
-    """The votes of each method: columns votes, share, low, high, answers.
-
-    `share` is votes per answer. The interval is that of the share, times the number of answers: how
-    the votes vary with other participants and other images.
-    """
-    chosen, answered = np.nan_to_num(marks.chosen), marks.answered
-    votes, n_answers = chosen.sum(axis=(0, 1)), int(answered.sum())
-    intervals = [UNKNOWN] * len(votes)
-    if drawn is not None:
-        people, triplets = drawn
-        sums = np.einsum("bp,ptm,bt->bm", people, chosen, triplets, optimize=True)
-        counts = np.einsum("bp,pt,bt->b", people, answered, triplets, optimize=True)
-        # A draw may hold no answer at all.
-        shares = sums / np.where(counts > 0, counts, np.nan)[:, None]
-        intervals = [Interval(*(n_answers * ends)) for ends in _quantiles(shares).T]
-    return pd.DataFrame(
-        {
-            "votes": votes.astype(int),
-            "share": votes / n_answers if n_answers else math.nan,
-            "low": [interval.low for interval in intervals],
-            "high": [interval.high for interval in intervals],
-            "answers": n_answers,
-        }
-    )
 
 
 def wins(marks: Marks) -> np.ndarray:
@@ -139,8 +66,8 @@ def preference(marks: Marks, drawn: Draws | None) -> Preference:
     people, triplets = drawn
     counts = np.einsum("bp,ptij,bt->bij", people, table, triplets, optimize=True)
     found = np.stack([strengths(one, best) for one in counts])
-    frame["low"], frame["high"] = _quantiles(found)
-    low, high = _quantiles(_sigmoid(found[:, :, None] - found[:, None, :]))
+    frame["low"], frame["high"] = quantiles(found)
+    low, high = quantiles(_sigmoid(found[:, :, None] - found[:, None, :]))
     return Preference(frame, probability, low, high)
 
 
@@ -170,7 +97,7 @@ def alpha(marks: Marks, n_resamples: int, seed: int) -> Alpha:
             _alpha(np.concatenate([by_image[i] for i in rng.integers(0, len(names), len(names))]))
             for _ in range(n_resamples)
         ]
-        interval = Interval(*map(float, _quantiles(np.array(values)[:, None])[:, 0]))
+        interval = Interval(*map(float, quantiles(np.array(values)[:, None])[:, 0]))
     return Alpha(value, interval)
 
 
@@ -203,9 +130,3 @@ def consistency(first: np.ndarray, second: np.ndarray) -> Consistency:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-def _quantiles(values: np.ndarray) -> np.ndarray:
-    """The ends of the percentile intervals over the first axis, [2, ...]."""
-    tail = (1 - CONFIDENCE) / 2
-    return np.nanquantile(values, [tail, 1 - tail], axis=0)

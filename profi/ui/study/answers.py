@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from profi.ui.study.analysis import Marks
+from profi.reports.total_votes import Marks
 from profi.ui.study.folder import LETTERS, QUESTIONS, Study
 from profi.ui.study.votes import Vote, Votes
 

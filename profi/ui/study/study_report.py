@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from profi.atomic import whole_file, write_text
+from profi.reports.total_votes import draws, totals, vote_bars
 from profi.types import UserError
 from profi.ui.study.analysis import (
     Alpha,
@@ -24,9 +21,7 @@ from profi.ui.study.analysis import (
     Preference,
     alpha,
     consistency,
-    draws,
     preference,
-    totals,
 )
 from profi.ui.study.answers import marks_of, progress, read_answers
 from profi.ui.study.folder import QUESTIONS, Study, StudyFolder, read_study
@@ -34,7 +29,8 @@ from profi.ui.study.votes import Votes
 
 FIGURE = "figure12"
 PAGE = "report.html"
-COLOURS = ("#2f6db3", "#d9822b")
+#: Inches.
+WIDTH = 6.5
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,10 @@ def write_report(root: Path, target: Path, n_resamples: int, seed: int) -> list[
     labels = [method.label for method in study.methods]
     write_text(target / "totals.csv", _totals_table(labels, results).to_csv(index=False))
     write_text(target / "preferences.csv", _pairs_table(labels, results).to_csv(index=False))
-    figure12(labels, results, target)
+    figure = vote_bars(labels, {result.name: result.totals for result in results}, WIDTH)
+    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+        with whole_file(target / f"{FIGURE}.{kind}") as file:
+            figure.savefig(file, format=kind, dpi=200, metadata=metadata)
     _write_page(target / PAGE, study, labels, results, people, n_resamples)
     return _lines(study, labels, results, people, target)
 
@@ -151,50 +150,6 @@ def _pairs_table(labels: Sequence[str], results: Sequence[Result]) -> pd.DataFra
     ]
     columns = ["question", "method", "other", "probability", "low", "high"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def figure12(labels: Sequence[str], results: Sequence[Result], target: Path) -> None:
-    """The total votes of each method and question as bars (fig. 12), as PNG and PDF."""
-    figure = Figure(figsize=(max(5.0, 1.5 + 1.1 * len(labels)), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    width = 0.8 / len(results)
-    for i, (result, colour) in enumerate(zip(results, COLOURS, strict=True)):
-        table = result.totals
-        places = np.arange(len(labels)) + (i - (len(results) - 1) / 2) * width
-        votes = table["votes"].to_numpy(dtype=float)
-        axis.bar(places, votes, width, color=colour, label=result.name)
-        known = ~table["low"].isna()
-        if known.any():
-            low, high = (table[end].to_numpy(dtype=float) for end in ("low", "high"))
-            # A percentile interval may leave out a total at its edge.
-            below, above = np.maximum(votes - low, 0), np.maximum(high - votes, 0)
-            axis.errorbar(
-                places[known], votes[known], np.stack([below, above])[:, known],
-                fmt="none", ecolor="#222222", elinewidth=1, capsize=2,
-            )  # fmt: skip
-        tops = np.fmax(votes, table["high"].to_numpy(dtype=float))
-        for place, top, count in zip(places, tops, votes, strict=True):
-            axis.annotate(
-                f"{count:.0f}", (place, top), (0, 2), textcoords="offset points", ha="center",
-                fontsize=8,
-            )  # fmt: skip
-    turned = len(labels) > 6
-    axis.set_xticks(
-        np.arange(len(labels)), labels, rotation=25 if turned else 0,
-        ha="right" if turned else "center",
-    )  # fmt: skip
-    axis.set_ylabel("total votes")
-    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.margins(y=0.12)
-    axis.set_ylim(bottom=0)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(results), frameon=False)
-    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        buffer = BytesIO()
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
-        with whole_file(target / f"{FIGURE}.{kind}") as file:
-            file.write(buffer.getvalue())
 
 
 def number(value: float, decimals: int = 2) -> str:

@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from profi.ui.study.analysis import (
-    HALF_WIN,
-    Marks,
-    alpha,
-    consistency,
-    draws,
-    preference,
-    strengths,
-    totals,
-    wins,
-)
+from profi.reports.total_votes import Marks, draws, totals
+from profi.ui.study.analysis import HALF_WIN, alpha, consistency, preference, strengths, wins
 
 
 def sigmoid(x: np.ndarray | float) -> np.ndarray:
