@@ -43,6 +43,7 @@ def show(run: Path) -> None:
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option("--to", "target", type=FOLDER, required=True, help="a new folder")
 @click.option("--as-painted", is_flag=True, help="the model's own size and output, unblended")
+@click.option("--highres", is_flag=True, help="the large pictures of a run with highres=...")
 @click.option("--masks", is_flag=True, help="write the masks, too")
 @click.option("--inputs", is_flag=True, help="write the given images, too")
 @click.option("--data-root", type=FOLDER, help="the given images, if they were moved")

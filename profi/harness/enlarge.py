@@ -38,13 +38,13 @@ from profi.types import Generation, Triplet, UserError, canonical_json, digest, 
 
 log = logging.getLogger(__name__)
 
-FOLDER = "highres"
+STAGE = "highres"
 SMALLER = "set a smaller HighRes.tile and HighRes.vae_tile, or model.dtype=float16"
 
 
 def highres_folder(run: RunFolder, upscaler: Upscaler, settings: HighRes) -> Path:
     """Where a run's large pictures of this upscaler and these settings lie."""
-    return run.root / FOLDER / digest(_identity(upscaler, settings))
+    return run.highres / digest(_identity(upscaler, settings))
 
 
 def _identity(upscaler: Upscaler, settings: HighRes) -> dict[str, object]:
@@ -90,8 +90,8 @@ def enlarge(
                     )
                 except FAILURES as error:
                     reason = explained(error, SMALLER)
-                    quarantine(run.quarantine, low.triplet_id, FOLDER, reason)
-                    log.warning("%s set aside (%s): %s", low.triplet_id, FOLDER, reason)
+                    quarantine(run.quarantine, low.triplet_id, STAGE, reason)
+                    log.warning("%s set aside (%s): %s", low.triplet_id, STAGE, reason)
                     failed += 1
                     continue
             rows.append(found)

@@ -46,11 +46,14 @@ class Choice:
     Fields:
         as_painted: the model's output in its own size, in place of the given image's size with the
             given pixels outside of the mask.
+        highres: the large pictures of the run (`highres=` of an experiment) in place of the painted
+            ones, as stored and without scores; each set of settings in a folder of its own.
         masks, inputs: write the masks and the given images, too.
         data_root: the folder of the given images; None: as the run's settings say.
     """
 
     as_painted: bool = False
+    highres: bool = False
     masks: bool = False
     inputs: bool = False
     data_root: Path | None = None
@@ -69,6 +72,8 @@ def export(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder: name another one")
+    if choice.as_painted and choice.highres:
+        raise UserError("choose the pictures as painted or those in high resolution, not both")
     rows: list[dict[str, Any]] = []
     for folder in runs:
         run = existing_run(folder)
@@ -77,7 +82,10 @@ def export(
             rows.append(row)
             progress(len(rows))
         if len(rows) == before:
-            raise UserError(f"{folder} has no painted picture: run stage=generate first")
+            lacking = "picture in high resolution: run it with highres=ours"
+            if not choice.highres:
+                lacking = "painted picture: run stage=generate first"
+            raise UserError(f"{folder} has no {lacking}")
     metrics = sorted({key for row in rows for key in row} - set(COLUMNS))
     text = StringIO()
     table = csv.DictWriter(text, [*COLUMNS, *metrics], lineterminator="\n")
@@ -94,15 +102,23 @@ def _exported(run: RunFolder, target: Path, choice: Choice) -> Iterator[dict[str
     ablation = method_name(pixels)
     root = choice.data_root or image_root(restored(DataConfig, settings["data"]))
     folder = target / _plain(f"{model}-{ablation}-seed{pixels['seed']}-{run.run_id}")
+    stores = {folder: run.generations}
+    scores: dict[str, dict[str, float]] = {}
+    if choice.highres:
+        large = sorted(path for path in run.highres.glob("*") if path.is_dir())
+        stores = {folder.with_name(f"{folder.name}-{path.name}"): path for path in large}
+    else:
+        names = {metric_of(path.name) for path in run.scores.glob("*-*")}
+        scores = {name: newest_scores(run.scores, name) for name in sorted(names)}
     triplets = {t.triplet_id: t for t in read_manifest(run.manifest)}
-    names = {metric_of(path.name) for path in run.scores.glob("*-*")}
-    scores = {name: newest_scores(run.scores, name) for name in sorted(names)}
-    for item in read_generations(run.generations):
+    for into, item in (
+        (into, item) for into, at in stores.items() for item in read_generations(at)
+    ):
         triplet = triplets[item.triplet_id]
-        file = f"{_plain(item.triplet_id)}.png"
-        _write(target, folder / file, item, triplet, root, choice, run)
+        path = into / f"{_plain(item.triplet_id)}.png"
+        _write(target, path, item, triplet, root, choice, run)
         yield {
-            "file": (folder / file).relative_to(target).as_posix(),
+            "file": path.relative_to(target).as_posix(),
             "run": run.run_id,
             "model": model,
             "ablation": ablation,
@@ -123,9 +139,10 @@ def _write(
     choice: Choice,
     run: RunFolder,
 ) -> None:
-    if not choice.as_painted or choice.inputs:
+    as_stored = choice.as_painted or choice.highres
+    if not as_stored or choice.inputs:
         given = load_image(root, triplet)
-    if choice.as_painted:
+    if as_stored:
         picture = Image.fromarray(decode(item.image))
     else:
         image = torch.from_numpy(given).permute(2, 0, 1) / 255.0

@@ -41,6 +41,11 @@ class RunFolder:
         return self.root / "scores"
 
     @property
+    def highres(self) -> Path:
+        """A folder of parts of large pictures per set of settings."""
+        return self.root / "highres"
+
+    @property
     def manifest(self) -> Path:
         """The triplets of the run."""
         return self.root / "manifest.parquet"

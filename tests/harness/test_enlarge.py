@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from experiment_calls import folder_of, go
 from PIL import Image
@@ -19,6 +20,7 @@ from profi.data.manifest import read_manifest
 from profi.data.masks import triplet_mask
 from profi.data.pictures import load_image
 from profi.harness.enlarge import enlarge, highres_folder
+from profi.harness.export import Choice, export
 from profi.highres import load_upscaler
 from profi.models.backbone import load_backbone
 from profi.settings import Config
@@ -71,6 +73,15 @@ def test_stored_pictures_become_what_painter_highres_gives(
             ablation="base",
         )
         assert np.array_equal(got, np.asarray(expected))
+
+    target = run.root.parent / "exported"
+    assert export([run.root], target, Choice(highres=True), lambda count: None) == 3
+    table = pd.read_csv(target / "pictures.csv")
+    assert set(table["triplet"]) == set(found)
+    for row in table.itertuples():
+        assert Path(row.file).parent.name.endswith(f"{run.run_id}-{folder.name}")
+        stored = np.asarray(Image.open(BytesIO(found[row.triplet].image)))
+        assert np.array_equal(np.asarray(Image.open(target / row.file)), stored)
 
     # A second time nothing is made again; another set has a folder of its own.
     before = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}

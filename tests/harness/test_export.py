@@ -106,6 +106,11 @@ def test_mistakes_of_an_export(painted: tuple[Config, list[RunFolder]], tmp_path
         ((runs[0].root, "--to", tmp_path / "full"), "is not an empty folder"),
         ((tmp_path, "--to", tmp_path / "new"), "is not a run's folder"),
         ((runs[0].root, "--to", tmp_path / "new", "--data-root", tmp_path), "does not exist"),
+        (
+            (runs[0].root, "--to", tmp_path / "new", "--highres"),
+            "has no picture in high resolution",
+        ),
+        ((runs[0].root, "--to", tmp_path / "new", "--highres", "--as-painted"), "not both"),
     ):
         status, shown = called("export", *arguments)
         assert status != 0
