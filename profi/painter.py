@@ -181,14 +181,15 @@ class Painter:
         protocol = evaluation_of(evaluation)
         size = (side, self.pad_multiple)
         jobs, alone = jobs_of(image, mask, prompt, seed, *size, protocol, crop, feather)
-        sampling = Sampling(
-            num_inference_steps=steps,
+        inpainter = self._inpainter(
+            ablation=ablation,
+            reading=reading,
+            evaluation=protocol,
+            steps=steps,
             guidance_scale=guidance_scale,
-            positive_prompt=positive,
-            negative_prompt=negative,
+            positive=positive,
+            negative=negative,
         )
-        method = compose(ablation, reading_of(reading))
-        inpainter = StableInpainting(self.backbone, method, sampling, protocol.noise)
         parts = batches(jobs, self.batch_size)
         if trace is not None and len(parts) > 1:
             raise UserError(f"trace: {len(jobs)} pictures make {len(parts)} batches; paint fewer")
@@ -275,16 +276,8 @@ class Painter:
         """
         settings, protocol = highres_of(highres), evaluation_of(choices.get("evaluation", "ours"))
         (job,), _ = jobs_of([image], [mask], [prompt], [seed], self.long_side, 1, protocol)
-        sampling = Sampling(
-            num_inference_steps=choices.get("steps", Sampling.num_inference_steps),
-            guidance_scale=choices.get("guidance_scale", Sampling.guidance_scale),
-            positive_prompt=choices.get("positive", ""),
-            negative_prompt=choices.get("negative", ""),
-        )
-        reading = reading_of(choices.get("reading", DEFAULT_READING))
-        method = compose(choices.get("ablation", "profi"), reading)
         paint_low = LowPainter(
-            StableInpainting(self.backbone, method, sampling, protocol.noise),
+            self._inpainter(**choices),
             prompt,
             job.seed,
             self.pad_multiple,
@@ -293,6 +286,28 @@ class Painter:
             after_step,
         )
         return Enlarging.of(job.image, job.mask, paint_low, self.long_side, settings, protocol)
+
+    def _inpainter(
+        self,
+        *,
+        ablation: str | Build = "profi",
+        reading: str | Reading = DEFAULT_READING,
+        evaluation: str | Evaluation = "ours",
+        steps: int = Sampling.num_inference_steps,
+        guidance_scale: float = Sampling.guidance_scale,
+        positive: str = "",
+        negative: str = "",
+    ) -> StableInpainting:
+        """The model with a method, for the choices that `__call__` explains."""
+        sampling = Sampling(
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            positive_prompt=positive,
+            negative_prompt=negative,
+        )
+        method = compose(ablation, reading_of(reading))
+        noise = evaluation_of(evaluation).noise
+        return StableInpainting(self.backbone, method, sampling, noise)
 
     def upscaler(self, source: str | Path = "x4") -> Upscaler:
         """An upscaler (see `load_upscaler`) in the painter's dtype and on its device."""
