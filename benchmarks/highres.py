@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.architectures import Architecture, Tower, _made_in, make_text
 from benchmarks.memory import RealSchedule, peak_bytes
 from profi.highres.guided import GuidedDenoiser, decoded, encoded
-from profi.highres.upscaler import Upscaler
+from profi.highres.upscaler import Upscaler, vae_dtype
 from profi.models.backbone import DTYPES
 from profi.models.schedule import Schedule
 from profi.settings.highres import FACTOR, HIGHRES, HighRes
@@ -51,7 +51,16 @@ def x4_upscaler(dtype: torch.dtype, schedule: Schedule) -> Upscaler:
             attention_head_dim=8,
             use_linear_projection=True,
         )
-        vae = AutoencoderKL(
+    vae = x4_vae(dtype)
+    chosen = vae_dtype(vae, dtype, torch.device("cuda"))
+    vae = vae if chosen == dtype else x4_vae(chosen)
+    return Upscaler(unet, vae, make_text(TEXT, "cpu"), schedule, schedule)
+
+
+def x4_vae(dtype: torch.dtype) -> AutoencoderKL:
+    """Its VAE; the published config does not have `force_upcast`."""
+    with _made_in("cpu", dtype):
+        return AutoencoderKL(
             block_out_channels=(128, 256, 512),
             layers_per_block=2,
             down_block_types=("DownEncoderBlock2D",) * 3,
@@ -60,7 +69,6 @@ def x4_upscaler(dtype: torch.dtype, schedule: Schedule) -> Upscaler:
             scaling_factor=0.08333,
             sample_size=256,
         )
-    return Upscaler(unet, vae, make_text(TEXT, "cpu"), schedule, schedule)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from profi.highres.enlarging import Enlarging
+from profi.highres.guided import check_settings
 from profi.highres.low import LowPainter
 from profi.highres.upscaler import Upscaler, load_upscaler
-from profi.inputs import ImageLike, MaskLike, batches, jobs_of
+from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
 from profi.method.methods import Build, compose
 from profi.method.similarity_maps import SelfAttentionObserver, unobserved
@@ -240,9 +241,12 @@ class Painter:
             UserError: see `__call__`; the upscaler cannot be loaded or does not fit the settings.
             Cancelled: `cancel` asked for it.
         """
+        settings, protocol = highres_of(highres), evaluation_of(choices.get("evaluation", "ours"))
+        # All mistakes are found before the first step.
+        (job,), _ = jobs_of([image], [mask], [prompt], [seed], self.long_side, 1, protocol)
         if not isinstance(upscaler, Upscaler):
             upscaler = self.upscaler(upscaler)
-        settings = highres_of(highres)
+        check_settings(upscaler, settings, prompt)
         small = choices.get("steps", Sampling.num_inference_steps)
         total = small + settings.num_inference_steps
         with reporter(progress, total) as report:
@@ -253,9 +257,7 @@ class Painter:
                     check_cancelled(cancel, step, total)
 
             check_cancelled(cancel, 0, total)
-            work = self.enlarging(
-                image, mask, prompt, highres=settings, seed=seed, after_step=after, **choices
-            )
+            work = self._enlarging(job, prompt, settings, protocol, after, choices)
             large = work.upscaled(upscaler, prompt, seed, lambda step, _: after(small + step))
             return Image.fromarray(work.finished(large))
 
@@ -276,16 +278,27 @@ class Painter:
         """
         settings, protocol = highres_of(highres), evaluation_of(choices.get("evaluation", "ours"))
         (job,), _ = jobs_of([image], [mask], [prompt], [seed], self.long_side, 1, protocol)
+        return self._enlarging(job, prompt, settings, protocol, after_step, choices)
+
+    def _enlarging(
+        self,
+        job: Job,
+        prompt: str,
+        settings: HighRes,
+        evaluation: Evaluation,
+        after_step: Callable[[int], object],
+        choices: LowChoices,
+    ) -> Enlarging:
         paint_low = LowPainter(
             self._inpainter(**choices),
             prompt,
             job.seed,
             self.pad_multiple,
             settings.low,
-            protocol,
+            evaluation,
             after_step,
         )
-        return Enlarging.of(job.image, job.mask, paint_low, self.long_side, settings, protocol)
+        return Enlarging.of(job.image, job.mask, paint_low, self.long_side, settings, evaluation)
 
     def _inpainter(
         self,

@@ -96,7 +96,8 @@ METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
     "--crop",
     type=Number(int, 0, math.inf),
     metavar="N",
-    help="paint only the mask's surroundings, N pixels around it, and put them back",
+    help="paint only the mask's surroundings, N pixels around it (48 or more with --highres), "
+    "and put them back",
 )
 @shown("--feather", type=Number(int, 0, math.inf), default=0, help="pixels of a soft edge")
 @click.option(
@@ -205,7 +206,7 @@ def paint(
             given,
             hole,
             prompt,
-            upscaler=painter.upscaler(source),
+            upscaler=source,
             highres=large,
             progress=True,
             **choices,

@@ -23,12 +23,14 @@ from rich.console import Console
 
 from profi.harness.build_data import load_triplets
 from profi.harness.build_metrics import load_metrics
+from profi.harness.enlarge import upscaler_choice
 from profi.harness.estimates import Expected, cost_lines, counted, fits
 from profi.harness.generate import paint_together
 from profi.harness.part_work import Painted
 from profi.harness.rows import load_rows
 from profi.harness.runs import Command, Run, context_of, existing_parent, runs_of
 from profi.harness.score import originals_of, samples_of
+from profi.highres.upscaler import load_upscaler
 from profi.inpainter import Row
 from profi.metrics import Metric
 from profi.models.model_folder import HUB_ERRORS
@@ -90,6 +92,9 @@ def check(command: Command, console: Console) -> None:
     metrics = [m for name in config.metric.metrics for m in _metric(config, name, findings)]
     if config.logger.name == "wandb" and config.stage == "check":
         findings.tried("W&B", lambda: _logged_in(config), str)
+    if config.highres != "none":
+        choice = upscaler_choice(config, "cpu")
+        findings.tried(f"upscaler {choice[0]}", lambda: load_upscaler(*choice), lambda _: "loaded")
     room = 0.0
     costs: list[Expected] = []
     for one in config.per_model:

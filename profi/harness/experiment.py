@@ -15,7 +15,7 @@ from profi.data.pictures import images_digest
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
 from profi.harness.check import check
-from profi.harness.enlarge import enlarge
+from profi.harness.enlarge import enlarge, upscaler_choice
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.report import PAGE, Request, Shown, report, row_line
 from profi.harness.run_log import RunLogs, identity, log_results, run_logs
@@ -34,10 +34,10 @@ from profi.harness.work import RowDone, Work, work
 from profi.harness.workers import processes_for, work_in_processes
 from profi.highres.upscaler import load_upscaler
 from profi.models.devices import resolve_device
-from profi.settings import SHIPPED, Config
+from profi.settings import Config
 from profi.settings.highres import highres_of
 from profi.store.generations import painted_count
-from profi.types import MissingRowError
+from profi.types import MissingRowError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -61,20 +61,29 @@ def run(command: Command, console: Console) -> Shown | None:
     if config.stage in ("fetch", "check"):
         check(command, console)
         return None
+    enlarges = command.wants("generate") and config.highres != "none"
+    if enlarges:
+        # What it lacks is found before the painting; its memory is free again meanwhile.
+        load_upscaler(*upscaler_choice(config, "cpu"))
     done = paint_and_score(command, console)
     if not done.entries:
         raise MissingRowError(
             f"nothing painted in {command.out} with these settings "
             f"({absent_text(done.absent)}): run stage=generate first"
         )
-    if command.wants("generate") and config.highres != "none":
-        _enlarge(command, done.entries, console)
+    failed = _enlarge(command, done.entries, console) if enlarges else []
     if done.absent:
         log.warning("nothing painted, left out: %s", absent_text(done.absent))
-    if not command.wants("report"):
-        return None
-    logs = run_logs(config, command.out)
-    return _report(command, done.entries, done.absent, done.folders, logs)
+    shown = None
+    if command.wants("report"):
+        logs = run_logs(config, command.out)
+        shown = _report(command, done.entries, done.absent, done.folders, logs)
+    if failed:
+        raise UserError(
+            f"high resolution failed for {len(failed)} of {len(done.entries)} runs (see above): "
+            f"{', '.join(failed)}"
+        )
+    return shown
 
 
 def paint_and_score(command: Command, console: Console) -> Work:
@@ -104,20 +113,26 @@ def paint_and_score(command: Command, console: Console) -> Work:
     return done if count == 1 else replace(done, folders={})
 
 
-def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> None:
-    """High resolution for the pictures of all runs, with one upscaler."""
-    config, model = command.config, command.config.per_model[0].model
-    shipped = (model.path or "").startswith(SHIPPED)
-    source = config.upscaler or ("mini" if shipped else "x4")
-    upscaler = load_upscaler(source, resolve_device("model.device", model.device), model.dtype)
+def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> list[str]:
+    """High resolution for the pictures of all runs, with one upscaler; the runs that failed."""
+    config, model, failed = command.config, command.config.per_model[0].model, []
+    device = resolve_device("model.device", model.device)
+    upscaler = load_upscaler(*upscaler_choice(config, device))
     settings, root = highres_of(config.highres), image_root(config.data)
     for entry in entries:
         label = f"highres {entry.key.model} {entry.key.ablation} seed {entry.seed}"
         with meter(console, label, painted_count(entry.run.generations)) as bar:
-            folder = enlarge(
-                entry.run, upscaler, settings, root, shard=command.shard, progress=bar.advance
-            )
+            try:
+                folder = enlarge(
+                    entry.run, upscaler, settings, root, shard=command.shard, progress=bar.advance
+                )
+            except UserError as error:
+                # The other runs and the report go on.
+                log.error("%s: %s", label, error)
+                failed.append(entry.run.run_id)
+                continue
         log.info("%s: %s", label, folder)
+    return failed
 
 
 def _samples(config: Config, console: Console) -> Samples:

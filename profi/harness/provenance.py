@@ -31,6 +31,7 @@ _OURS = (
     "profi.models",
     "profi.baselines",
     "profi.highres",
+    "profi.harness.enlarge",
     "profi.harness.plan",
     "profi.inpainter",
     "profi.fitting",

@@ -104,7 +104,7 @@ def upscale(
     _check(upscaler, low, image, mask, settings)
     h, w = low.shape[1:]
     device, tiling = upscaler.device, (settings.vae_tile, settings.overlap)
-    draw = noise_of([seed], noise, device)
+    draw = noise_of([int(seed)], noise, device)
     low_noise = draw((3, h, w))
     x_T = draw((int(upscaler.vae.config.latent_channels), h, w))
     alpha = upscaler.low_schedule.alpha(settings.noise_level)
@@ -187,6 +187,20 @@ def _check(upscaler: Upscaler, low: Tensor, image: Tensor, mask: Tensor, setting
             f"highres: {H}x{W} pixels are not a multiple of {multiple} that this upscaler needs; "
             f"set pad_multiple to a multiple of {multiple}"
         )
+    check_settings(upscaler, settings)
+
+
+def check_settings(upscaler: Upscaler, settings: HighRes, prompt: str = "") -> None:
+    """UserError for settings that the upscaler does not have, or a prompt that is too long.
+
+    To be called before the small picture is painted.
+    """
+    multiple = upscaler.pixel_multiple
+    if settings.pad_multiple % multiple:
+        raise UserError(
+            f"highres.pad_multiple={settings.pad_multiple}: this upscaler needs a multiple of "
+            f"{multiple}"
+        )
     if settings.noise_level >= upscaler.noise_levels:
         raise UserError(
             f"highres.noise_level={settings.noise_level}: this upscaler knows 0 to "
@@ -198,3 +212,5 @@ def _check(upscaler: Upscaler, low: Tensor, image: Tensor, mask: Tensor, setting
                 f"highres.{name}={tile}: must be a multiple of {multiple // FACTOR} for this "
                 "upscaler"
             )
+    trailing_timesteps(upscaler.schedule.num_train_timesteps, settings.num_inference_steps)
+    _texts(upscaler, prompt, settings)

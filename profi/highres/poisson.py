@@ -112,6 +112,18 @@ def dirichlet(painted: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.nd
     """
     if not hole.any() or hole.all():
         return painted.copy() if hole.all() else image.copy()
+    # The equations know nothing beyond the hole's neighbours: memory grows with the hole alone.
+    part = tuple(
+        slice(max(0, where[0] - 1), where[-1] + 2)
+        for where in (np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0)))
+    )
+    result = image.copy()
+    result[part] = _solved(painted[part], image[part], hole[part])
+    return result
+
+
+def _solved(painted: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """`dirichlet` of the hole's bounding box and its neighbours."""
     matrix, edges, pixels = _laplacian(hole)
     difference = image.astype(np.float64) - painted.astype(np.float64)
     right = edges @ difference.reshape(-1, difference.shape[-1])

@@ -104,6 +104,7 @@ class Upscaler:
             "configs": digest(parts),
             "tokenizer": self.text.tokenizer_digest,
             "schedules": digest(schedules),
+            "prompt_suffix": self.prompt_suffix,
             "dtype": str(self.unet.dtype).removeprefix("torch."),
             "vae_dtype": str(self.vae.dtype).removeprefix("torch."),
         }
@@ -150,13 +151,11 @@ def load_upscaler(
             "of diffusers' StableDiffusionUpscalePipeline"
         )
     vae = load_part(folder, "vae", AutoencoderKL)
-    overflows = DTYPES[dtype] == torch.float16 and bool(vae.config.force_upcast)
-    vae_dtype = torch.float32 if overflows or place.type == "cpu" else DTYPES[dtype]
     has_config = (folder / PIPELINE_CONFIG).is_file()
     config = read_json(folder, PIPELINE_CONFIG) if has_config else {}
     return Upscaler(
         load_part(folder, "unet", UNet2DConditionModel).to(place, DTYPES[dtype]),
-        vae.to(place, vae_dtype),
+        vae.to(place, vae_dtype(vae, DTYPES[dtype], place)),
         _load_text(texts_folder, place),
         Schedule.from_config(read_json(folder, SCHEDULER_CONFIG)),
         Schedule.from_config(read_json(folder, LOW_SCHEDULER)),
@@ -164,6 +163,12 @@ def load_upscaler(
         "" if mini else SUFFIX,
         weight_hashes(folder, ("unet", "vae")) | weight_hashes(texts_folder, ("text_encoder",)),
     )
+
+
+def vae_dtype(vae: AutoencoderKL, dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The VAE's dtype next to a UNet of `dtype`; a config without `force_upcast` says yes."""
+    overflows = dtype == torch.float16 and bool(vae.config.force_upcast)
+    return torch.float32 if overflows or device.type == "cpu" else dtype
 
 
 def _missing(folder: Path, texts: Path) -> str | None:

@@ -40,8 +40,8 @@ def resolve_device(key: str, name: str) -> str:
         index = int(name.partition(":")[2] or 0)
         if not cuda or index >= torch.cuda.device_count():
             raise UserError(f"{key}={name}: PyTorch sees no such device; use auto")
-    if name == "mps" and not mps:
-        raise UserError(f"{key}=mps: PyTorch sees no such device; use auto")
+    if name.startswith("mps") and not mps:
+        raise UserError(f"{key}={name}: PyTorch sees no such device; use auto")
     return name
 
 

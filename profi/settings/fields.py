@@ -190,5 +190,6 @@ def check_device(key: str, name: str) -> None:
     """UserError with `key` for a wrong device name; whether the device exists is checked later."""
     kind, _, index = name.partition(":")
     indexed = kind == "cuda" and (index.isdigit() or ":" not in name)
-    if not indexed and name not in ("auto", "cpu", "mps"):
+    # PyTorch calls the one Apple GPU mps:0.
+    if not indexed and name not in ("auto", "cpu", "mps", "mps:0"):
         raise UserError(f"{key}={name}: choose one of auto, cpu, cuda, cuda:N, mps")

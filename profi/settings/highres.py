@@ -48,8 +48,8 @@ class HighRes:
     )
     crop: int | None = setting(
         None,
-        "work only on the mask's surroundings, this many pixels around it; null: on the whole "
-        "picture",
+        "work only on the mask's surroundings, this many pixels around it, at least `margin`; "
+        "null: on the whole picture",
         at_least=0,
     )
     low: Low = setting(

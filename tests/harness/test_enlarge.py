@@ -25,7 +25,11 @@ from profi.highres import load_upscaler
 from profi.models.backbone import load_backbone
 from profi.settings import Config
 from profi.settings.highres import HIGHRES
-from profi.store.generations import read_generations
+from profi.store.generations import (
+    read_generations,
+    read_generations_part,
+    write_generations,
+)
 from profi.types import UserError, noise_seed
 
 Settings = Callable[..., Config]
@@ -112,13 +116,59 @@ def test_a_picture_that_fails_is_set_aside(config: Config, upscaler_folder: Path
         assert len(list(read_generations(folder))) == 2
         (line,) = run.quarantine.read_text().splitlines()
         assert json.loads(line)["stage"] == "highres"
-        with pytest.raises(UserError, match="all 3 pictures failed"):
+        with pytest.raises(UserError, match="this upscaler knows"):
             enlarge(run, upscaler, replace(settings, noise_level=900), root)
     finally:
         moved.rename(root / name)
     assert len(list(read_generations(enlarge(run, upscaler, settings, root)))) == 3
     with pytest.raises(UserError, match="leave crop and long_side"):
         enlarge(run, upscaler, replace(settings, crop=4), root)
+
+
+def test_a_shard_enlarges_its_own_parts_whatever_is_painted(
+    config: Config, upscaler_folder: Path
+) -> None:
+    go(replace(config, highres="none"))
+    run, root = folder_of(config, "base", 3), Path(config.data.root)
+    upscaler = load_upscaler(upscaler_folder, "cpu")
+    settings = replace(HIGHRES["ours"], num_inference_steps=1)
+    first = run.generations / "part-00000.parquet"
+    later = first.rename(first.with_suffix(".later"))
+    folder = enlarge(run, upscaler, settings, root, shard=(1, 2))
+    assert [path.name for path in folder.glob("part-*")] == ["part-00001.parquet"]
+    later.rename(first)
+    enlarge(run, upscaler, settings, root, shard=(0, 2))
+    assert len(list(read_generations(folder))) == 3
+
+
+def test_what_was_painted_again_is_enlarged_again(config: Config, upscaler_folder: Path) -> None:
+    go(replace(config, highres="none"))
+    run, root = folder_of(config, "base", 3), Path(config.data.root)
+    upscaler = load_upscaler(upscaler_folder, "cpu")
+    settings = replace(HIGHRES["ours"], num_inference_steps=1)
+    folder = enlarge(run, upscaler, settings, root)
+    before = {item.triplet_id: item.image for item in read_generations(folder)}
+    first, second = read_generations_part(run.generations, 0) or []
+    write_generations(run.generations, 0, [replace(first, image=second.image), second])
+    enlarge(run, upscaler, settings, root)
+    after = {item.triplet_id: item.image for item in read_generations(folder)}
+    assert [name for name in before if after[name] != before[name]] == [first.triplet_id]
+
+
+def test_as_decoded_needs_pictures_that_are_not_blended(config: Config) -> None:
+    blended = replace(config.sampling, output="blended")
+    with pytest.raises(UserError, match=r"high resolution failed for 1 of 1 runs"):
+        go(replace(config, highres="released", sampling=blended))
+
+
+def test_a_missing_upscaler_is_found_before_the_painting(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    broken = replace(config, upscaler=str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="is missing"):
+        go(broken)
+    assert not list(Path(config.out).glob("*/generations/part-*"))
+    with pytest.raises(UserError, match=r"1 of .* checks failed: upscaler"):
+        go(replace(broken, stage="check"))
 
 
 def test_a_wrong_upscaler_is_refused_before_anything_is_painted(settings: Settings) -> None:

@@ -137,6 +137,35 @@ def test_mistakes_are_one_line(painter: profi.Painter, upscaler: Upscaler) -> No
             replace(OURS, **wrong)
 
 
+def test_mistakes_are_found_before_the_first_step(
+    painter: profi.Painter, upscaler: Upscaler
+) -> None:
+    for wrong, message in (
+        ({"noise_level": 900}, "this upscaler knows"),
+        ({"tile": 33}, "must be a multiple"),
+        ({"num_inference_steps": 1001}, "num_inference_steps=1001"),
+        ({"prompt_suffix": "word " * 200}, "tokens"),
+        ({"pad_multiple": 4}, "needs a multiple of 16"),
+    ):
+        steps: list[int] = []
+        with pytest.raises(UserError, match=message):
+            paint(
+                painter,
+                upscaler,
+                picture(60, 40),
+                disc(60, 40),
+                highres=replace(OURS, **wrong),  # type: ignore[arg-type]
+                progress=lambda step, total, steps=steps: steps.append(step),
+            )
+        assert steps in ([], [0]), wrong
+
+
+def test_a_seed_of_numpy_is_a_seed(painter: profi.Painter, upscaler: Upscaler) -> None:
+    image, mask = picture(60, 40), disc(60, 40)
+    found = paint(painter, upscaler, image, mask, seed=np.int64(3))
+    assert np.array_equal(found, paint(painter, upscaler, image, mask, seed=3))
+
+
 def test_progress_runs_over_both_and_cancel_stops_each(
     painter: profi.Painter, upscaler: Upscaler
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -129,6 +130,28 @@ def test_a_painted_picture_that_is_only_brighter_gives_the_image_back() -> None:
     for name, hole in holes(100, 120).items():
         again = dirichlet(image + 30, image, hole)
         assert np.abs(again.astype(int) - image).max() <= 1, name
+
+
+def test_memory_grows_with_the_hole_and_not_with_the_picture() -> None:
+    image = np.zeros((2000, 3000, 3), np.uint8)
+    hole = np.zeros(image.shape[:2], bool)
+    hole[1000:1040, 700:760] = True
+    tracemalloc.start()
+    dirichlet(image + 9, image, hole)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The painted picture, the result and the hole's rows and columns, and little else.
+    assert peak < 3 * image.nbytes
+
+
+def test_a_hole_in_a_part_of_the_picture_is_blended_as_alone() -> None:
+    painted, image = picture(90, 110, 5), picture(90, 110, 6)
+    for name, hole in holes(90, 110).items():
+        framed = [np.pad(a, [(7, 9), (11, 3), (0, 0)], mode="edge") for a in (painted, image)]
+        if hole[[0, -1]].any() or hole[:, [0, -1]].any():
+            continue  # there the picture's edge counts
+        found = dirichlet(*framed, np.pad(hole, [(7, 9), (11, 3)]))
+        assert np.array_equal(found[7:-9, 11:-3], dirichlet(painted, image, hole)), name
 
 
 def test_no_hole_and_nothing_but_hole() -> None:

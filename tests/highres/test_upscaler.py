@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def test_every_weight_and_setting_is_in_the_identity(copy: Path) -> None:
         assert load_upscaler(copy, "cpu").identity != before, part
         save_file(weights, file, {"format": "pt"})
     assert load_upscaler(copy, "cpu").identity == before
+    assert replace(load_upscaler(copy, "cpu"), prompt_suffix="x").identity != before
 
 
 def test_half_precision_leaves_a_vae_that_overflows(copy: Path) -> None:
