@@ -13,7 +13,7 @@ from profi.settings.highres import UPSCALERS
 from profi.settings.paths import shipped_path
 from profi.settings.presets import hub_id, model_source, models
 from profi.types import UserError
-from profi.ui.guard import LOCAL, USER, check_sharing
+from profi.ui.guard import USER, check_sharing
 
 PASSWORD = "PROFI_UI_PASSWORD"
 
@@ -79,11 +79,12 @@ def ui(
     silence_libraries()
     offered = tuple(dict.fromkeys(chosen)) or ("mini", *filter(_is_here, models()))
     store = PictureStore(Limits(pixels=max_pixels))
-    address = f"http://{'127.0.0.1' if host in LOCAL else host}:{port}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     click.echo(f"{address}  models: {', '.join(offered)}  (Ctrl+C ends it)")
     with suppress(KeyboardInterrupt):
         upscalers = {name: found for name in offered if (found := _upscaler_of(name)) is not None}
-    serve(Studio(store, offered, device, dtype, upscalers), host, port, password if share else None)
+        studio = Studio(store, offered, device, dtype, upscalers)
+        serve(studio, host, port, password if share else None)
 
 
 def _upscaler_of(model: str) -> str | None:

@@ -26,7 +26,10 @@ from profi.types import Triplet, UserError
 
 @dataclass
 class FigureContext:
-    """The arguments of a figure's function; `entries` collects the runs that it shows.
+    """The arguments of a figure's function; it collects what the figure shows.
+
+    `entries` are runs of the stores, and `painted` those of which it painted some pictures itself;
+    `facts` are further ones for the caption.
 
     `drawn_as` is the name of another figure whose examples this one shows.
     """
@@ -34,6 +37,8 @@ class FigureContext:
     command: Command
     console: Console
     entries: list[Entry] = field(default_factory=list)
+    painted: list[Run] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
     drawn_as: str = ""
 
     @property
@@ -111,15 +116,22 @@ class FigureContext:
             UserError: there is no candidate, or `figure.select` names none of `every`.
         """
         chosen = self.config.figure
+        every = list(every)
+        if not every:
+            raise UserError(
+                f"figure {self.name}: the settings have no triplet that it could show: choose "
+                "other data or metrics"
+            )
         if chosen.select:
-            return [self._named(text, list(every)) for text in chosen.select]
+            return [self._named(text, every) for text in chosen.select]
         found = list(candidates) if ordered else self.in_order(candidates, prompt)
         if not found:
             raise UserError(
                 f"figure {self.name}: no painted triplet fits its rule; paint more with data.limit "
                 "or seeds, or name some with figure.select=[...]"
             )
-        return found[: chosen.examples or count]
+        # Who gives an order has also applied figure.examples.
+        return found[: count if ordered else chosen.examples or count]
 
     def in_order(self, candidates: Iterable[Pick], prompt: Callable[[Pick], str]) -> list[Pick]:
         """The candidates drawn (`drawn`) and spread over the prompts (`spread`)."""

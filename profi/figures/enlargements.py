@@ -16,10 +16,10 @@ from profi.figures.drawing import Drawing, Pick
 from profi.figures.layout import BLUE, Cell, grid, holed
 from profi.fitting import bytes_of
 from profi.harness.build_data import image_root
+from profi.harness.enlarge import upscaler_choice
 from profi.highres import Compared, Enlarging, Upscaler, compare, load_upscaler, measures
 from profi.highres.enlarging import array
 from profi.highres.low import LowPainter
-from profi.settings import SHIPPED
 from profi.settings.highres import highres_of
 from profi.types import Triplet
 
@@ -55,7 +55,7 @@ class Worked:
 
 def figure_13(context: FigureContext) -> Drawing:
     """One picture: the low result, the steps of the upscaler, and the last blend."""
-    chosen, (work, *_), upscaler = _worked(context, 1)
+    chosen, (work,), upscaler = _worked(context, 1, most=1)
     one, count = work.enlarging, work.enlarging.settings.num_inference_steps
     shown = sorted({1, max(1, count // 4), max(1, count // 2), count})
     steps: dict[int, np.ndarray] = {}
@@ -148,18 +148,21 @@ def _numbers(enlarging: Enlarging, one: Compared) -> tuple[float, float]:
     return found.known_psnr, found.seam
 
 
-def _worked(context: FigureContext, count: int) -> tuple[list[Pick], list[Worked], Upscaler]:
-    """The chosen triplets, painted small by the full method, and the upscaler."""
+def _worked(
+    context: FigureContext, count: int, most: int | None = None
+) -> tuple[list[Pick], list[Worked], Upscaler]:
+    """The chosen triplets, `most` at most, painted small by the full method, and the upscaler."""
     config = context.of_one_model("profi")
     (run,) = context.runs(config)[:1]
     triplets = {t.triplet_id: t for t in context.triplets(config)}
     every = [Pick(name, run.seed) for name in triplets]
-    chosen = context.choose(every, lambda pick: triplets[pick.triplet_id].prompt, count, every)
+    chosen = context.choose(every, lambda pick: triplets[pick.triplet_id].prompt, count, every)[
+        :most
+    ]
+    context.painted.append(run)
     (row,) = context.inpainters(config).values()
     model = config.model
-    shipped = (model.path or "").startswith(SHIPPED)
-    source = config.upscaler or ("mini" if shipped else "x4")
-    upscaler = load_upscaler(source, row.device, model.dtype)
+    upscaler = load_upscaler(*upscaler_choice(config, str(row.device)))
     named = "ours" if config.highres == "none" else config.highres
     settings = replace(highres_of(named), result="worked")
     works = []

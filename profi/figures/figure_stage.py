@@ -53,12 +53,15 @@ def draw(command: Command, console: Console) -> Drawing:
 def _facts(context: FigureContext) -> dict[str, str]:
     """With what a figure was made."""
     config, entries = context.config, list(dict.fromkeys(context.entries))
-    models = dict.fromkeys(entry.model for entry in entries)
-    facts = {
-        "command": command_text(context.command),
-        "model": ", ".join(models or [one.model.id for one in config.per_model]),
+    facts = {"command": command_text(context.command), **context.facts}
+    shown = [(entry.model, entry.seed) for entry in entries]
+    shown += [(run.key.model, run.seed) for run in context.painted]
+    if not shown:
+        return facts
+    facts |= {
+        "model": ", ".join(dict.fromkeys(model for model, _ in shown)),
         "data": data_label(config.data),
-        "seed": ", ".join(str(seed) for seed in (config.seeds or [config.seed])),
+        "seed": ", ".join(str(seed) for seed in sorted({seed for _, seed in shown})),
         "reading": config.reading_label,
         "evaluation": config.evaluation.label,
         "sampling": ", ".join(f"{k}={v}" for k, v in vars(config.sampling).items() if v != ""),

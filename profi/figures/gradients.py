@@ -157,6 +157,7 @@ def _painted(
     """The gradients of the chosen triplets, painted by RASG alone."""
     config = context.of_one_model("rasg_only")
     run = context.runs(config)[0]
+    context.painted.append(run)
     triplets = {t.triplet_id: t for t in context.triplets(config)}
     picks = [Pick(name, run.seed) for name in triplets]
     chosen = context.choose(picks, lambda pick: triplets[pick.triplet_id].prompt, EXAMPLES, picks)

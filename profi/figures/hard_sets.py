@@ -14,6 +14,8 @@ from profi.metrics.functional import bounding_box, crop, label_found
 from profi.reports.names import RowKey
 
 EXAMPLES = 6
+#: What is known of a data set's scenes.
+CROWDED = {"mini_crowded": "Scenes that show several objects of the prompt's kind outside the mask"}
 
 
 def figure_15(context: FigureContext) -> Drawing:
@@ -25,8 +27,8 @@ def figure_15(context: FigureContext) -> Drawing:
     rows = {"base": base, "ProFI": ours}
     return Drawing(
         compared(pool, chosen, rows),
-        "Scenes that show several objects of the prompt's kind outside the mask: input, base and "
-        f"the full method from the same noise. {FRAMES}",
+        f"{CROWDED.get(context.config.data.name, 'Scenes of the data below')}: input, base and the "
+        f"full method from the same noise. {FRAMES}",
         context.rule(
             f"Among the {len(pool.picks)} paintings those in which the detector finds the label "
             f"with the full method and not with base ({len(won)}; the reverse holds for "
@@ -43,7 +45,6 @@ def figure_16(context: FigureContext) -> Drawing:
     base, ours = pool.rows
     rows = {"base": base, "ProFI": ours}
     filled = {name: filled_parts(context, pool, row) for name, row in rows.items()}
-    # Masks whose parts touch are left out.
     apart = list(filled["ProFI"])
     full = [pick for pick in apart if all(filled["ProFI"][pick])]
     chosen = context.choose(full, pool.prompt, EXAMPLES, apart)
@@ -55,9 +56,9 @@ def figure_16(context: FigureContext) -> Drawing:
         compared(pool, chosen, rows, framed=False),
         "Masks of two parts with one prompt: input, base and the full method from the same noise.",
         context.rule(
-            f"Of the {len(pool.picks)} paintings {len(apart)} have a mask of two separate parts; "
-            "of these the ones in which the detector finds the label in the box of each part in "
-            f"the full method's painting ({len(full)})."
+            f"Of the {len(pool.picks)} paintings {len(apart)} have a mask of two separate parts "
+            "and a prompt that the detector knows; of these the ones in which the detector finds "
+            f"the label in the box of each part in the full method's painting ({len(full)})."
         ),
         chosen,
         shares,
@@ -65,13 +66,16 @@ def figure_16(context: FigureContext) -> Drawing:
 
 
 def filled_parts(context: FigureContext, pool: Pool, row: RowKey) -> dict[Pick, list[bool]]:
-    """Of every painting whose mask has several parts: whether the label is found in each part."""
+    """Of every painting whose mask has two parts: whether the label is found in each of them.
+
+    Without masks whose parts touch, and prompts that the detector does not know.
+    """
     threshold = context.config.metric.accuracy.threshold
     detector, found = context.detector, {}
     for pick, image in pool.pictures(row, pool.picks).items():
         parts = parts_of(pool.mask(pick, image.shape[:2]))
         category = detector.categories.get(pool.prompt(pick))
-        if len(parts) < 2 or category is None:
+        if len(parts) != 2 or category is None:
             continue
         detections = detector.detect([crop(image, bounding_box(part)) for part in parts])
         found[pick] = [label_found(one, category, threshold) == 100.0 for one in detections]

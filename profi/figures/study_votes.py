@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from profi.download import sha256_of
 from profi.figures.context import FigureContext
 from profi.figures.drawing import Drawing
 from profi.figures.layout import COLUMN
@@ -26,7 +27,12 @@ def figure_12(context: FigureContext) -> Drawing:
             "figure 12 shows the votes of a user study and there is none: set figure.votes to a "
             f"CSV with the columns {', '.join(COLUMNS)}"
         )
-    votes = read_votes(Path(path).expanduser())
+    file = Path(path).expanduser()
+    votes, repeats = read_votes(file)
+    context.facts |= {
+        "votes": f"{file.name}, SHA-256 {sha256_of(file)}",
+        "seed of the draws": str(context.config.figure.draw),
+    }
     questions = list(dict.fromkeys(votes["question"]))
     counted = votes.groupby("method")["chosen"].sum().sort_values(ascending=False, kind="stable")
     methods = list(counted.index)
@@ -46,7 +52,8 @@ def figure_12(context: FigureContext) -> Drawing:
         "several methods may be chosen. Lines: 95 % intervals of the totals, by drawing "
         f"participants and images with replacement ({DRAWS:,} draws); none with fewer than six of "
         "either.",
-        f"All votes of {Path(path).name}.",
+        f"All votes of {file.name}"
+        + (f" but the {repeats} lines of repeated showings." if repeats else "."),
         (),
         numbers,
     )
@@ -69,11 +76,13 @@ def marks_of(votes: pd.DataFrame, question: str, methods: list[str]) -> Marks:
     return Marks(chosen, np.array(images))
 
 
-def read_votes(path: Path) -> pd.DataFrame:
-    """The votes: a row per participant, triplet, question and method; `chosen` is 0 or 1.
+def read_votes(path: Path) -> tuple[pd.DataFrame, int]:
+    """The votes, and how many lines of repeated showings are left out of them.
 
-    The column of the triplets may be named triplet_id. Where there is a column `repeat`, answers
-    to repeated triplets (attention checks) are left out.
+    The votes are a row per participant, triplet, question and method; `chosen` is 0 or 1.
+
+    The column of the triplets may be named triplet_id. Answers to repeated triplets (attention
+    checks) are those with a yes in the column `repeat`, if there is one.
 
     UserError if the file is missing, lacks a column or holds a value that is neither yes nor no.
     """
@@ -83,8 +92,9 @@ def read_votes(path: Path) -> pd.DataFrame:
         reason = " ".join(str(error).split())
         raise UserError(f"figure.votes={path} cannot be read ({reason})") from error
     votes = votes.rename(columns={} if "triplet" in votes else {"triplet_id": "triplet"})
+    every = len(votes)
     if "repeat" in votes:
-        votes = votes[~votes["repeat"].str.lower().isin(YES)].reset_index(drop=True)
+        votes = votes[~votes["repeat"].str.lower().isin(YES)]
     lacking = [name for name in COLUMNS if name not in votes]
     if lacking or votes.empty:
         what = f"has no column {', '.join(lacking)}" if lacking else "holds no vote"
@@ -98,6 +108,6 @@ def read_votes(path: Path) -> pd.DataFrame:
     if twice.any():
         raise UserError(
             f"figure.votes={path}: a participant's answer stands twice (line "
-            f"{int(np.flatnonzero(twice)[0]) + 2}): keep the last one"
+            f"{twice.index[twice][0] + 2}): keep the last one"
         )
-    return votes
+    return votes, every - len(votes)

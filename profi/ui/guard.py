@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from profi.types import UserError
 
@@ -28,11 +28,23 @@ HEADERS = {
 }
 
 
+def host_of(address: str) -> SplitResult:
+    """The parts of an address; those of an empty one, if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def check_sharing(host: str, share: bool, password: str | None) -> None:
-    """UserError if others could reach the page without the flag and a password."""
-    if host in LOCAL:
-        return
+    """UserError if others could reach the page without the flag and a password.
+
+    A proxy on this machine brings others even to a local address: with `share` the password is
+    needed there, too.
+    """
     if not share:
+        if host in LOCAL:
+            return
         raise UserError(f"--host {host} is seen by other machines: add --share if you want this")
     if password is None or len(password) < MIN_PASSWORD:
         raise UserError(
@@ -53,6 +65,7 @@ class Guard:
         limit: bytes of a request's body; a request must say its length.
         limits: other limits, by the path's beginning.
         closed: beginnings of paths that do not exist (404).
+        posts: beginnings of the only paths that take anything but GET and HEAD; the rest is 404.
     """
 
     app: App
@@ -61,6 +74,7 @@ class Guard:
     limit: int = 1 << 20
     limits: Mapping[str, int] = field(default_factory=dict)
     closed: tuple[str, ...] = ()
+    posts: tuple[str, ...] = ("/",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -90,7 +104,7 @@ class Guard:
     def _refused(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         """(status, sentence) of a request that the app must not see; None for a good one."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.password is None and urlsplit(f"//{host}").hostname not in LOCAL:
+        if self.password is None and host_of(f"//{host}").hostname not in LOCAL:
             return 421, "This server answers only under the name of its own machine."
         if self.password is not None and not self._knows_password(headers.get(b"authorization")):
             return 401, f"Give the user {USER} and the password."
@@ -98,8 +112,10 @@ class Guard:
             return 404, "There is no such page."
         if scope["method"] in ("GET", "HEAD"):
             return None
+        if not any(scope["path"].startswith(beginning) for beginning in self.posts):
+            return 404, "There is no such page."
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and urlsplit(origin).netloc != host:
+        if origin and host_of(origin).netloc != host:
             return 403, "Another site may not send anything here."
         if b"transfer-encoding" in headers or not headers.get(b"content-length", b"0").isdigit():
             return 411, "The request must say its length."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from unittest.mock import patch
@@ -163,6 +164,15 @@ def test_the_rule_of_a_caption_gives_the_chosen_examples(
     assert [pick.triplet_id for pick in drawings[name].chosen] == expected[:count]
     assert f"({len(won)}; the reverse holds for {len(lost)})" in drawings[name].rule
     assert drawings[name].rule.count('SHA-256("0:') == 1
+
+
+def test_a_number_of_examples_is_that_of_each_kind(studio: Studio) -> None:
+    both = studio.draw("17", "figure.examples=1")
+    all_of_them = studio.draw("17", "figure.examples=6")
+    assert both.chosen[0] == all_of_them.chosen[0]
+    missed, total = map(int, re.findall(r"Of the (\d+) of (\d+) paintings", both.rule)[0])
+    assert len(both.chosen) == min(1, missed) + min(1, total - missed) == 2
+    assert len(all_of_them.chosen) == min(6, missed) + min(6, total - missed)
 
 
 def test_at_least_one_rule_found_something(drawings: dict[str, Drawing]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,17 +178,21 @@ def test_figure_12_has_the_intervals_of_the_totals(studio: Studio, votes: Votes)
     people = [f"p{i:02}" for i in range(20)]
     rows = [(p, f"t{k}", "q", "m", int(rng.random() < 0.5)) for p in people for k in range(9)]
     path = votes(rows)
-    marks = marks_of(read_votes(path), "q", ["m"])
+    marks = marks_of(read_votes(path)[0], "q", ["m"])
     assert marks.chosen.shape == (20, 9, 1)
     assert marks.chosen.sum() == sum(row[-1] for row in rows)
     (row,) = totals(marks, draws(marks, 10_000, 0)).itertuples()
     assert row.low < row.votes < row.high
     numbers = studio.draw("12", f"figure.votes={path}", "figure.draw=0").numbers
     assert numbers == {"m, q": f"{row.votes} [{row.low:.0f}, {row.high:.0f}]"}
+    # No model and no triplets of the settings have to do with it.
+    facts = studio.record("12")["facts"]
+    assert list(facts) == ["command", "votes", "seed of the draws"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in facts["votes"]
 
 
 def test_an_answer_is_missing_or_names_the_chosen(votes: Votes) -> None:
-    table = read_votes(votes([("a", "t", "q", "m", 1), ("b", "u", "q", "n", 1)]))
+    table = read_votes(votes([("a", "t", "q", "m", 1), ("b", "u", "q", "n", 1)]))[0]
     marks = marks_of(table, "q", ["m", "n"])
     nothing = [np.nan, np.nan]
     assert_array_equal(marks.chosen, [[[1, 0], nothing], [nothing, [0, 1]]])
@@ -199,7 +204,9 @@ def test_the_studys_own_columns_are_read(tmp_path: Path) -> None:
         "participant,page,triplet_id,repeat,question,method,chosen\n"
         "a,0,7,False,q,m,True\na,1,7,True,q,m,False\n"
     )
-    assert read_votes(path)[["triplet", "chosen"]].to_numpy().tolist() == [["7", 1]]
+    found, repeats = read_votes(path)
+    assert found[["triplet", "chosen"]].to_numpy().tolist() == [["7", 1]]
+    assert repeats == 1
 
 
 @pytest.mark.parametrize(

@@ -113,4 +113,7 @@ def test_sharing_needs_the_flag_and_a_password() -> None:
         check_sharing("0.0.0.0", True, None)
     with pytest.raises(UserError, match="at least 8"):
         check_sharing("0.0.0.0", True, "short")
+    # A proxy on this machine may let others in.
+    with pytest.raises(UserError, match="PROFI_UI_PASSWORD"):
+        check_sharing("127.0.0.1", True, None)
     check_sharing("0.0.0.0", True, "a good password")

@@ -17,6 +17,7 @@ import pytest
 from browsing import answers, free_port
 from hostile_files import encoded, hostile_files, picture
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 pytest.importorskip("gradio", reason='needs the extra "ui"')
 
@@ -35,6 +36,7 @@ from profi.ui.painter.orders import Order, Progress, Result, Waiting
 from profi.ui.painter.picture_store import Limits, PictureStore
 from profi.ui.painter.settings import Settings, settings_of_facts
 from profi.ui.painter.studio import Studio
+from profi.ui.painter.waiting_line import WaitingLine
 
 SIZE = (48, 40)
 
@@ -227,6 +229,38 @@ def test_gradios_own_upload_is_closed(client: TestClient) -> None:
     assert client.post("/gradio_api/upload", files=files).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["process_recording", "undo-vibe", "component_server", "x"])
+def test_nothing_can_be_sent_anywhere_else(client: TestClient, path: str) -> None:
+    files = {"file": ("a.mp4", b"#EXTM3U")}
+    assert client.post(f"/gradio_api/{path}", files=files).status_code == 404
+
+
+def test_odd_hosts_and_origins_are_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "["}).status_code == 421
+    answer = client.post("/masks", content=b"x", headers={"origin": "http://["})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("number", ["8", "-1", "abc", "1e0"])
+def test_examples_that_are_not_there(client: TestClient, number: str) -> None:
+    for answer in (client.get(f"/examples/{number}"), client.post(f"/examples/{number}")):
+        assert (answer.status_code, "error" in answer.json()) == (404, True)
+
+
+def test_a_picture_with_impossible_settings_is_a_picture(client: TestClient) -> None:
+    for settings in (
+        '{"prompt": "a", "guidance_scale": 1' + "0" * 400 + "}",
+        '{"prompt": "\\ud800"}',
+    ):
+        info = PngInfo()
+        info.add_itxt("profi", settings)
+        file = BytesIO()
+        picture(*SIZE).save(file, "PNG", pnginfo=info)
+        answer = client.post("/pictures", content=file.getvalue())
+        assert answer.status_code == 200
+        assert "could not be taken over" in answer.json()["note"]
+
+
 def test_examples_are_scenes_with_a_mask_and_a_prompt(client: TestClient) -> None:
     listed = client.get("/examples").json()
     assert len(listed) == len({one["prompt"] for one in listed}) == 8
@@ -333,13 +367,28 @@ def test_high_resolution_paints_in_the_pictures_own_size(
     plain.close()
 
 
+def following(events: Iterator[Any]) -> Any:
+    """The next event that is not the sign of life of a running order."""
+    return next(event for event in events if event != Waiting(0))
+
+
+def test_a_running_order_gives_signs_of_life(studio: Studio) -> None:
+    """Only by these a server notices, while nothing else comes, that the caller has gone."""
+    line, go = WaitingLine(1), threading.Event()
+    events = line.run(lambda send: go.wait(60), threading.Event())
+    assert [next(events) for _ in range(2)] == [Waiting(0), Waiting(0)]
+    go.set()
+    assert list(events)[-1] is True
+    line.close()
+
+
 def test_orders_wait_in_line_and_are_told_their_place(studio: Studio) -> None:
     first = studio.paint(order_in(studio), threading.Event())
-    assert isinstance(next(first), Progress)
+    assert isinstance(following(first), Progress)
     second = studio.paint(order_in(studio), threading.Event())
-    assert next(second) == Waiting(1)
+    assert following(second) == Waiting(1)
     third = studio.paint(order_in(studio), threading.Event())
-    assert next(third) == Waiting(2)
+    assert following(third) == Waiting(2)
     assert isinstance(list(first)[-1], Result)
     rest = list(third)
     assert isinstance(rest[-1], Result)
@@ -352,7 +401,7 @@ def test_the_line_is_bounded(painter: Painter) -> None:
     studio = studio_of(painter, most_waiting=1)
     running = [studio.paint(order_in(studio), threading.Event()) for _ in range(2)]
     for one in running:
-        next(one)
+        following(one)
     with pytest.raises(UserError, match="too many people are waiting"):
         next(studio.paint(order_in(studio), threading.Event()))
     for one in running:
@@ -363,10 +412,10 @@ def test_the_line_is_bounded(painter: Painter) -> None:
 
 def test_an_order_that_waits_can_be_cancelled(studio: Studio) -> None:
     first = studio.paint(order_in(studio), threading.Event())
-    next(first)
+    following(first)
     cancel = threading.Event()
     second = studio.paint(order_in(studio), cancel)
-    assert next(second) == Waiting(1)
+    assert following(second) == Waiting(1)
     cancel.set()
     with pytest.raises(Cancelled):
         list(second)
@@ -388,7 +437,7 @@ def test_cancelled_in_the_middle_it_keeps_what_is_finished(studio: Studio) -> No
 def test_a_listener_that_goes_stops_the_painting(studio: Studio) -> None:
     cancel = threading.Event()
     events = studio.paint(order_in(studio, 200), cancel)
-    next(events)
+    following(events)
     events.close()
     assert cancel.is_set()
     assert isinstance(list(studio.paint(order_in(studio), threading.Event()))[-1], Result)
@@ -397,24 +446,33 @@ def test_a_listener_that_goes_stops_the_painting(studio: Studio) -> None:
 def test_the_history_holds_all_pictures_and_how_they_were_made(studio: Studio) -> None:
     sessions = Sessions()
     session = sessions.of("page")
+    first = order_in(studio)
+    one, mask = first.picture, first.mask
     for _ in range(2):
         result = list(studio.paint(order_in(studio, variants=2), threading.Event()))[-1]
         assert isinstance(result, Result)
+        # The same picture and mask: in the zip they are once.
+        result = replace(result, order=replace(result.order, picture=one, mask=mask))
         add(session, result)
     assert sessions.named(session.name) is session
     with zipfile.ZipFile(BytesIO(history_zip(session, studio.store))) as archive:
         message = json.loads(archive.read("history.json"))
         listed = [one["input"] for one in message] + [one["mask"] for one in message]
         listed += [one["file"] for entry in message for one in entry["pictures"]]
-        assert sorted([*listed, "history.json"]) == sorted(archive.namelist())
-        assert len(set(listed)) == 8
+        assert sorted({*listed, "history.json"}) == sorted(archive.namelist())
+        assert len(set(listed)) == 2 + 4
         for entry in message:
             for one in entry["pictures"]:
                 image = Image.open(BytesIO(archive.read(one["file"])))
                 assert json.loads(image.info["profi"]) == {
                     k: v for k, v in one.items() if k != "file"
                 }
-    sessions.close("page")
-    assert session.cancel.is_set()
+    # What the store has forgotten is null.
+    with zipfile.ZipFile(BytesIO(history_zip(session, PictureStore()))) as archive:
+        assert archive.namelist() == ["history.json"]
+        assert json.loads(archive.read("history.json"))[0]["input"] is None
+    with session.order() as running:
+        sessions.close("page")
+        assert running.is_set()
     with pytest.raises(UserError):
         sessions.named(session.name)

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 
 from profi.types import UserError
 from profi.ui.guard import Guard
-from profi.ui.painter.example_scenes import Examples
+from profi.ui.painter.example_scenes import Example, Examples
 from profi.ui.painter.history import Sessions, history_zip
 from profi.ui.painter.picture_store import FORMATS, PictureStore, decoded, mask_png
 from profi.ui.painter.studio import Studio
@@ -35,10 +35,25 @@ CLOSED = (
     "/gradio_api/runs",
     "/gradio_api/reload-file",
     "/gradio_api/vibe",
+    "/gradio_api/undo-vibe",
+    "/gradio_api/custom_component",
+    "/gradio_api/process_recording",
+    "/gradio_api/run-history",
     "/monitoring",
     "/file",
     "/upload",
     "/proxy",
+)
+#: Where something may be sent to: our own addresses, and Gradio's queue.
+POSTS = (
+    "/pictures",
+    "/masks",
+    "/examples/",
+    "/gradio_api/call/",
+    "/gradio_api/queue/",
+    "/gradio_api/run/",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
 )
 POLICY = "; ".join(
     (
@@ -105,7 +120,7 @@ def painter_app(studio: Studio, password: str | None = None) -> Guard:
         show_error=False,
     )
     taken = dict.fromkeys(("/pictures", "/masks"), limits.file_bytes)
-    return Guard(app, password, POLICY, limits=taken, closed=CLOSED)
+    return Guard(app, password, POLICY, limits=taken, closed=CLOSED, posts=POSTS)
 
 
 def _theme() -> Any:
@@ -211,17 +226,22 @@ def _add_examples(app: FastAPI, store: PictureStore) -> None:
     def listed() -> list[dict[str, Any]]:
         return [{"number": i, "prompt": one.prompt} for i, one in enumerate(examples.all)]
 
+    def of_number(text: str) -> Example | None:
+        known = {str(i): one for i, one in enumerate(examples.all)}
+        return known.get(text)
+
     @app.get("/examples/{number}")
-    def show(number: int) -> Response:
-        if not 0 <= number < len(examples.all):
+    def show(number: str) -> Response:
+        one = of_number(number)
+        if one is None:
             return JSONResponse({"error": "There is no such example."}, 404)
-        return Response(examples.all[number].picture, media_type="image/png")
+        return Response(one.picture, media_type="image/png")
 
     @app.post("/examples/{number}")
-    def take(number: int) -> Response:
-        if not 0 <= number < len(examples.all):
+    def take(number: str) -> Response:
+        one = of_number(number)
+        if one is None:
             return JSONResponse({"error": "There is no such example."}, 404)
-        one = examples.all[number]
         image = decoded(one.picture, store.limits)
         picture, mask = (store.put(data, "image/png") for data in (one.picture, one.mask))
         size = {"width": image.width, "height": image.height}

@@ -7,6 +7,8 @@ import secrets
 import threading
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -20,11 +22,26 @@ MAX_RESULTS = 100
 
 @dataclass
 class Session:
-    """One open page: the secret name of its history, its results, and its running painting."""
+    """One open page: the secret name of its history, its results, and its running orders."""
 
     name: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     results: list[Result] = field(default_factory=list)
-    cancel: threading.Event = field(default_factory=threading.Event)
+    running: set[threading.Event] = field(default_factory=set, repr=False)
+
+    def cancel(self) -> None:
+        """End all that runs for this page."""
+        for event in tuple(self.running):
+            event.set()
+
+    @contextmanager
+    def order(self) -> Iterator[threading.Event]:
+        """The event that ends what the block runs."""
+        event = threading.Event()
+        self.running.add(event)
+        try:
+            yield event
+        finally:
+            self.running.discard(event)
 
 
 @dataclass
@@ -56,7 +73,7 @@ class Sessions:
         with self._lock:
             session = self._open.pop(str(key), None)
         if session is not None:
-            session.cancel.set()
+            session.cancel()
 
 
 def add(session: Session, result: Result) -> None:
@@ -72,15 +89,19 @@ def history_zip(session: Session, store: PictureStore) -> bytes:
     """
     file = BytesIO()
     record = []
+    # One picture may be the input of many results.
+    written: dict[str, str] = {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def stored(name: str, stem: str) -> str | None:
-            if not store.has(name):
-                return None
-            kept = store.get(name)
-            entry = f"{stem}.{kept.media_type.removeprefix('image/')}"
-            archive.writestr(entry, kept.data)
-            return entry
+            if name not in written:
+                try:
+                    kept = store.get(name)
+                except UserError:
+                    return None
+                written[name] = f"{stem}.{kept.media_type.removeprefix('image/')}"
+                archive.writestr(written[name], kept.data)
+            return written[name]
 
         for i, result in enumerate(session.results, start=1):
             record.append(

@@ -18,6 +18,8 @@ def said(text: str, wrong: bool = False) -> str:
 
 def progress(event: Event, previews: str) -> str:
     """The place in the queue, or a bar with the last previews."""
+    if isinstance(event, Waiting) and event.before == 0:
+        return said("Working …")
     if isinstance(event, Waiting):
         others = "One other is" if event.before == 1 else f"{event.before} others are"
         return said(f"{others} before you in the queue.")

@@ -60,7 +60,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The order starts after `before` others."""
+    """The order starts after `before` others; 0: it runs."""
 
     before: int
 

@@ -35,6 +35,11 @@ INTRODUCTION = """# ProFI-Painter
 Paint a mask over a picture, say what should be there, and compare the methods on the same seed."""
 
 
+#: More orders at a time than the studio takes, so that it refuses them with a sentence; beyond
+#: these, Gradio lets callers wait without one.
+REFUSED = 8
+
+
 @dataclass(frozen=True)
 class Page:
     """The page of a studio; `sessions` are the people who have it open."""
@@ -45,6 +50,7 @@ class Page:
 
     def blocks(self) -> gr.Blocks:
         """The Gradio app."""
+        at_once = self.studio.most_waiting + REFUSED
         with gr.Blocks(title="ProFI-Painter", analytics_enabled=False) as blocks:
             gr.Markdown(INTRODUCTION)
             with gr.Row(equal_height=False):
@@ -94,7 +100,7 @@ class Page:
                 shown,
                 js="(...values) => window.profiOrder(...values)",
                 show_progress="hidden",
-                concurrency_limit=self.studio.most_waiting + 1,
+                concurrency_limit=at_once,
                 api_visibility="private",
             )
             stop.click(
@@ -108,10 +114,10 @@ class Page:
             look.click(
                 self._look,
                 [chosen],
-                maps,
+                [maps, stop],
                 js="(...values) => window.profiChosen(...values)",
                 show_progress="hidden",
-                concurrency_limit=self.studio.most_waiting + 1,
+                concurrency_limit=at_once,
                 api_visibility="private",
             )
             canvas.upload(
@@ -123,8 +129,12 @@ class Page:
                 api_visibility="private",
             )
             blocks.unload(self._unload)
-            gr.api(self.paint, api_name="paint", concurrency_limit=self.studio.most_waiting + 1)
-            gr.api(self.attention, api_name="attention", concurrency_limit=2)
+            gr.api(self.paint, api_name="paint", concurrency_limit=at_once)
+            gr.api(
+                self.attention,
+                api_name="attention",
+                concurrency_limit=at_once,
+            )
         blocks.queue(max_size=4 * self.studio.most_waiting, default_concurrency_limit=4)
         return blocks
 
@@ -133,7 +143,8 @@ class Page:
     def paint(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Paint: {"picture": NAME, "mask": NAME, "prompt": ...} and the page's other settings.
 
-        Sends {"waiting": orders before this one} or {"step", "total"}, and at last {"pictures"}.
+        Sends {"waiting": orders before this one} (0: it runs) or {"step", "total"}, and at last
+        {"pictures"}.
         """
         with _sentences():
             for event in self.studio.paint(_order_of(order), threading.Event()):
@@ -162,8 +173,7 @@ class Page:
         self, request: gr.Request, picture: str, mask: str, problem: str, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
         session = self.sessions.of(request.session_hash)
-        session.cancel.set()
-        session.cancel = cancel = threading.Event()
+        session.cancel()
         idle = gr.update(interactive=True), gr.update(interactive=False)
         busy = gr.update(interactive=False), gr.update(interactive=True)
         keep = gr.skip(), gr.skip()
@@ -173,30 +183,31 @@ class Page:
                 raise UserError(problem[:300])
             order = Order(picture, mask, settings_from(values))
             yield markup.said("Starting …"), *keep, *busy
-            for event in self.studio.paint(order, cancel):
-                if isinstance(event, Progress) and event.previews:
-                    previews = markup.previews(event)
-                if isinstance(event, Result):
-                    add(session, event)
-                    text = markup.finished(event)
-                    yield (
-                        markup.said(text),
-                        markup.results(event),
-                        markup.history_link(session),
-                        *idle,
-                    )
-                else:
-                    yield markup.progress(event, previews), *keep, *busy
+            started = False
+            with session.order() as cancel:
+                for event in self.studio.paint(order, cancel):
+                    if isinstance(event, Result):
+                        add(session, event)
+                        shown = markup.results(event), markup.history_link(session)
+                        yield markup.said(markup.finished(event)), *shown, *idle
+                        continue
+                    if isinstance(event, Progress) and event.previews:
+                        previews = markup.previews(event)
+                    silent = started and isinstance(event, Waiting)
+                    started = started or isinstance(event, Progress)
+                    status = gr.skip() if silent else markup.progress(event, previews)
+                    yield status, *keep, *busy
         except Cancelled:
             yield markup.said("Cancelled. Nothing was kept."), *keep, *idle
         except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
             yield markup.said(_reason(error), wrong=True), *keep, *idle
 
     def _cancel(self, request: gr.Request) -> str:
-        self.sessions.of(request.session_hash).cancel.set()
+        self.sessions.of(request.session_hash).cancel()
         return markup.said("Cancelling …")
 
-    def _look(self, chosen: str, request: gr.Request) -> Iterator[str]:
+    def _look(self, chosen: str, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        idle, busy = gr.update(interactive=False), gr.update(interactive=True)
         session = self.sessions.of(request.session_hash)
         try:
             found = next(
@@ -211,16 +222,18 @@ class Page:
             if found is None:
                 raise UserError("paint a picture first")
             order, one = found
-            yield markup.said(f"Painting {one.label} once more, with a record …")
-            cancel = threading.Event()
-            for event in self.studio.attention(order, one.ablation, one.seed, cancel):
-                yield (
-                    markup.progress(event, "")
-                    if isinstance(event, Waiting)
-                    else markup.attention(event)
-                )
+            text = markup.said(f"Painting {one.label} once more, with a record …")
+            yield text, busy
+            with session.order() as cancel:
+                for event in self.studio.attention(order, one.ablation, one.seed, cancel):
+                    if not isinstance(event, Waiting):
+                        yield markup.attention(event), idle
+                    else:
+                        yield markup.progress(event, "") if event.before else text, busy
+        except Cancelled:
+            yield markup.said("Cancelled."), idle
         except Exception as error:  # noqa: BLE001 (a person gets a sentence, the log the rest)
-            yield markup.said(_reason(error), wrong=True)
+            yield markup.said(_reason(error), wrong=True), idle
 
     def _restore(self, event: gr.EventData) -> list[Any]:
         """The controls after a picture was opened: a picture painted here brings its settings."""

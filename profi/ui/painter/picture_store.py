@@ -59,7 +59,8 @@ def decoded(data: bytes, limits: Limits, name: str = "this file") -> Image.Image
                 )
             file.load()
             upright = ImageOps.exif_transpose(file)
-            upright.format = file.format
+            # Many telephones' JPEGs hold further pictures, which are not read.
+            upright.format = "JPEG" if file.format == "MPO" else file.format
             return upright
     except UserError:
         raise
@@ -117,10 +118,6 @@ class PictureStore:
             self._kept[name] = kept, time.monotonic()
             self._kept.move_to_end(name)
             return kept
-
-    def has(self, name: str) -> bool:
-        """Whether a file is still kept."""
-        return name in self._kept
 
     @contextmanager
     def decoding(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from profi.catalogue import catalogue
 from profi.settings import DEFAULT_READING, Sampling
 from profi.settings.fields import build, check_fields, setting
 from profi.settings.highres import HIGHRES, HighRes
-from profi.types import MAX_SEED, UserError
+from profi.types import MAX_SEED, UserError, check_text
 
 #: Pictures of one call: the ablations times the variants.
 MAX_PICTURES = 16
@@ -59,6 +59,7 @@ class Settings:
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > MAX_TEXT:
                 raise UserError(f"{name}: give a text of at most {MAX_TEXT} characters")
+            check_text(name, text)
         for name in ("blended", "highres"):
             if type(getattr(self, name)) is not bool:
                 raise UserError(f"{name}={getattr(self, name)}: give true or false")
@@ -131,8 +132,9 @@ def settings_of(values: Any) -> Settings:
     unknown = [str(name)[:40] for name in given if name not in known]
     if unknown:
         raise UserError(f"unknown settings: {', '.join(unknown)}; choose among {', '.join(known)}")
-    if isinstance(given.get("guidance_scale"), int) and given["guidance_scale"] is not True:
-        given["guidance_scale"] = float(given["guidance_scale"])
+    scale = given.get("guidance_scale")
+    if type(scale) is int and abs(scale) < MAX_SEED:
+        given["guidance_scale"] = float(scale)
     settings: Settings = build(Settings, given)
     return settings
 

@@ -56,6 +56,9 @@ class WaitingLine:
     def run(self, work: Work, cancel: threading.Event) -> Iterator[Any]:
         """The order's place in the line, the events that `work` sends, and at last its result.
 
+        While it works and sends nothing, its place is repeated: `Waiting(0)`. Only so a server
+        notices that a listener has gone.
+
         Raises UserError if too many wait, Cancelled if `cancel` is set before the work starts. When
         the caller stops listening, `cancel` is set.
         """
@@ -79,8 +82,7 @@ class WaitingLine:
                     return
                 if cancel.is_set() and future.cancel():
                     raise Cancelled("cancelled before it started")
-                if not (isinstance(event, Waiting) and event.before == 0):
-                    yield event
+                yield event
         finally:
             cancel.set()
             future.cancel()

@@ -31,6 +31,8 @@ class Answers(NamedTuple):
 
 def read_answers(study: Study, votes: Votes) -> Answers:
     """The answers of all participants so far."""
+    # First the votes: while the server runs, people join who are not asked for below.
+    given = votes.history()
     shown = {participant: votes.showings(participant) for participant in votes.participants()}
 
     def where(vote: Vote) -> dict[str, object]:
@@ -41,7 +43,7 @@ def read_answers(study: Study, votes: Votes) -> Answers:
         return dict(zip(_SHOWN, values, strict=True))
 
     history, last = [], {}
-    for vote in votes.history():
+    for vote in given:
         labels = None if vote.chosen is None else [study.methods[i].label for i in vote.chosen]
         text = None if labels is None else " | ".join(labels) or NONE
         history.append({"id": vote.id, **where(vote), "chosen": text, "at": vote.at})

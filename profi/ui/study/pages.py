@@ -6,6 +6,7 @@ and the database knows which method stood where.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,7 @@ from profi.ui.study.requests import (
     code_of,
     form_of,
     letter,
+    page_of,
     places_of,
     step_of,
 )
@@ -159,9 +161,23 @@ class Pages:
         missing = visit.missing()
         if missing is not None and step > missing:
             return _redirect(f"/step/{missing + 1}")
-        return self._step_page(step, visit, "")
+        return self._step_page(request, step, visit, "")
 
-    def _step_page(self, step: int, visit: Visit, error: str, status: int = 200) -> Response:
+    def _page_of(self, request: Request, step: int, nonce: str) -> str:
+        """The name of one loaded page: it belongs to a session and a step."""
+        text = f"{request.cookies[self.cookie]}:{step}:{nonce}"
+        return nonce + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+    def _check_page(self, request: Request, step: int, page: str) -> None:
+        """An HTTP error for an answer of a page that another participant was shown."""
+        if not hmac.compare_digest(page, self._page_of(request, step, page[:16])):
+            raise HTTPException(
+                403, "Somebody else has started in this browser: open the first page again."
+            )
+
+    def _step_page(
+        self, request: Request, step: int, visit: Visit, error: str, status: int = 200
+    ) -> Response:
         showing = visit.shown[step]
         triplet = self.study.triplets[showing.triplet]
         answered = sum(
@@ -192,7 +208,8 @@ class Pages:
             given=triplet.given,
             results=results,
             none_of_them=none_of_them,
-            page=secrets.token_hex(8),
+            page=self._page_of(request, step, secrets.token_hex(8)),
+            session=hashlib.sha256(request.cookies[self.cookie].encode()).hexdigest()[:8],
             error=error,
         )
 
@@ -203,6 +220,7 @@ class Pages:
         visit = await self.visit(request)
         if visit is None:
             return _redirect("/")
+        self._check_page(request, step, page_of(form))
         for question in QUESTIONS:
             places = places_of(form, question)
             if places is not None:
@@ -211,7 +229,7 @@ class Pages:
         visit = await run_in_threadpool(self._visit, token) or visit
         if any((step, question) not in visit.answers for question in QUESTIONS):
             text = "Please choose one or several results for both questions, or none of them."
-            return self._step_page(step, visit, text, 400)
+            return self._step_page(request, step, visit, text, 400)
         last = step + 1 == self.study.steps
         return self._go_on(visit) if last else _redirect(f"/step/{step + 2}")
 
@@ -222,6 +240,7 @@ class Pages:
         visit = await self.visit(request)
         if visit is None:
             raise HTTPException(403, "Your session has ended: open the first page again.")
+        self._check_page(request, step, answer.page)
         await self._store(visit.participant, step, *answer)
         return JSONResponse({"saved": True}, headers=_HEADERS)
 

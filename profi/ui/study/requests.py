@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from profi.ui.guard import host_of
 from profi.ui.study.folder import LETTERS, QUESTIONS, Study
 
 #: Bytes of a request's body; an answer has about a hundred.
 MAX_BODY = 8192
 NONE = "none"
-_PAGE = re.compile(r"[0-9a-f]{16}")
+_PAGE = re.compile(r"[0-9a-f]{32}")
 _MAX_NUMBER = 2**31
 
 
@@ -38,7 +39,7 @@ async def body_of(request: Request) -> bytes:
     if site is not None:
         foreign = site not in ("same-origin", "none")
     else:
-        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+        foreign = origin is not None and host_of(origin).netloc != request.headers.get("host")
     if foreign:
         raise HTTPException(403, "This request comes from another site.")
     size = 0
@@ -88,6 +89,14 @@ def places_of(form: dict[str, list[str]], question: str) -> tuple[int, ...] | No
     if not all(re.fullmatch(r"[0-9]{1,2}", word) for word in words):
         raise HTTPException(400, "This answer cannot be read.")
     return tuple(int(word) for word in words)
+
+
+def page_of(form: dict[str, list[str]]) -> str:
+    """The name of the loaded page that the form belongs to."""
+    name = form.get("page", [""])[0]
+    if _PAGE.fullmatch(name) is None:
+        raise HTTPException(400, "This answer cannot be read.")
+    return name
 
 
 def step_of(request: Request, study: Study) -> int:

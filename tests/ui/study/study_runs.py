@@ -89,6 +89,11 @@ class Participant:
     def page(self, step: int) -> httpx.Response:
         return self.client.get(f"/step/{step}")
 
+    def form(self, step: int, **fields: list[str]) -> httpx.Response:
+        """The page's form, sent without JavaScript."""
+        page = page_name(self.page(step).text)
+        return self.client.post(f"/step/{step}", data={"page": page, **fields})
+
     def methods(self, page: str) -> list[str]:
         """The methods at A, B, ... of a page, by the colours of their pictures."""
         names = re.findall(r"/picture/([0-9a-f]+\.png)", page)[1:]
@@ -97,17 +102,22 @@ class Participant:
     def vote(self, step: int, question: str, places: list[int] | None, page: str) -> httpx.Response:
         """A click; `page` is the text of the page."""
         self.number += 1
-        loaded = re.search(r'data-page="([0-9a-f]+)"', page)
-        assert loaded is not None
         return self.client.post(
             f"/vote/{step}",
             json={
                 "question": question,
                 "chosen": places,
-                "page": loaded[1],
+                "page": page_name(page),
                 "number": self.number,
             },
         )
+
+
+def page_name(page: str) -> str:
+    """The name of a loaded page, by its text."""
+    found = re.search(r'data-page="([0-9a-f]+)"', page)
+    assert found is not None
+    return found[1]
 
 
 @dataclass

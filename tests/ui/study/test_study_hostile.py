@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from study_runs import SECRETS, Served
+from study_runs import SECRETS, Served, page_name
 
 from profi.types import UserError
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study, write_study
@@ -81,7 +81,12 @@ def test_forged_participants_get_and_change_nothing(served: Served) -> None:
 )
 def test_votes_for_what_is_not_there_are_refused(served: Served, change: dict[str, object]) -> None:
     one = served.started()
-    vote = {"question": "prompt", "chosen": [0], "page": "0" * 16, "number": 1} | change
+    vote = {
+        "question": "prompt",
+        "chosen": [0],
+        "page": page_name(one.page(1).text),
+        "number": 1,
+    } | change
     answer = one.client.post("/vote/1", content=json.dumps(vote))
     assert answer.status_code == 400
     assert answer.json()["error"]
@@ -104,7 +109,7 @@ def test_bodies_that_are_no_answer_are_refused(served: Served, body: bytes) -> N
 @pytest.mark.parametrize("step", ["0", "9", "-1", "1.0", "٣", "1" * 5000, "a", "%2e%2e"])
 def test_steps_that_are_not_there(served: Served, step: str) -> None:
     one = served.started()
-    good = {"question": "prompt", "chosen": [0], "page": "0" * 16, "number": 1}
+    good = {"question": "prompt", "chosen": [0], "page": "0" * 32, "number": 1}
     assert one.client.get(f"/step/{step}").status_code == 404
     assert one.client.post(f"/vote/{step}", json=good).status_code == 404
     assert one.client.post(f"/step/{step}", data={"prompt": "0", "quality": "0"}).status_code == 404
@@ -148,7 +153,7 @@ def test_huge_bodies_are_refused(served: Served) -> None:
 
 def test_other_sites_can_send_nothing(served: Served) -> None:
     one = served.started()
-    vote = {"question": "prompt", "chosen": [0], "page": "0" * 16, "number": 1}
+    vote = {"question": "prompt", "chosen": [0], "page": page_name(one.page(1).text), "number": 1}
     for headers in (
         {"Origin": "http://evil.example"},
         {"Origin": "null"},

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from starlette.testclient import TestClient
-from study_runs import METHODS, Participant, Served
+from study_runs import METHODS, Participant, Served, page_name
 
 from profi.ui.study.answers import read_answers
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
@@ -57,24 +57,36 @@ def test_what_is_chosen_is_what_stood_there(served: Served) -> None:
 
 def test_without_javascript_the_form_stores_both_answers(served: Served) -> None:
     one = served.started()
-    only_one = one.client.post("/step/1", data={"prompt": ["1", "2"]})
+    only_one = one.form(1, prompt=["1", "2"])
     assert only_one.status_code == 400
     assert "both questions" in only_one.text
     # What was chosen is kept.
     assert only_one.text.count(" checked") == 2
-    both = one.client.post("/step/1", data={"prompt": ["1"], "quality": ["none"]})
+    both = one.form(1, prompt=["1"], quality=["none"])
     assert both.headers["location"] == "/step/2"
-    assert (
-        one.client.post("/step/1", data={"prompt": ["1"], "quality": ["none"]}).status_code == 303
-    )
+    assert one.form(1, prompt=["1"], quality=["none"]).status_code == 303
     order = served.votes().showings(0)[0].order
     votes = served.votes()
     assert votes.answers(0) == {(0, "prompt"): (order[1],), (0, "quality"): ()}
     # An unchanged form adds nothing.
     assert len(votes.history()) == 3
     # "None" together with a result is no answer.
-    one.client.post("/step/1", data={"prompt": ["none", "2"], "quality": ["0"]})
+    one.form(1, prompt=["none", "2"], quality=["0"])
     assert votes.answers(0)[0, "prompt"] == (order[1],)
+
+
+def test_a_page_belongs_to_the_participant_who_was_shown_it(served: Served) -> None:
+    one, two = served.started(0), served.started(1)
+    page = one.page(1).text
+    # In one browser somebody else has started meanwhile: the same cookie, another session.
+    one.client.cookies = two.client.cookies
+    assert one.vote(1, "prompt", [0], page).status_code == 403
+    fields = {"page": page_name(page), "prompt": ["0"], "quality": ["0"]}
+    assert one.client.post("/step/1", data=fields).status_code == 403
+    assert served.votes().history() == []
+    # Nor does the name of one page fit another one.
+    assert two.vote(2, "prompt", [0], two.page(1).text).status_code == 403
+    assert two.vote(1, "prompt", [0], two.page(1).text).status_code == 200
 
 
 def test_the_last_answer_counts_and_the_others_are_kept(served: Served) -> None:

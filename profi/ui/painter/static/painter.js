@@ -187,7 +187,10 @@ class ProfiCanvas extends HTMLElement {
   async order() {
     if (!this.picture) return { picture: "", mask: "", problem: "open a picture first, or pick an example" };
     try {
-      if (!this.sent) {
+      // What is drawn or opened while the mask is sent belongs to the next order.
+      const { picture, version } = this;
+      let mask = this.sent;
+      if (!mask) {
         const { width, height } = this.canvas;
         const flat = surface(width, height);
         const pen = flat.getContext("2d");
@@ -199,9 +202,10 @@ class ProfiCanvas extends HTMLElement {
         pen.fillStyle = "#000";
         pen.fillRect(0, 0, width, height);
         const png = await new Promise((resolve) => flat.toBlob(resolve, "image/png"));
-        this.sent = (await send("/masks", png)).picture;
+        mask = (await send("/masks", png)).picture;
+        if (version === this.version) this.sent = mask;
       }
-      return { picture: this.picture, mask: this.sent, problem: "" };
+      return { picture, mask, problem: "" };
     } catch (error) {
       return { picture: "", mask: "", problem: error.message };
     }
@@ -271,6 +275,7 @@ class ProfiCanvas extends HTMLElement {
 
   changed() {
     this.sent = null;
+    this.version = (this.version ?? 0) + 1;
     this.querySelector("[data-action=undo]").disabled = !this.steps.length;
     this.querySelector("[data-action=redo]").disabled = !this.undone.length;
   }

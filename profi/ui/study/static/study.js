@@ -121,6 +121,9 @@ document.addEventListener("visibilitychange", async () => {
   if (response === null || !response.ok) return;
   const stored = new DOMParser().parseFromString(await response.text(), "text/html");
   if (number !== before) return;
+  const there = stored.querySelector("form[data-session]");
+  // Somebody else has started in this browser: this page is not theirs.
+  if (there?.dataset.session !== form.dataset.session) return location.assign("/");
   for (const question of Object.keys(QUESTIONS)) {
     for (const item of boxes(question)) {
       const same = `form input[name=${question}][value="${item.value}"]`;
