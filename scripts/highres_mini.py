@@ -44,12 +44,13 @@ def main() -> None:
     size, painter = world("cpu"), profi.load("mini", device="cpu")
     upscaler = painter.upscaler("mini")
     settings = replace(HIGHRES["ours"], result="worked")
-    scenes = FineScenes.load(size, "val").sample(args.scenes, torch.Generator().manual_seed(0))
+    of_scenes, generator = FineScenes.load(size, "val"), torch.Generator().manual_seed(0)
     numbers: dict[str, list[Measures]] = {way: [] for way in WAYS}
     rows = []
     for i in range(args.scenes):
-        category = int(scenes.category[i, 0])
-        seen = scenes.masks[i, 0].numpy()
+        scene = of_scenes.sample(1, generator)  # one by one: the same for any number of scenes
+        category = int(scene.category[0, 0])
+        seen = scene.masks[0, 0].numpy()
         if category < 0:
             continue
         box = bounding_box(seen)
@@ -57,7 +58,7 @@ def main() -> None:
         mask[box.top : box.bottom, box.left : box.right] = True
         prompt = with_article(size.categories[category])
         work = painter.enlarging(
-            scenes.image[i], mask, prompt, highres=settings, seed=i, steps=args.steps
+            scene.image[0], mask, prompt, highres=settings, seed=i, steps=args.steps
         )
         found = compare(work, upscaler, prompt, seed=i)
         for one in found:
