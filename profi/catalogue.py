@@ -200,6 +200,10 @@ class Catalogue:
         """
         if name in self._plugins:
             return
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(
+                f"plugins={name}: give a module's name, such as my_package.my_plugin, not a file's"
+            )
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:

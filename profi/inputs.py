@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor
+from profi.data.pictures import check_pair, mask_of, open_picture, rgb_tensor, upright
 from profi.fitting import Fitted, bytes_of, fit, fit_picture, unfit
 from profi.metrics.functional import Box, bounding_box
 from profi.settings.evaluation import Evaluation
@@ -42,11 +42,11 @@ def image_tensor(image: ImageLike, name: str = "image") -> Tensor:
     `name`.
     """
     if isinstance(image, str | Path):
-        image = _opened(image, name)
+        return rgb_tensor(_opened(image, name), name)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         image = _pil_of(image, name)
     if isinstance(image, Image.Image):
-        return rgb_tensor(ImageOps.exif_transpose(image), name)
+        return rgb_tensor(_upright(image, name), name)
     if isinstance(image, np.ndarray):
         channels = image[..., None] if image.ndim == 2 else image
         image = _tensor_of(channels, name, IMAGE_FORMS).movedim(-1, 0)
@@ -66,14 +66,16 @@ def mask_tensor(mask: MaskLike, name: str = "mask") -> Tensor:
     UserError, which mentions `name`.
     """
     if isinstance(mask, str | Path):
-        mask = _opened(mask, name)
+        return mask_of(_opened(mask, name), name)
     if isinstance(mask, np.ndarray) and mask.ndim == 3:
         if mask.shape[-1] == 1:
             mask = mask[..., 0]
         elif mask.dtype == np.uint8:
             mask = _pil_of(mask, name)
     if isinstance(mask, Image.Image):
-        return mask_of(ImageOps.exif_transpose(mask), name)
+        return mask_of(_upright(mask, name), name)
+    if isinstance(mask, np.ndarray) and mask.dtype == np.uint16 and bool((mask <= 1).all()):
+        mask = mask.astype(bool)
     if isinstance(mask, np.ndarray):
         mask = _tensor_of(mask, name, MASK_FORMS)
     if not isinstance(mask, Tensor):
@@ -118,6 +120,16 @@ def _opened(path: str | Path, name: str) -> Image.Image:
         return open_picture(Path(path))
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """`upright` of an image that may not be read from its file yet."""
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} cannot be read ({reason}); give an intact picture") from error
+    return upright(image)
 
 
 def _pil_of(pixels: np.ndarray, name: str) -> Image.Image:

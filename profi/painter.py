@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
@@ -179,6 +180,8 @@ class Painter:
             Cancelled: `cancel` asked for it; the model is restored.
         """
         side = self.long_side if long_side is None else long_side
+        if not isinstance(side, Integral):
+            raise UserError(f"long_side={side!r}: give a whole number of pixels")
         protocol = evaluation_of(evaluation)
         size = (side, self.pad_multiple)
         jobs, alone = jobs_of(image, mask, prompt, seed, *size, protocol, crop, feather)
@@ -315,8 +318,8 @@ class Painter:
         sampling = Sampling(
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
-            positive_prompt=positive,
-            negative_prompt=negative,
+            positive_prompt=positive or "",
+            negative_prompt=negative or "",
         )
         method = compose(ablation, reading_of(reading))
         noise = evaluation_of(evaluation).noise
@@ -361,5 +364,11 @@ def load(
     known = models().get(str(model))
     if known is not None:
         return Painter(backbone, long_side or known.long_side, known.pad_multiple, known.batch_size)
-    trained_at = int(backbone.unet.config.sample_size) * backbone.latent_factor
-    return Painter(backbone, long_side or trained_at, backbone.pixel_multiple)
+    if long_side is None:
+        # diffusers allows a number, (height, width) or nothing.
+        size = backbone.unet.config.sample_size
+        if size is None:
+            raise UserError(f"{source} does not say at which size it was trained: give long_side")
+        trained_at = max(size) if isinstance(size, list | tuple) else int(size)
+        long_side = trained_at * backbone.latent_factor
+    return Painter(backbone, long_side, backbone.pixel_multiple)

@@ -21,6 +21,7 @@ from profi.method.inpainting import StableInpainting
 from profi.method.sampling import StepState
 from profi.method.similarity_maps import SelfAttentionObserver
 from profi.method.trace import Trace
+from profi.types import UserError
 
 #: Called with (steps done, all steps).
 OnProgress = Callable[[int, int], object]
@@ -108,14 +109,16 @@ class Painting:
 def check_cancelled(cancel: Cancel | None, step: int, total: int) -> None:
     """Raise Cancelled if the caller's `cancel` is set or returns True."""
     check = cancel.is_set if isinstance(cancel, threading.Event) else cancel
+    if check is not None and not callable(check):
+        raise UserError(f"cancel is of type {type(check).__name__}; give an Event or a function")
     if check is not None and check():
         raise Cancelled(f"cancelled after step {step} of {total}")
 
 
 @contextmanager
-def reporter(progress: bool | OnProgress, total: int) -> Iterator[OnProgress]:
+def reporter(progress: bool | OnProgress | None, total: int) -> Iterator[OnProgress]:
     """The function that reports every step."""
-    if not isinstance(progress, bool):
+    if progress is not None and not isinstance(progress, bool):
         yield progress
     elif progress:
         with meter(Console(file=sys.stderr), "painting", total) as bar:

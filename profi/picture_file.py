@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -19,6 +20,10 @@ from profi.data.pictures import in_srgb
 TEXT = "profi"
 MASK_TEXT = "profi-mask"
 WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+#: Bytes: a segment of a JPEG has two for its length, and EXIF begins with six letters.
+MAX_JPEG_EXIF = 65_527
+
+log = logging.getLogger(__name__)
 
 
 def encoded(
@@ -42,9 +47,9 @@ def encoded(
         layer[hole] = np.dstack([np.asarray(painted), np.full(hole.shape, 255, np.uint8)])[hole]
         picture = Image.fromarray(layer)
     more: dict[str, Any] = {}
-    exif = original.getexif()
-    if exif and options["format"] != "BMP":
-        more["exif"] = exif.tobytes()
+    exif = _exif_bytes(original, options["format"])
+    if exif:
+        more["exif"] = exif
     if "dpi" in original.info:
         more["dpi"] = tuple(float(value) for value in original.info["dpi"])
     if options["format"] == "PNG":
@@ -56,6 +61,21 @@ def encoded(
     file = BytesIO()
     picture.save(file, **options, **more)
     return file.getvalue()
+
+
+def _exif_bytes(original: Image.Image, kind: str) -> bytes:
+    """The EXIF as the format takes it; none if it cannot be read or written."""
+    try:
+        exif = original.getexif()
+        found = exif.tobytes() if exif and kind != "BMP" else b""
+    # PIL reports damaged EXIF by errors of many kinds; the painted picture is worth more.
+    except Exception:  # noqa: BLE001
+        log.warning("the picture's EXIF is damaged: it is left out")
+        return b""
+    if kind == "JPEG" and len(found) > MAX_JPEG_EXIF:
+        log.warning("the picture's EXIF is too long for a JPEG: it is left out")
+        return b""
+    return found
 
 
 def one_bit_png(mask: Tensor) -> bytes:

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: diffusers reads the components' classes off __init__.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -194,7 +195,10 @@ class ProFIPainterPipeline(  # type: ignore[misc]  # diffusers has no types
         Raises:
             UserError: invalid inputs, or components that do not fit together.
         """
-        self._check(output_type, num_images_per_prompt)
+        self._check(output_type, num_images_per_prompt, padding_mask_crop, (height, width))
+        positive_prompt = positive_prompt or ""
+        generator = list(generator) if isinstance(generator, tuple) else generator
+        callback_on_step_end_tensor_inputs = callback_on_step_end_tensor_inputs or ()
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
@@ -239,7 +243,12 @@ class ProFIPainterPipeline(  # type: ignore[misc]  # diffusers has no types
             multiple, count = backbone.pixel_multiple, len(texts.prompts)
             cropped = Cropped.of(image, mask_image, (height, width), padding_mask_crop)
             images, masks = pictures_of(
-                cropped.image, cropped.mask, cropped.size, multiple, count, protocol
+                cropped.image,
+                cropped.mask,
+                cropped.size,
+                multiple,
+                (count // num_images_per_prompt, count),
+                protocol,
             )
             check_inputs(images, masks, texts.prompts, range(count), multiple)
             shape = (count, *inpainter.latent_shape(images))
@@ -265,9 +274,22 @@ class ProFIPainterPipeline(  # type: ignore[misc]  # diffusers has no types
             return result, found
         return StableDiffusionPipelineOutput(images=result, nsfw_content_detected=found)
 
-    def _check(self, output_type: str, per_prompt: int) -> None:
+    def _check(
+        self,
+        output_type: str,
+        per_prompt: int,
+        crop: int | None,
+        size: tuple[int | None, int | None],
+    ) -> None:
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type={output_type}: choose one of {', '.join(OUTPUT_TYPES)}")
+        if crop is not None and output_type != "pil":
+            raise UserError(
+                f"output_type={output_type}: padding_mask_crop pastes into PIL images; choose pil"
+            )
+        for name, side in zip(("height", "width"), size, strict=True):
+            if side is not None and not isinstance(side, Integral):
+                raise UserError(f"{name}={side!r}: give a whole number of pixels")
         if not isinstance(per_prompt, int) or per_prompt < 1:
             raise UserError(f"num_images_per_prompt={per_prompt}: give a whole number from 1")
         if not isinstance(self.vae, AutoencoderKL):

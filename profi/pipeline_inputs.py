@@ -83,6 +83,13 @@ def texts_of(
     prompts, negatives = [convert(p) for p in prompts], [convert(p) for p in negatives]
     texts = [text for text in prompts for _ in range(count)]
     given = Given(guidance_scale=guidance_scale)
+    if words is not None:
+        length = backbone.text.first.token_limit if embeds is None else embeds.shape[1]
+        if tuple(words.shape) != (n, length):
+            raise UserError(
+                f"prompt_words have the shape {tuple(words.shape)}; give bool {(n, length)}"
+            )
+        given = replace(given, words=words.bool().repeat_interleave(count, dim=0))
     if embeds is None and negative_embeds is None and len(set(negatives)) == 1 and not clip_skip:
         return Texts(texts, negatives[0], given)
     tower = backbone.text.first
@@ -95,16 +102,11 @@ def texts_of(
             f"negative_prompt_embeds have the shape {tuple(negative_embeds.shape)} and "
             f"prompt_embeds {tuple(embeds.shape)}; give equal ones"
         )
-    if words is not None and words.shape != embeds.shape[:2]:
-        raise UserError(
-            f"prompt_words have the shape {tuple(words.shape)}; give bool {tuple(embeds.shape[:2])}"
-        )
     conditional, unconditional = (
         Conditioning(e.to(backbone.device, backbone.unet.dtype).repeat_interleave(count, dim=0))
         for e in (embeds, negative_embeds)
     )
-    words = None if words is None else words.bool().repeat_interleave(count, dim=0)
-    given = replace(given, texts=(conditional, unconditional), words=words)
+    given = replace(given, texts=(conditional, unconditional))
     return Texts(texts, negatives[0], given)
 
 
@@ -141,20 +143,23 @@ def pictures_of(
     mask_image: Any,
     requested: tuple[int | None, int | None],
     multiple: int,
-    count: int,
+    counts: tuple[int, int],
     evaluation: Evaluation,
 ) -> tuple[Tensor, Tensor]:
     """Images [count, 3, H, W] in [0, 1] and masks [count, H, W] bool.
 
-    `requested` is (height, width); None is the first image's. Both are rounded down to `multiple`.
-    As in diffusers a mask may have another size than its image; other proportions are logged.
+    `counts` are the numbers of prompts and of paintings. `requested` is (height, width); None is
+    the first image's. Both are rounded down to `multiple`. As in diffusers a mask may have another
+    size than its image; other proportions are logged.
     """
+    count = counts[1]
     images = [image_tensor(item) for item in several(image)]
     masks = [mask_tensor(item, "mask_image") for item in several_masks(mask_image)]
     for name, given in (("image", images), ("mask_image", masks)):
-        if not given or count % len(given):
+        if len(given) not in (1, *counts):
             raise UserError(
-                f"{name}: {len(given)} given for {count} paintings; give one, or one per painting"
+                f"{name}: {len(given)} given for {counts[0]} prompts and {count} paintings; give "
+                "one, or one per prompt or painting"
             )
     for i in range(max(len(images), len(masks))):
         _warn_of_squeezing(images[i % len(images)], masks[i % len(masks)])

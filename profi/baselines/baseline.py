@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from profi.fitting import Extent
 from profi.inpainter import Progress, blended, check_inputs
 from profi.models.backbone import Backbone, both_texts
+from profi.models.devices import exclusive
 from profi.models.schedule import Schedule
 from profi.settings.method import Sampling
 
@@ -61,7 +63,10 @@ class Baseline(ABC):
         """Paint a batch (see `Inpainter`). Masks do not grow here, so `contents` has no effect."""
         check_inputs(images, masks, prompts, seeds, self.pixel_multiple)
         inputs = Inputs(images, masks, prompts, seeds)
-        painted = self.paint(inputs, progress or no_progress).cpu()
+        backbone = getattr(self, "backbone", None)
+        # Another thread may be painting with the same UNet, by the paper's method.
+        with nullcontext() if backbone is None else exclusive(backbone.unet):
+            painted = self.paint(inputs, progress or no_progress).cpu()
         return blended(painted, images.to("cpu"), masks.to("cpu"), self.sampling.output)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class GLIDE(Baseline):
     steps. The known part (by a mask of 64 x 64 cells, `nearest`) replaces that of every x0_pred,
     so it does not change.
     """
+
+    #: `sampling`'s number of steps does not count.
+    own_steps: ClassVar[bool] = True
 
     base: Stage
     upsampler: Stage

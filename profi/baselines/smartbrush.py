@@ -84,7 +84,8 @@ class SmartBrushDenoiser:
         output = unet(torch.cat([inputs, inputs]), t, **text.kwargs(), class_labels=levels).sample
         uncond, cond = output.float().chunk(2)
         C = x_t.shape[1]
-        combined = classifier_free(uncond[:, :C], cond[:, :C], self.guidance_scale)
+        # Up to 1 the prompt's branch alone counts, as in every row.
+        combined = classifier_free(uncond[:, :C], cond[:, :C], max(1.0, self.guidance_scale))
         x0_pred, eps = to_x0_eps(combined, x_t, schedule.alpha(t), schedule.prediction_type)
         return Denoised(x0_pred, eps, cond[:, C:].sigmoid())
 

@@ -18,6 +18,7 @@ from profi.cli.ui import ui
 @click.group(no_args_is_help=False)
 def profi() -> None:
     """ProFI-Painter: prompt-faithful image inpainting, its ablations and its benchmark."""
+    catalogue.add_installed_plugins()
 
 
 for command in (paint, runs, show, export, study, ui):

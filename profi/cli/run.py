@@ -74,13 +74,18 @@ def refuse(message: str) -> SystemExit:
 def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     """The typed settings; UserError for a setting that is not valid.
 
-    A `model=...` in `overrides`, those of the command line, replaces an experiment's models.
+    A `model=...` in `overrides`, those of the command line, replaces an experiment's models;
+    `seed=` and `ablation=` replace its seeds and ablations.
     """
     try:
         # Merge into the schema again: +key=value adds keys that the composed settings accept.
         plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-        if any(text.lstrip("+").startswith("model=") for text in overrides):
+        given = {text.lstrip("+").partition("=")[0] for text in overrides}
+        if "model" in given:
             plain["models"] = {}
+        for one, several in (("seed", "seeds"), ("ablation", "ablations")):
+            if one in given and several not in given:
+                plain[several] = []
         merged = OmegaConf.to_container(OmegaConf.merge(schema_of(Config), plain))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
@@ -256,6 +261,10 @@ def main() -> None:
         if show_traceback or not raised_in(error, "submitit"):
             raise
         raise refuse(f"{str(error).splitlines()[0]}; {SAME_COMMAND}") from None
+    except OSError as error:
+        # Hydra makes the folder of a sweep before any job checks it.
+        reason = " ".join(str(error.strerror or error).split())
+        raise refuse(f"{error.filename or 'out'}: {reason}; name a folder with out=...") from None
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted: {SAME_COMMAND}\n")
         raise SystemExit(INTERRUPTED) from None

@@ -128,7 +128,15 @@ def _explained(annotations: Path) -> Iterator[None]:
     try:
         yield
     # JSON that cannot be parsed, or that has another structure.
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise UserError(
             f"{annotations} is not an instances JSON in MSCOCO's format ({reason}): "

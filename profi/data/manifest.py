@@ -36,7 +36,9 @@ def manifest_digest(triplets: Sequence[Triplet]) -> str:
 
     It does not depend on the file format or its library's version.
     """
-    return digest([asdict(triplet) for triplet in triplets])
+    # As the file has them: numbers of a plugin's hull may be whole.
+    rows = [asdict(triplet) | {"hull": list(map(float, triplet.hull))} for triplet in triplets]
+    return digest(rows)
 
 
 def write_manifest(path: Path, triplets: Sequence[Triplet]) -> None:

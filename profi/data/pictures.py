@@ -39,6 +39,26 @@ def check_pair(image: Tensor, mask: Tensor, image_name: object, mask_name: objec
         )
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """A copy, turned by the EXIF orientation; as it is stored if its EXIF cannot be read.
+
+    EXIF is no part of the pixels, and PIL reports damage of it by errors of many kinds.
+    """
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001
+        return image.copy()
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, from 1 (upright) to 8; 1 if it cannot be read."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  (see `upright`)
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def open_picture(path: Path) -> Image.Image:
     """A decoded image file, turned upright by its EXIF orientation.
 
@@ -47,7 +67,7 @@ def open_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             file.load()
-            return ImageOps.exif_transpose(file)
+            return upright(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
@@ -93,8 +113,10 @@ def mask_of(image: Image.Image, name: object) -> Tensor:
     greys = _greys(image, name)
     values = _bytes(_on(image, BLACK)).mean(dim=0) if greys is None else greys
     mask = values > 0.5
-    if not mask.any() and (image.mode in ("L", "P") or image.mode.startswith("I")):
+    if not mask.any() and (image.mode in ("L", "P", "RGB") or image.mode.startswith("I")):
         labels = np.asarray(image)
+        if labels.ndim == 3 and (labels == labels[..., :1]).all():
+            labels = labels[..., 0]
         if set(np.unique(labels)) == {0, 1}:
             return torch.from_numpy(labels == 1)
     return mask
@@ -194,7 +216,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as image:
             width, height = image.size
             # The tags 5 to 8 are quarter turns.
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
+            turned = orientation(image) >= 5
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
         return None
     return (height, width) if turned else (width, height)
@@ -243,13 +265,13 @@ def read_stored(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            turn = image.getexif().get(ORIENTATION, 1) if size is not None else 1
+            turn = orientation(image) if size is not None else 1
             pixels = stored_rgb(image, path)
-            if turn not in (0, 1):
-                upright = ImageOps.exif_transpose(image)
-                if pixels.shape[:2] != size and (upright.height, upright.width) == size:
-                    return stored_rgb(upright, path)
-                if pixels.shape[:2] == size == (upright.height, upright.width):
+            if turn != 1:
+                turned = upright(image)
+                if pixels.shape[:2] != size and (turned.height, turned.width) == size:
+                    return stored_rgb(turned, path)
+                if pixels.shape[:2] == size == (turned.height, turned.width):
                     log.warning(
                         "%s has an orientation tag (%d): it is read as stored, without it, as the "
                         "released evaluation does; if the annotations are of the upright picture, "

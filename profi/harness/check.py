@@ -30,6 +30,7 @@ from profi.harness.part_work import Painted
 from profi.harness.rows import load_rows
 from profi.harness.runs import Command, Run, context_of, existing_parent, runs_of
 from profi.harness.score import originals_of, samples_of
+from profi.harness.work import cpu_threads
 from profi.highres.upscaler import load_upscaler
 from profi.inpainter import Row
 from profi.metrics import Metric
@@ -48,7 +49,8 @@ ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     *HUB_ERRORS,
 )
-STEPS = (1, 3)
+#: Steps of the trial: the fewest that every row can do, and more, for the time of a step.
+STEPS = (2, 4)
 #: A stored picture's share of scores, manifest and logs.
 EXTRA_ROOM = 1.1
 #: Bytes per pixel of a painted photo as PNG, where no picture could be painted.
@@ -112,12 +114,15 @@ def check(command: Command, console: Console) -> None:
             count = (len(triplets) if triplets else config.data.limit or 0) * len(of_row)
             size, seconds = 0.0, None
             if rows and triplets:
-                size, seconds = _try_row(one, rows[name], of_row, triplets, metrics, findings)
+                with cpu_threads(one.model.threads):
+                    size, seconds = _try_row(one, rows[name], of_row, triplets, metrics, findings)
             size = size or ASSUMED_BYTES * one.model.long_side**2
             room += size * count * EXTRA_ROOM
             cost = counted(one.model, name, one.sampling)
             label = f"{one.model.id} {name}"
-            costs.append(Expected(label, count, one.model.batch_size, seconds, cost))
+            costs.append(
+                Expected(label, count, one.model.batch_size, seconds, cost, one.model.dtype)
+            )
         del rows
     if config.stage == "check":
         for line in cost_lines(costs):
@@ -198,7 +203,8 @@ def _try_row(
 
 def of_steps(row: Row, sampling: Sampling, steps: int) -> Row:
     """The row with another number of steps; the row itself, if it has none that can be set."""
-    if not (is_dataclass(row) and isinstance(getattr(row, "sampling", None), Sampling)):
+    own = getattr(row, "own_steps", False)
+    if own or not (is_dataclass(row) and isinstance(getattr(row, "sampling", None), Sampling)):
         return row
     return replace(row, sampling=replace(sampling, num_inference_steps=steps))
 

@@ -42,7 +42,7 @@ ASSUMED_RATE = 100.0
 class Expected:
     """What is known of a row's cost: its measured seconds a picture, its counted cost, or neither.
 
-    `count` is the number of its pictures, `batch` how many are painted at once.
+    `count` is the number of its pictures, `batch` how many are painted at once, `dtype` the UNet's.
     """
 
     label: str
@@ -50,6 +50,14 @@ class Expected:
     batch: int
     seconds: float | None
     cost: Cost | None
+    dtype: str = "float16"
+
+    @property
+    def gib(self) -> float | None:
+        """The peak of a batch in GiB, at most; the counted one is that of two bytes a number."""
+        if self.cost is None:
+            return None
+        return self.cost.gib(self.batch) * (2 if self.dtype == "float32" else 1)
 
 
 _SD15 = {
@@ -107,7 +115,7 @@ def cost_lines(rows: Sequence[Expected]) -> list[str]:
         seconds = row.seconds
         if seconds is None and row.cost is not None:
             seconds = row.cost.tflop / rate
-            memory = f"{row.cost.gib(row.batch):.1f} GiB in batches of {row.batch} (float16)"
+            memory = f"{row.gib:.1f} GiB in batches of {row.batch} ({row.dtype})"
             work = f" {seconds * row.count / 3600:.3g} h for {row.count}" if row.count else ""
             lines.append(
                 f"counted {row.label}: {row.cost.tflop:.1f} TFLOP a picture, {seconds:.2g} s {at};"
@@ -126,11 +134,11 @@ def cost_lines(rows: Sequence[Expected]) -> list[str]:
 
 def fits(rows: Sequence[Expected], device: str) -> str:
     """The largest counted batch in words; UserError if the GPU is smaller."""
-    known = [(row.cost.gib(row.batch), row) for row in rows if row.cost is not None]
+    known = [(row.gib, row) for row in rows if row.gib is not None]
     if not known:
         return "not counted for these models"
     needed, row = max(known, key=lambda pair: pair[0])
-    text = f"about {needed:.1f} GiB for {row.label} in batches of {row.batch} (float16)"
+    text = f"about {needed:.1f} GiB for {row.label} in batches of {row.batch} ({row.dtype})"
     there = gpu_memory(device)
     if there is None:
         return text

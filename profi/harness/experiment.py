@@ -9,16 +9,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from profi.data.pictures import images_digest
+from profi.download import only_one
 from profi.harness import build_metrics
 from profi.harness.build_data import data_label, image_root, load_triplets
 from profi.harness.check import check
 from profi.harness.enlarge import enlarge, upscaler_choice
 from profi.harness.progress import Listener, Meter, meter
+from profi.harness.provenance import remember_sources
 from profi.harness.report import PAGE, Request, Shown, report, row_line
-from profi.harness.run_log import RunLogs, identity, log_results, run_logs
+from profi.harness.run_log import identity, log_results, run_logs
 from profi.harness.run_status import Absent, Entry, latest_scores
 from profi.harness.runs import (
     Command,
@@ -34,15 +37,27 @@ from profi.harness.work import RowDone, Work, work
 from profi.harness.workers import processes_for, work_in_processes
 from profi.highres.upscaler import load_upscaler
 from profi.models.devices import resolve_device
-from profi.settings import Config
+from profi.settings import Config, MetricConfig
+from profi.settings.fields import build
 from profi.settings.highres import highres_of
+from profi.settings.paths import conf_folder
 from profi.store.generations import painted_count
 from profi.types import MissingRowError, UserError
 
 log = logging.getLogger(__name__)
 
-#: The data and the metrics (conf/data, conf/metric) of the paper's numbers.
-PAPERS_OWN = ("coco2017", "paper")
+#: Settings of the metrics that change no score.
+_NO_SCORE = ("metrics", "batch_size")
+
+
+def papers_own(config: Config) -> bool:
+    """Whether data and metrics are those of the paper's numbers (conf/metric/paper.yaml)."""
+    path = conf_folder() / "metric" / "paper.yaml"
+    paper: MetricConfig = build(MetricConfig, yaml.safe_load(path.read_text("utf-8")))
+    own = {name: value for name, value in vars(config.metric).items() if name not in _NO_SCORE}
+    theirs = {name: value for name, value in vars(paper).items() if name not in _NO_SCORE}
+    released = (config.data.source, config.data.sample) == ("coco2017", "released")
+    return released and own == theirs
 
 
 def run(command: Command, console: Console) -> Shown | None:
@@ -57,6 +72,7 @@ def run(command: Command, console: Console) -> Shown | None:
             stage also, at the end, if models were left out.
     """
     config = command.config
+    remember_sources()
     check_writable(command.out)
     if config.stage in ("fetch", "check"):
         check(command, console)
@@ -74,10 +90,13 @@ def run(command: Command, console: Console) -> Shown | None:
     failed = _enlarge(command, done.entries, console) if enlarges else []
     if done.absent:
         log.warning("nothing painted, left out: %s", absent_text(done.absent))
-    shown = None
+    folders, shown = done.folders, None
     if command.wants("report"):
-        logs = run_logs(config, command.out)
-        shown = _report(command, done.entries, done.absent, done.folders, logs)
+        folders = folders or _scored(command, done.entries)
+    if folders and not done.logged:
+        _log_results(command, done.entries, folders)
+    if command.wants("report"):
+        shown = _report(command, done.entries, done.absent, folders)
     if failed:
         raise UserError(
             f"high resolution failed for {len(failed)} of {len(done.entries)} runs (see above): "
@@ -89,11 +108,8 @@ def run(command: Command, console: Console) -> Shown | None:
 def paint_and_score(command: Command, console: Console) -> Work:
     """Paint and score the command's runs as its stages ask, by as many processes as it wants.
 
-    `folders` of the result is empty if several processes scored: they have no logger, so their
-    results are logged with the report.
-
     Raises:
-        UserError: see `profi.harness.work`; nothing is painted.
+        UserError: see `profi.harness.work`; nothing is painted. Also if all samples failed.
         MissingRowError: the only model cannot be loaded; without the report stage also, at the end,
             if models were left out.
     """
@@ -110,7 +126,13 @@ def paint_and_score(command: Command, console: Console) -> Work:
             f"{len(done.left_out)} of {len(config.per_model)} models cannot be loaded (see above): "
             f"{', '.join(done.left_out)}"
         )
-    return done if count == 1 else replace(done, folders={})
+    if done.tally.failed and not done.tally.painted and not done.tally.kept:
+        raise UserError(
+            f"all {done.tally.failed} samples failed: see the reasons in "
+            f"{command.out}/<run>/quarantine.jsonl (above)"
+        )
+    # The processes have no logger, nor has anything been logged where nothing was scored.
+    return replace(done, logged=count == 1 and bool(done.folders))
 
 
 def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> list[str]:
@@ -175,27 +197,34 @@ def _log_row(command: Command, done: RowDone) -> None:
         log.info("%s", row_line(entries, done.folders))
 
 
+def _scored(command: Command, entries: Sequence[Entry]) -> dict[str, str]:
+    """The folders of the scores that earlier commands made by these settings."""
+    config = command.config
+    required = build_metrics.required_identity(config.metric, config.evaluation)
+    return latest_scores(entries, config.metric.metrics, required)
+
+
+def _log_results(command: Command, entries: Sequence[Entry], folders: Mapping[str, str]) -> None:
+    """Log the scores that were made without a logger, or by other commands."""
+    config = command.config
+    logs, data_root = run_logs(config, command.out), image_root(config.data)
+    for one in config.per_model:
+        runs = {run.absent: run for run in runs_of(replace(command, config=one))}
+        for entry in entries:
+            item = runs.get(Absent(entry.key, entry.seed))
+            if item is None:
+                continue
+            with logs.of(identity(entry, item.described, group_of(command))) as run_log:
+                log_results(run_log, entry, folders, data_root, config.logger.pictures)
+
+
 def _report(
     command: Command,
     entries: Sequence[Entry],
     absent: Sequence[Absent],
     folders: Mapping[str, str],
-    logs: RunLogs,
 ) -> Shown:
     config = command.config
-    data_root = image_root(config.data)
-    if not folders:
-        required = build_metrics.required_identity(config.metric, config.evaluation)
-        folders = latest_scores(entries, config.metric.metrics, required)
-        # Other commands made these scores, perhaps without a logger.
-        for one in config.per_model:
-            runs = {run.absent: run for run in runs_of(replace(command, config=one))}
-            for entry in entries:
-                item = runs.get(Absent(entry.key, entry.seed))
-                if item is None:
-                    continue
-                with logs.of(identity(entry, item.described, group_of(command))) as run_log:
-                    log_results(run_log, entry, folders, data_root, config.logger.pictures)
     facts: dict[str, Any] = {
         "experiment": config.name or f"{config.model.id}: {', '.join(e.ablation for e in entries)}",
         "command": command.line,
@@ -210,15 +239,16 @@ def _report(
         entries=entries,
         absent=absent,
         folders=folders,
-        data_root=data_root,
+        data_root=image_root(config.data),
         facts=facts,
-        with_paper=(config.data.source, config.metric.name) == PAPERS_OWN,
+        with_paper=papers_own(config),
         gallery=config.report.gallery,
         gallery_seeds=config.report.gallery_seeds,
         overrides=command.overrides,
         models={model.id: option for option, model in config.models.items()},
     )
-    shown = report(folder, request)
+    with only_one(folder / ".lock"):
+        shown = report(folder, request)
     log.info("report: %s", folder / PAGE)
     if config.data.source == "folder":
         shown_runs = " ".join(str(entry.run.root) for entry in entries)

@@ -98,7 +98,7 @@ def export(
 def _exported(run: RunFolder, target: Path, choice: Choice) -> Iterator[dict[str, Any]]:
     """Write a run's pictures one by one; yields their lines of the table."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
-    model = restored(ModelConfig, settings["model"]).id
+    model = settings["model"].get("id", ModelConfig.id)
     ablation = method_name(pixels)
     root = choice.data_root or image_root(restored(DataConfig, settings["data"]))
     folder = target / _plain(f"{model}-{ablation}-seed{pixels['seed']}-{run.run_id}")

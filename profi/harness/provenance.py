@@ -49,6 +49,18 @@ _LEFT_OUT = (
 _ALWAYS = ("profi.harness.plan",)
 
 
+def remember_sources() -> None:
+    """Read the modules of this project that may decide a pixel, as they are when a command begins.
+
+    Python reads them not much later, and the digests may be asked for hours after an edit.
+    """
+    root = PACKAGE.parent
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        if _counts(name, set()):
+            _read(path, name)
+
+
 def code_digest(modules: Iterable[str]) -> str:
     """16 hex digits: the digest of the modules and of their imports that may decide a pixel.
 

@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from profi import reports
+from profi.atomic import whole_file
 from profi.harness.provenance import APART, APART_SIZES, SEPARATOR, merged
 from profi.harness.report_pictures import gallery_items, standing_failures
 from profi.harness.run_folder import run_record
@@ -104,7 +105,8 @@ def report(folder: Path, request: Request) -> Shown:
     if scores.empty:
         raise UserError("there are no scores to report: run stage=score first")
     folder.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(folder / "scores.parquet", index=False)
+    with whole_file(folder / "scores.parquet") as file:
+        scores.to_parquet(file, index=False)
     summary = reports.summarise(scores, expected(statuses, request.absent))
     tables = reports.write_tables(folder, scores, summary, request.labels, request.with_paper)
 

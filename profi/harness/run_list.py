@@ -17,7 +17,6 @@ from profi.harness.run_status import Absent, Entry, RunStatus, read_status
 from profi.reports import Missing
 from profi.reports.names import RowKey, metric_style, row_labels
 from profi.settings import DataConfig, ModelConfig
-from profi.settings.fields import restored
 from profi.store.generations import painted_count
 from profi.store.parts import part_indices, part_path, read_lines
 from profi.store.scores import metric_of, newest_scores
@@ -117,7 +116,13 @@ def _command(
     stage: str,
 ) -> str:
     kept = [text for text in overrides if _key(text) not in _REPLACED]
-    chosen = [] if model is None else [f"model={model}"]
+    chosen = []
+    if model is not None:
+        # One model alone is set by model.*, not by models.NAME.*.
+        mine, others = f"models.{model}.", "models."
+        kept = [text for text in kept if _key(text).startswith(mine) or others not in _key(text)]
+        kept = [text.replace(mine, "model.", 1) for text in kept]
+        chosen = [f"model={model}"]
     narrowed = [
         f"ablations=[{','.join(ablations)}]",
         f"seeds=[{','.join(map(str, seeds))}]",
@@ -169,10 +174,12 @@ def _listed(run: RunFolder) -> tuple[float, Listed]:
 def what_of(run: RunFolder) -> str:
     """Model, method, reading, seed and data in a few words."""
     pixels, settings = run_record(run)["pixels"], run_settings(run)
-    model = restored(ModelConfig, settings["model"])
-    data = restored(DataConfig, settings["data"])
-    limit = "" if data.limit is None else f", {data.limit} triplets"
-    return f"{model.id} {method_name(pixels)} seed {pixels['seed']} on {data.name}{limit}"
+    # Not as checked settings: those of a plugin that is not here can be shown, too.
+    model, data = settings["model"], settings["data"]
+    limit = "" if data.get("limit") is None else f", {data['limit']} triplets"
+    name = model.get("id", ModelConfig.id)
+    shown_data = data.get("name", DataConfig.name)
+    return f"{name} {method_name(pixels)} seed {pixels['seed']} on {shown_data}{limit}"
 
 
 def details(folder: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -94,11 +95,18 @@ class Run:
         pixels = {
             **self.pixels,
             **identity,
-            "code": code_digest([type(row).__module__]),
+            "code": code_digest([type(row).__module__, *self._plugin]),
             "manifest": manifest_digest(samples.triplets),
             "images": samples.images,
         }
         return RunSpec(pixels, environment(row.device))
+
+    @property
+    def _plugin(self) -> list[str]:
+        """The module of a plugin that builds the row; those of this project do not paint."""
+        name = self.command.config.model.inpainter
+        module = catalogue.inpainters.get(name).module
+        return [] if module.partition(".")[0] == "profi" else [module]
 
     def _entry(self, folder: RunFolder) -> Entry:
         return Entry(folder, *self.key, self.seed)
@@ -234,6 +242,10 @@ def _chosen(command: Command) -> list[str]:
     return [command.config.reading_label, *evaluation]
 
 
+#: Letters of a report folder's name after the experiment's.
+MAX_SUFFIX = 120
+
+
 def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
     """`<out>/reports/<name>`; without a name, the run's id or a hash of several ids.
 
@@ -246,4 +258,8 @@ def report_folder(command: Command, entries: Sequence[Entry]) -> Path:
         return command.out / "reports" / (ids[0] if len(ids) == 1 else digest(ids))
     labels = [label for label in _chosen(command) if label != DEFAULT_READING]
     suffix = "".join("-" + label.replace(", ", "-") for label in labels)
+    # A plugin's settings may be texts of any kind.
+    plain = re.sub(r"[^\w.,=+-]", "_", suffix)
+    if plain != suffix or len(suffix) > MAX_SUFFIX:
+        suffix = f"{plain[:MAX_SUFFIX]}-{digest(suffix)}"
     return command.out / "reports" / f"{command.config.name}{suffix}"

@@ -16,6 +16,7 @@ from profi.data.manifest import read_manifest
 from profi.harness import build_metrics
 from profi.harness.build_data import image_root
 from profi.harness.generate import Tally, generate
+from profi.harness.memory import is_out_of_memory
 from profi.harness.progress import Listener, Meter
 from profi.harness.provenance import environment, part_facts_of
 from profi.harness.rows import load_rows
@@ -26,6 +27,7 @@ from profi.harness.score import originals_of, score
 from profi.inpainter import Row
 from profi.metrics import Metric
 from profi.reports.names import RowKey
+from profi.settings import Config
 from profi.store.generations import painted_count
 from profi.store.scores import scores_folder_name
 from profi.types import MissingRowError, Triplet, UserError
@@ -55,12 +57,18 @@ class RowDone:
 
 @dataclass
 class Work:
-    """What came of a command's runs: which exist, which do not, and the models left out."""
+    """What came of a command's runs: which exist, which do not, and the models left out.
+
+    `folders` names the folder of each metric's scores, if it scored. `logged`: the loggers have
+    them.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     folders: Mapping[str, str] = field(default_factory=dict)
+    tally: Tally = NOTHING
+    logged: bool = True
 
 
 def work(
@@ -90,9 +98,10 @@ def work(
     for one in config.per_model:
         runs = runs_of(replace(command, config=one))
         rows: dict[str, Row] = {}
+        inpainter: Row | None
         if samples is not None:
             try:
-                rows = load_rows(context_of(one), [run.method for run in runs])
+                rows = _loaded(one, runs)
             except UserError as error:
                 if len(config.per_model) == 1:
                     raise MissingRowError(str(error)) from error
@@ -113,8 +122,25 @@ def work(
                     else:
                         done.entries.append(entry)
                     tally = tally + painted
+                done.tally = done.tally + tally
                 on_row(RowDone(key, done.folders, tally))
+        # Its memory is free before the next model is loaded.
+        inpainter = None
+        rows.clear()
     return done
+
+
+def _loaded(config: Config, runs: Sequence[Run]) -> dict[str, Row]:
+    """The model with its methods; UserError also if it does not fit into the memory."""
+    try:
+        return load_rows(context_of(config), [run.method for run in runs])
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"the memory is too small for this model: set model.dtype=float16, which halves it "
+            f"({' '.join(str(error).split())[:120]})"
+        ) from error
 
 
 @contextmanager

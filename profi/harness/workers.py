@@ -27,6 +27,7 @@ from rich.console import Console
 from profi.catalogue import catalogue
 from profi.harness.generate import Tally
 from profi.harness.progress import Listener, Meter, meter
+from profi.harness.provenance import remember_sources
 from profi.harness.runs import Command, Run, Samples, all_runs
 from profi.harness.work import SCORE, RowDone, Work, shares, work
 from profi.models.devices import silence_libraries
@@ -160,6 +161,7 @@ def _collect(
         [absent[key] for key in order if key in absent and key not in entries],
         list(dict.fromkeys(name for part in parts for name in part.left_out)),
         parts[0].folders,
+        sum((part.tally for part in parts), Tally(0, 0, 0)),
     )
 
 
@@ -293,6 +295,7 @@ def _serve(
     logger = logging.getLogger("profi")
     logger.handlers, logger.propagate = [_Forward(send, number == 0)], False
     logger.setLevel(level)
+    remember_sources()
     use_own_gpu(number)
     silence_libraries()
     try:

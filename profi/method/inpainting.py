@@ -239,4 +239,5 @@ class StableInpainting(OnBackbone):
         if masked is None:
             masked_images = (2.0 * pictures - 1.0) * ~pyramid.image[:, None]
             masked = self.backbone.encode_images(masked_images)
-        return torch.cat([pyramid.latent[:, None].float(), masked], dim=1)
+        latent = pyramid.latent[:, None].float()
+        return torch.cat([latent, masked.to(latent.device, torch.float32)], dim=1)

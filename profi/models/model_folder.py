@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 
 from profi.download import sha256_of
 from profi.types import UserError, digest
@@ -156,7 +155,10 @@ def loading(folder: Path, part: str, load: Callable[[Path], T], key: str = "mode
     """`load` a part of the folder; errors of missing or damaged files become one UserError."""
     try:
         return load(folder / part)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    # Libraries report a damaged config by whatever its wrong value leads to.
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"model folder {folder}: {part} cannot be loaded ({type(error).__name__}: {reason}); "

@@ -66,6 +66,13 @@ class Schedule:
 
 def _betas(config: Mapping[str, Any]) -> Tensor:
     """The betas [T], float64, of a diffusers scheduler config."""
+    try:
+        return _read_betas(config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"scheduler config: its betas cannot be read ({error})") from error
+
+
+def _read_betas(config: Mapping[str, Any]) -> Tensor:
     trained = config.get("trained_betas")
     if trained is not None:
         return torch.tensor(list(trained), dtype=torch.float64)

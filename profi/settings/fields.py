@@ -103,6 +103,8 @@ def build(section: type, values: Mapping[str, Any]) -> Any:
 
     Missing values keep their defaults. Unknown names raise UserError.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{section.__name__}={values}: set its values one by one, NAME.KEY=VALUE")
     known = types_of(section)
     unknown = set(values) - {spec.name for spec in fields(section)}
     if unknown:

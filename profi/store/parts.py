@@ -151,7 +151,13 @@ def read_part(folder: Path, index: int, schema: pa.Schema) -> Part | None:
         with pq.ParquetFile(path) as file:
             table, metadata = file.read(), file.schema_arrow.metadata or {}
         reason = "" if table.schema.equals(schema) else "it has other columns"
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        # A file that cannot be read now may be whole: only what Arrow finds in it says that it is
+        # broken, and such errors have no number.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
     if not reason:
         rows = table.to_pylist()

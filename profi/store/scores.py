@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from profi.store.parts import part_facts, read_part, read_parts, write_part
+from profi.store.generations import pictures_digest, read_generations_part
+from profi.store.parts import part_facts, part_indices, read_part, read_parts, write_part
 from profi.types import Score, UserError, digest
 
 SCHEMA = pa.schema(
@@ -99,16 +100,27 @@ def read_scores(folders: Iterable[Path]) -> pd.DataFrame:
 def newest_scores(scores: Path, metric: str) -> dict[str, float]:
     """A run's values of a metric by triplet, from the folder that was written last.
 
+    Scores of pictures that were painted again since are left out.
+
     Raises:
         UserError: `scores`, the folder of the run's scores, has none of this metric.
     """
-    frame = read_scores([newest_folder(scores, metric)])
-    return dict(zip(frame["triplet_id"], frame["value"], strict=True))
+    folder, pictures = newest_folder(scores, metric), scores.parent / "generations"
+    found: dict[str, float] = {}
+    for index in part_indices(folder):
+        painted = read_generations_part(pictures, index) or []
+        for score in read_scores_part(folder, index, pictures_digest(painted)) or []:
+            found[score.triplet_id] = score.value
+    return found
 
 
 def newest_folder(scores: Path, metric: str) -> Path:
     """The folder of a metric's scores that was written last; raises like `newest_scores`."""
-    folders = [folder for folder in scores.glob(f"{metric}-*") if metric_of(folder.name) == metric]
+    folders = [
+        folder
+        for folder in scores.glob(f"{metric}-*")
+        if metric_of(folder.name) == metric and part_indices(folder)
+    ]
     if not folders:
         raise UserError(f"{scores} has no {metric}: run stage=score first")
     return max(folders, key=lambda folder: folder.stat().st_mtime)

@@ -54,6 +54,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_fields("", self)
+        if self.matrix_rate == 0:
+            raise UserError("matrix_rate=0: give a rate above 0, or none")
         if self.ema >= 1.0:
             raise UserError(f"ema={self.ema}: from 0 (no average) to less than 1")
 
@@ -61,7 +63,8 @@ class Plan:
         """The learning rate of an update (from 0); of the matrices where they have their own."""
         fall = (self.steps - step) / max(1.0, self.decay * self.steps)
         rise = (step + 1) / max(1, self.warmup)
-        return (self.matrix_rate or self.rate) * min(1.0, rise, max(fall, 0.0))
+        rate = self.rate if self.matrix_rate is None else self.matrix_rate
+        return rate * min(1.0, rise, max(fall, 0.0))
 
     def optimizer(self, model: nn.Module, fused: bool) -> torch.optim.Optimizer:
         """AdamW or Muon for the parameters that are not frozen."""

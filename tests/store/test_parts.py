@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
@@ -199,14 +200,38 @@ def test_parts_of_several_machines_merge_by_lying_together(tmp_path: Path) -> No
 
 
 def test_the_newest_scores_of_a_metric_are_those_written_last(tmp_path: Path) -> None:
+    painted, scores = [Generation("t", 0, b"png", 0.5, math.nan)], tmp_path / "scores"
+    write_generations(tmp_path / "generations", 0, painted)
     for age, (name, value) in enumerate({"m-aa": 1.0, "m-bb": 2.0, "m-other-cc": 3.0}.items()):
-        write_scores(tmp_path / name, 0, [Score("t", 0, "m", value)], "source")
-        os.utime(tmp_path / name, (age, age))
-    assert newest_scores(tmp_path, "m") == {"t": 2.0}
-    os.utime(tmp_path / "m-aa", (9, 9))
-    assert newest_scores(tmp_path, "m") == {"t": 1.0}
+        write_scores(scores / name, 0, [Score("t", 0, "m", value)], pictures_digest(painted))
+        os.utime(scores / name, (age, age))
+    assert newest_scores(scores, "m") == {"t": 2.0}
+    os.utime(scores / "m-aa", (9, 9))
+    assert newest_scores(scores, "m") == {"t": 1.0}
+    # A folder without a part, as a kill leaves it, has no scores.
+    (scores / "m-cc").mkdir()
+    assert newest_scores(scores, "m") == {"t": 1.0}
     with pytest.raises(UserError, match="has no accuracy: run stage=score first"):
-        newest_scores(tmp_path, "accuracy")
+        newest_scores(scores, "accuracy")
+    # Pictures that were painted again are not scored yet.
+    write_generations(tmp_path / "generations", 0, [Generation("t", 0, b"other", 0.5, math.nan)])
+    assert newest_scores(scores, "m") == {}
+
+
+def test_a_part_that_cannot_be_read_now_is_not_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_generations(tmp_path, 0, generations(0))
+    for error in (OSError(errno.EMFILE, "Too many open files"), MemoryError("no room")):
+
+        def refuse(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pq, "ParquetFile", refuse)
+            with pytest.raises(type(error)):
+                read_generations_part(tmp_path, 0)
+    assert len(read_generations_part(tmp_path, 0) or []) == ROWS
 
 
 def test_a_metric_of_another_identity_lies_elsewhere() -> None:

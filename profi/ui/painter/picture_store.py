@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from profi.data.pictures import mask_of
+from profi.data.pictures import mask_of, upright
 from profi.picture_file import one_bit_png
 from profi.types import UserError
 
@@ -58,10 +58,10 @@ def decoded(data: bytes, limits: Limits, name: str = "this file") -> Image.Image
                     f"{name} has {width}x{height} pixels: each side needs at least {MIN_SIDE}"
                 )
             file.load()
-            upright = ImageOps.exif_transpose(file)
+            turned = upright(file)
             # Many telephones' JPEGs hold further pictures, which are not read.
-            upright.format = "JPEG" if file.format == "MPO" else file.format
-            return upright
+            turned.format = "JPEG" if file.format == "MPO" else file.format
+            return turned
     except UserError:
         raise
     except UnidentifiedImageError as error:
