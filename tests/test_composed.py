@@ -14,9 +14,11 @@ from profi.cli.arguments import register
 from profi.cli.run import accepted
 from profi.cli.words import for_hydra
 from profi.reports import paper_numbers
-from profi.settings import Config
+from profi.settings import Config, Sampling
 from profi.settings.evaluation import EVALUATIONS
+from profi.settings.fields import build
 from profi.settings.method import READINGS
+from profi.types import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -136,6 +138,27 @@ def test_the_experiment_is_table_2_times_three_seeds() -> None:
     expected = composed("experiment=table2_mini").methods_and_seeds
     assert [name for name, _ in expected[::3]] == ["base", "painta_only", "rasg_only", "profi"]
     assert [seed for _, seed in expected[:3]] == [0, 1, 2]
+
+
+def test_a_seed_or_an_ablation_takes_the_place_of_an_experiment_s() -> None:
+    """Above all in a sweep, each of whose jobs has one of them."""
+    one = composed("experiment=table2_mini", "seed=7", "ablation=base")
+    assert one.methods_and_seeds == [("base", 7)]
+    of_seed = composed("experiment=table2_mini", "seed=7")
+    assert {seed for _, seed in of_seed.methods_and_seeds} == {7}
+    assert len(of_seed.methods_and_seeds) == 4
+    both = composed("experiment=table2_mini", "seed=7", "seeds=[1,2]")
+    assert {seed for _, seed in both.methods_and_seeds} == {1, 2}
+
+
+def test_values_for_a_plugin_s_settings_need_names() -> None:
+    with pytest.raises(UserError, match=r"NAME\.KEY=VALUE"):
+        build(Sampling, 5)
+
+
+def test_a_plugin_is_a_module_and_not_a_file() -> None:
+    with pytest.raises(UserError, match=r"plugins=\./mine\.py: give a module's name"):
+        composed("plugins=[./mine.py]")
 
 
 def test_table_2_is_the_paper_s() -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from profi.data.pictures import open_picture, read_image, read_stored, upright_size
 from profi.fitting import bytes_of
 from profi.inputs import image_tensor, mask_tensor, pil_image
+from profi.picture_file import encoded
 from profi.types import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -49,6 +54,9 @@ def test_a_grey_image_has_three_equal_channels(grey: object) -> None:
         HOLE.astype(np.uint8),
         HOLE.astype(np.int64),
         HOLE.astype(np.uint8) * 255,
+        HOLE.astype(np.uint16),
+        np.dstack([HOLE.astype(np.uint8)] * 3),
+        Image.fromarray(np.dstack([HOLE.astype(np.uint8)] * 3)),
         HOLE.astype(np.float32),
         HOLE[..., None].astype(np.float32),
         np.dstack([HOLE.astype(np.uint8) * 255] * 3),
@@ -70,6 +78,54 @@ def test_a_turned_photo_is_upright() -> None:
     photo = Image.fromarray(RGB)
     photo.info["exif"] = exif.tobytes()
     assert torch.equal(image_tensor(photo), image_tensor(np.rot90(RGB, k=-1)))
+
+
+DAMAGED_EXIF = {
+    "cut": b"Exif\0\0II*\0",
+    "garbage": b"Exif\0\0garbage!garbage!",
+    "orientation in letters": (
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0\0\0\0\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+def test_damaged_exif_costs_no_picture(tmp_path: Path, kind: str, damage: str) -> None:
+    path = tmp_path / f"photo.{kind.lower()}"
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(RGB).save(path, kind, exif=DAMAGED_EXIF[damage], **options)
+    expected = image_tensor(np.asarray(Image.open(path).convert("RGB")))
+    assert torch.equal(image_tensor(path), expected)
+    with Image.open(path) as opened:
+        assert torch.equal(image_tensor(opened), expected)
+    assert torch.equal(read_image(path), expected)
+    assert upright_size(path) == (8, 6)
+    assert read_stored(path, (6, 8)).shape == (6, 8, 3)
+    # A painted picture leaves out what cannot be written.
+    original = open_picture(path)
+    for written in ("PNG", "JPEG", "WEBP"):
+        data = encoded(Image.fromarray(RGB), original, None, {}, {"format": written})
+        assert Image.open(BytesIO(data)).size == (8, 6)
+
+
+def test_exif_that_no_jpeg_can_hold_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70_000
+    original = Image.fromarray(RGB)
+    original.info["exif"] = exif.tobytes()
+    data = encoded(Image.fromarray(RGB), original, None, {}, {"format": "JPEG"})
+    assert not Image.open(BytesIO(data)).getexif()
+    assert "too long for a JPEG" in caplog.text
+
+
+def test_a_picture_that_ends_too_early_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match="image cannot be read"):
+        image_tensor(Image.open(path))
 
 
 def test_eight_bits_come_back_as_they_were() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from profi.baselines.blended_latent_diffusion import (
 from profi.inpainter import noise_of
 from profi.method.ddim import noised, trailing_timesteps
 from profi.method.sampling import Denoised, TextToImageDenoiser, sample
+from profi.models.devices import exclusive
 from profi.models.unet_role import TEXT_TO_IMAGE
 from profi.settings.method import Sampling
 from profi.types import UserError
@@ -34,6 +36,21 @@ def text_to_image(new_backbone):  # type: ignore[no-untyped-def]
 def test_the_laws_of_a_row(text_to_image, batch) -> None:  # type: ignore[no-untyped-def]
     # A quarter of 8 steps is left out.
     check_row(BlendedLatentDiffusion(text_to_image, STEPS), batch, 6, BATCH_TOLERANCE)
+
+
+def test_it_waits_for_another_thread_with_the_same_unet(text_to_image, batch) -> None:  # type: ignore[no-untyped-def]
+    row, done = BlendedLatentDiffusion(text_to_image, STEPS), threading.Event()
+
+    def paint() -> None:
+        row(*batch.args())
+        done.set()
+
+    thread = threading.Thread(target=paint)
+    with exclusive(text_to_image.unet):
+        thread.start()
+        assert not done.wait(2.0)
+    thread.join(60)
+    assert done.is_set()
 
 
 def oracle(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from profi.baselines.glide import GLIDE, guided, p_sample_loop
 from profi.baselines.glide_stage import Stage, load_stage
+from profi.harness.check import of_steps
 from profi.inpainter import noise_of
 from profi.settings.method import Sampling
 from profi.types import UserError
@@ -104,6 +105,10 @@ def test_the_laws_of_a_row(row: GLIDE, large: Any) -> None:
 
 
 @torch.no_grad()
+def test_a_trial_paints_with_its_own_steps(row: GLIDE) -> None:
+    assert of_steps(row, Sampling(), 2) is row
+
+
 def test_the_networks_are_given_what_the_package_s_example_gives_them(
     row: GLIDE, large: Any
 ) -> None:

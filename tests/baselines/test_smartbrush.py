@@ -39,6 +39,15 @@ def test_the_laws_of_a_row(model, batch) -> None:  # type: ignore[no-untyped-def
     check_row(SmartBrush(model, STEPS), batch, 4, BATCH_TOLERANCE)
 
 
+def test_up_to_a_scale_of_1_the_prompt_s_branch_alone_counts(model, batch) -> None:  # type: ignore[no-untyped-def]
+    pictures = [
+        SmartBrush(model, replace(STEPS, guidance_scale=scale))(*batch.args())
+        for scale in (0.0, 1.0, 3.0)
+    ]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.allclose(pictures[1], pictures[2])
+
+
 def oracle(backbone, batch, level: int) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
     """x_0 and the last predicted mask, with diffusers' scheduler, sample by sample."""
     scheduler = DDIMScheduler(

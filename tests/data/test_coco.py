@@ -76,6 +76,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         ("{", "not an instances JSON"),
         ("[1]", "not an instances JSON"),
         ("{}", "not an instances JSON"),
+        ("[" * 100_000, "not an instances JSON"),
+        (json.dumps({**instances(2)}).replace('"id": 0', '"id": Infinity', 1), "a.json"),
         (json.dumps({**instances(2), "images": []}), "image_id 0 is not in the file"),
         (json.dumps({**instances(2), "categories": []}), "category_id 18 is not"),
     ],

@@ -99,7 +99,7 @@ def test_a_table_whose_weights_and_data_are_missing_is_estimated(
     assert len(rows) == 4
     assert rows[3] == (
         "counted Lykon/dreamshaper-8-inpainting profi: 106.6 TFLOP a picture, 1.1 s at 100 "
-        "TFLOP/s, an assumption; 14.8 h for 50000; 5.6 GiB in batches of 8 (float16)"
+        "TFLOP/s, an assumption; 14.8 h for 50000; 11.2 GiB in batches of 8 (float32)"
     )
     tflop = 84.0 + 84.5 + 105.8 + 106.6
     (whole,) = [line for line in caplog.messages if line.startswith("in all: ")]
@@ -114,7 +114,7 @@ def test_a_table_whose_weights_and_data_are_missing_is_estimated(
         with pytest.raises(UserError):
             lines(config, caplog)
         (line,) = [one for one in caplog.messages if one.startswith(verdict)]
-        assert "about 5.6 GiB for Lykon/dreamshaper-8-inpainting profi in batches of 8" in line
+        assert "about 11.2 GiB for Lykon/dreamshaper-8-inpainting profi in batches of 8" in line
         assert f"the GPU has {there}" in line
 
 

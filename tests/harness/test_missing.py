@@ -17,7 +17,7 @@ from rich.console import Console
 
 from profi.harness.experiment import run
 from profi.harness.run_folder import RunFolder
-from profi.harness.run_list import Gap, missing_lines
+from profi.harness.run_list import Gap, _command, missing_lines
 from profi.harness.run_status import Entry, check_comparable
 from profi.harness.runs import Command
 from profi.models.backbone import Backbone
@@ -120,6 +120,15 @@ def test_nothing_at_all_is_refused(settings: Callable[..., Config]) -> None:
         with pytest.raises(UserError, match=r"nothing painted .*stage=generate") as caught:
             go(replace(config, stage=stage))
         assert "\n" not in str(caught.value)
+
+
+def test_the_command_of_one_model_keeps_its_settings_and_no_other_s() -> None:
+    given = ["experiment=t", "models.a.batch_size=3", "+models.b.long_side=64", "limit=2"]
+    found = _command(given, "a", ["base"], [0], "generate")
+    assert shlex.split(found)[2:] == [
+        "experiment=t", "model.batch_size=3", "limit=2", "model=a", "ablations=[base]",
+        "seeds=[0]", "stage=generate",
+    ]  # fmt: skip
 
 
 def test_equal_seeds_go_together_and_models_are_named() -> None:

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from profi.harness import workers
+from profi.harness.build_data import load_triplets
 from profi.harness.experiment import run
 from profi.harness.runs import Command, Samples, runs_of
 from profi.harness.workers import processes_for
@@ -85,6 +86,20 @@ def test_a_shard_is_divided_again(settings: Settings, tmp_path: Path) -> None:
             first = painted(tmp_path / "out")
             assert 0 < len(first) < 10
     assert len(painted(tmp_path / "out")) == 10
+
+
+def test_a_share_that_only_fails_ends_nothing(settings: Settings, tmp_path: Path) -> None:
+    config = one_thread(settings(part_size=9, workers="2", stage="generate", name="x"))
+    manifest = load_triplets(config.data, Console(quiet=True), config.evaluation, None)[0]
+    # The second process has one picture alone.
+    broken = Path(config.data.root) / manifest[9].file_name
+    kept = broken.rename(tmp_path / "kept")
+    try:
+        started(config)
+        others = [t for t in manifest if t.file_name != manifest[9].file_name]
+        assert len(painted(tmp_path / "out")) == len(others)
+    finally:
+        kept.rename(broken)
 
 
 def test_an_error_of_a_process_is_raised_once(settings: Settings, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import TOKEN_LIMIT, make_pipeline, make_unet
 
+import profi
 from profi.method.attention_objective import AttentionObjective
 from profi.method.ddim import sigma_schedule
 from profi.method.inpainting import StableInpainting
@@ -137,6 +138,40 @@ def test_damaged_json_is_named(folder: Path) -> None:
     assert "model_index.json cannot be loaded" in refused(folder)
     (folder / "unet/config.json").write_text("{")
     assert "unet/config.json cannot be loaded" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("unet", {"block_out_channels": 5}),
+        ("vae", {"layers_per_block": "a"}),
+        ("text_encoder", {"num_attention_heads": "x"}),
+    ],
+)
+def test_a_wrong_value_in_a_config_is_one_line(
+    folder: Path, part: str, values: dict[str, Any]
+) -> None:
+    change_config(folder, part, **values)
+    assert f"{part}/ cannot be loaded" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "values", [{"beta_start": None}, {"beta_end": "a"}, {"trained_betas": "abc"}]
+)
+def test_wrong_betas_are_one_line(folder: Path, values: dict[str, Any]) -> None:
+    path = folder / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    assert "scheduler config: its betas cannot be read" in refused(folder)
+
+
+def test_the_size_of_the_training_may_be_a_pair_or_missing(folder: Path) -> None:
+    factor = load_backbone(folder).latent_factor
+    change_config(folder, "unet", sample_size=[16, 12])
+    assert profi.load(folder, device="cpu").long_side == 16 * factor
+    change_config(folder, "unet", sample_size=None)
+    with pytest.raises(UserError, match="give long_side"):
+        profi.load(folder, device="cpu")
+    assert profi.load(folder, device="cpu", long_side=64).long_side == 64
 
 
 def test_weights_that_a_file_lacks_are_not_made_up(folder: Path) -> None:

@@ -109,6 +109,35 @@ def test_embeddings_are_the_prompt_s(pipe: ProFIPainterPipeline, one: Call) -> N
     latents_of(pipe, {**one, "prompt": None, "ablation": "base"}, **given)
 
 
+def test_words_guide_also_where_the_prompt_is_a_text(pipe: ProFIPainterPipeline, one: Call) -> None:
+    words = torch.zeros(1, 24, dtype=torch.bool)
+    words[0, 1:5] = True  # as of the prompt
+    assert torch.equal(latents_of(pipe, one, prompt_words=words), latents_of(pipe, one))
+    words[0, 2:] = False
+    assert not torch.allclose(latents_of(pipe, one, prompt_words=words), latents_of(pipe, one))
+    with pytest.raises(UserError, match=r"prompt_words have the shape \(1, 77\)"):
+        latents_of(pipe, one, prompt_words=torch.ones(1, 77))
+
+
+def test_images_are_one_or_one_per_prompt_or_painting(
+    pipe: ProFIPainterPipeline, one: Call
+) -> None:
+    image, mask = one["image"], one["mask_image"]
+    call = {**one, "prompt": ["cat", "cat"], "num_images_per_prompt": 2}
+    for number in (1, 2, 4):
+        more = {"image": [image] * number, "mask_image": [mask] * number}
+        assert len(pipe(**{**call, **more}, output_type="latent").images) == 4
+    four = {**one, "prompt": ["cat"] * 4, "image": [image] * 2}
+    with pytest.raises(UserError, match="2 given for 4 prompts and 4 paintings"):
+        pipe(**four)
+
+
+def test_nothing_stands_for_the_usual(pipe: ProFIPainterPipeline, one: Call) -> None:
+    usual = latents_of(pipe, one)
+    more = {"positive_prompt": None, "callback_on_step_end_tensor_inputs": None}
+    assert torch.equal(latents_of(pipe, one, **more), usual)
+
+
 def test_clip_skip_takes_earlier_states(pipe: ProFIPainterPipeline, one: Call) -> None:
     one = {**one, "ablation": "base"}
     ids = pipe.tokenizer(["cat", ""], padding="max_length", max_length=24, return_tensors="pt")

@@ -12,8 +12,10 @@ from tiny_model import RECIPE, batch_of
 from tiny_training import equal, trained
 
 from profi.training.examples import TextToImage
+from profi.training.loop import Plan
 from profi.training.smartbrush_loss import from_text_to_image, losses
 from profi.training.smartbrush_training import noise_and_times, sample_indices
+from profi.types import UserError
 
 
 @pytest.mark.parametrize(("accumulate", "precision"), [(1, "no"), (2, "bf16")])
@@ -55,6 +57,11 @@ def test_the_average_in_closed_form(model: TextToImage, tmp_path: Path) -> None:
             first.parameters(), second.parameters(), average.parameters(), strict=True
         ):
             torch.testing.assert_close(got, d * w_1 + (1 - d) * w_2, rtol=0, atol=1e-6)
+
+
+def test_a_rate_of_zero_for_the_matrices_is_refused() -> None:
+    with pytest.raises(UserError, match="matrix_rate=0"):
+        Plan(matrix_rate=0.0)
 
 
 def test_training_lowers_the_loss(model: TextToImage, tmp_path: Path) -> None:
