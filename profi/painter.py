@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import TypedDict, Unpack, overload
+from typing import Unpack, overload
 
 import torch
 from PIL import Image
@@ -26,6 +26,8 @@ from profi.models.devices import exclusive, quiet_libraries, resolve_device
 from profi.painting import (
     Callback,
     Cancel,
+    Choices,
+    LowChoices,
     OnProgress,
     Painting,
     check_cancelled,
@@ -36,32 +38,6 @@ from profi.settings.highres import HighRes, highres_of
 from profi.settings.method import DEFAULT_READING, Reading, Sampling, reading_of
 from profi.settings.presets import model_source, models
 from profi.types import UserError
-
-
-class LowChoices(TypedDict, total=False):
-    """The options of the small picture of `Painter.highres`; see `Painter.__call__`."""
-
-    ablation: str | Build
-    reading: str | Reading
-    evaluation: str | Evaluation
-    steps: int
-    guidance_scale: float
-    positive: str
-    negative: str
-
-
-class Choices(LowChoices, total=False):
-    """The options of `Painter.__call__`; see there for their meaning."""
-
-    long_side: int | None
-    crop: int | None
-    feather: int
-    blended: bool
-    progress: bool | OnProgress
-    callback: Callback | None
-    cancel: Cancel | None
-    trace: Trace | None
-    observer: SelfAttentionObserver
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from PIL import Image
@@ -18,13 +18,42 @@ from profi.fitting import contents
 from profi.harness.progress import meter
 from profi.inputs import Job
 from profi.method.inpainting import StableInpainting
+from profi.method.methods import Build
 from profi.method.sampling import StepState
 from profi.method.similarity_maps import SelfAttentionObserver
 from profi.method.trace import Trace
+from profi.settings.evaluation import Evaluation
+from profi.settings.method import Reading
 from profi.types import UserError
 
 #: Called with (steps done, all steps).
 OnProgress = Callable[[int, int], object]
+
+
+class LowChoices(TypedDict, total=False):
+    """The options of the small picture of `Painter.highres`; see `Painter.__call__`."""
+
+    ablation: str | Build
+    reading: str | Reading
+    evaluation: str | Evaluation
+    steps: int
+    guidance_scale: float
+    positive: str
+    negative: str
+
+
+class Choices(LowChoices, total=False):
+    """The options of `Painter.__call__`; see there for their meaning."""
+
+    long_side: int | None
+    crop: int | None
+    feather: int
+    blended: bool
+    progress: bool | OnProgress
+    callback: Callback | None
+    cancel: Cancel | None
+    trace: Trace | None
+    observer: SelfAttentionObserver
 
 
 class Cancelled(Exception):  # noqa: N818 (an outcome, not an error)

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 from browsing import ARGUMENTS, CHROMIUM, axe_findings, opened, serving
+from studio_calls import studio_of
+
+from profi.models.backbone import Backbone
+from profi.painter import Painter
+from profi.ui.painter.studio import Studio
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +61,11 @@ def axe() -> Callable[[Any], list[str]]:
     """`axe(page)`: see `axe_findings`."""
     pytest.importorskip("axe_playwright_python", reason='needs the extra "ui"')
     return axe_findings
+
+
+@pytest.fixture(scope="module")
+def studio(backbone: Backbone) -> Iterator[Studio]:
+    """A studio whose model is a tiny random one."""
+    made = studio_of(Painter(backbone, long_side=48, pad_multiple=16, batch_size=2))
+    yield made
+    made.close()
