@@ -151,6 +151,14 @@ def test_a_seed_or_an_ablation_takes_the_place_of_an_experiment_s() -> None:
     assert {seed for _, seed in both.methods_and_seeds} == {1, 2}
 
 
+def test_a_setting_of_one_model_is_refused_where_there_are_several() -> None:
+    with pytest.raises(UserError, match=r"model\.path has no effect.*models\.NAME\.path.*mini_bld"):
+        composed("experiment=table1_mini", "model.path=/x")
+    several = composed("experiment=table1_mini", "models.mini_bld.batch_size=3")
+    assert several.models["mini_bld"].batch_size == 3
+    assert composed("experiment=table1_mini", "model=mini", "model.batch_size=3").models == {}
+
+
 def test_values_for_a_plugin_s_settings_need_names() -> None:
     with pytest.raises(UserError, match=r"NAME\.KEY=VALUE"):
         build(Sampling, 5)

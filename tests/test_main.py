@@ -228,7 +228,7 @@ def test_an_empty_mask_and_a_prompt_that_does_not_fit_are_refused(
 ) -> None:
     Image.new("L", (91, 37)).save(files / "empty.png")
     assert main(["image.png", "empty.png", "a bus", "-o", "out.png"]) == 2
-    assert "mask is empty" in capsys.readouterr().err
+    assert "mask empty.png is empty" in capsys.readouterr().err
     # The embedded model takes 32 tokens.
     assert main(args("--demo-texts")) == 2
     (line,) = capsys.readouterr().err.splitlines()

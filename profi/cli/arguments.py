@@ -45,6 +45,13 @@ def names_in_the_catalogue() -> str:
     """The names that some settings accept, for --help."""
     shelves = (catalogue.inpainters, catalogue.metrics, catalogue.data, catalogue.figures)
     lines = [f"  {shelf.kind}: {', '.join(shelf.names())}" for shelf in shelves]
+    for shelf in catalogue.shelves:
+        for entry in shelf.entries():
+            section = entry.section()
+            for spec in fields(section) if section is not None else ():
+                meaning = spec.metadata.get("meaning", "")
+                text = f"  own.{entry.name}.{spec.name}={_written(default_of(spec))}"
+                lines.append(f"{text}  {meaning}".rstrip())
     return "\n".join(lines)
 
 

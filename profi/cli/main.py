@@ -40,6 +40,7 @@ def run(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def fetch(arguments: tuple[str, ...]) -> None:
     """Get the data and weights of a `profi run` with these arguments beforehand."""
+    _explain("fetch", arguments)
     _run(*arguments, "stage=fetch")
 
 
@@ -47,10 +48,11 @@ def fetch(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def check(arguments: tuple[str, ...]) -> None:
     """Try what a `profi run` with these arguments needs, on one picture per row."""
+    _explain("check", arguments)
     _run(*arguments, "stage=check")
 
 
-@profi.command(context_settings=HYDRA)
+@profi.command(context_settings={"ignore_unknown_options": True})
 @click.argument("figures", nargs=1)
 @click.option("--select", help="triplets to show in place of the rule's: ID@SEED,...")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -79,6 +81,12 @@ def figure_words(figures: str, select: str | None, arguments: Sequence[str]) -> 
         listed = ",".join(f'"{name.strip()}"' for name in select.split(","))
         words.append(f"figure.select=[{listed}]")
     return ["-m", *words] if len(names) > 1 else words
+
+
+def _explain(name: str, arguments: Sequence[str]) -> None:
+    """For --help, a line above that of `profi run`."""
+    if {"--help", "-h"} & set(arguments):
+        click.echo(f"profi {name}: {profi.commands[name].help} The settings are those of it:\n")
 
 
 def _run(*arguments: str) -> None:

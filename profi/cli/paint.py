@@ -5,6 +5,7 @@ The arguments are checked before torch is imported, so that a mistake is reporte
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -28,6 +29,7 @@ from profi.settings import (
     choices_of,
 )
 from profi.settings.highres import FACTOR, HIGHRES, UPSCALERS, HighRes, highres_of, upscaler_source
+from profi.settings.paths import SHIPPED, shipped_path
 from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
 from profi.types import MAX_SEED, UserError, check_text
 
@@ -43,10 +45,15 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-MINI = (
-    "the model mini knows only its own small pictures of a dozen things; for a photo choose "
-    f"another --model: {', '.join(name for name in models() if name != 'mini')}, or a folder"
-)
+def about_mini() -> str:
+    """What the embedded model can paint, after a picture of it."""
+    annotations = shipped_path(f"{SHIPPED}cpu/data/instances_val.json")
+    names = [one["name"] for one in json.loads(annotations.read_text("utf-8"))["categories"]]
+    others = ", ".join(name for name in models() if name != "mini")
+    return (
+        f"the model mini knows only its own small pictures, of {', '.join(names)}; for a photo "
+        f"choose another --model: {others}, or a folder"
+    )
 
 
 METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
@@ -96,7 +103,7 @@ METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
     "--crop",
     type=Number(int, 0, math.inf),
     metavar="N",
-    help="paint only the mask's surroundings, N pixels around it (48 or more with --highres), "
+    help="paint only the mask's surroundings, N pixels around it (at least 48 with --highres), "
     "and put them back",
 )
 @shown("--feather", type=Number(int, 0, math.inf), default=0, help="pixels of a soft edge")
@@ -147,7 +154,7 @@ def paint(
 ) -> None:
     """Paint the text PROMPT into the masked part of a picture.
 
-    MASK has the size of IMAGE; its white part is painted.
+    MASK has the size of IMAGE; its white part is painted, what is black or transparent is kept.
     """
     for path in (image, mask):
         if not path.is_file():
@@ -169,6 +176,8 @@ def paint(
     original, hole = open_picture(image), read_mask(mask)
     given = rgb_tensor(original, image)
     check_pair(given, hole, f"image {image}", f"mask {mask}")
+    if not hole.any():
+        raise UserError(f"mask {mask} is empty: make the part to paint white")
 
     from profi.models.devices import silence_libraries
     from profi.painter import load
@@ -220,7 +229,7 @@ def paint(
         file.write(written)
     click.echo(out)
     if model == "mini":
-        click.echo(MINI, err=True)
+        click.echo(about_mini(), err=True)
 
 
 def large_settings(

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 WIDTH = 160
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
+#: How the installed command calls this module.
+INSTALLED = "profi run"
 SAME_COMMAND = "the same command resumes here"
 # Lines that OmegaConf and Hydra add to their messages: inner types, search paths, manuals.
 NOISE = (
@@ -83,6 +85,8 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         given = {text.lstrip("+").partition("=")[0] for text in overrides}
         if "model" in given:
             plain["models"] = {}
+        if plain["models"]:
+            _check_models(given, plain["models"])
         for one, several in (("seed", "seeds"), ("ablation", "ablations")):
             if one in given and several not in given:
                 plain[several] = []
@@ -93,6 +97,17 @@ def accepted(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     # A job of a queue begins here, in a process of its own.
     catalogue.add_plugins(values["plugins"])
     return cast(Config, build(Config, values))
+
+
+def _check_models(given: set[str], models: Mapping[str, Any]) -> None:
+    """UserError for settings of one model where an experiment has several."""
+    for key in sorted(given):
+        if key.startswith("model."):
+            raise UserError(
+                f"{key} has no effect, the experiment has several models: write "
+                f"models.NAME.{key.removeprefix('model.')}, NAME one of {', '.join(models)}; or "
+                "choose one of them, model=NAME"
+            )
 
 
 def check_folders(config: Config) -> None:
@@ -149,6 +164,8 @@ def command_line() -> str:
     """The command as typed; in a job of a queue, the command that does the same."""
     if QUEUED in os.environ:
         return shlex.join(["python", "run.py", *overrides()])
+    if sys.argv[0] == INSTALLED:
+        return shlex.join([*INSTALLED.split(), *sys.argv[1:]])
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
@@ -232,6 +249,8 @@ def remedy_for(error: HydraException | OmegaConfBaseException) -> str:
 
 def main() -> None:
     """The entry point."""
+    # transformers says on import what it could do with torchvision.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
     # Hydra then raises its errors, and they are shown here in one line, unless the user set this.
     show_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"

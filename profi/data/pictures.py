@@ -17,6 +17,8 @@ from torch import Tensor
 from profi.types import Triplet, UserError, digest
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+#: Share of a mask with transparency that may be grey, such as soft edges.
+MOST_GREY = 0.2
 
 
 def read_image(path: Path) -> Tensor:
@@ -33,8 +35,10 @@ def check_pair(image: Tensor, mask: Tensor, image_name: object, mask_name: objec
     """UserError if an image [3, H, W] and its mask [H, W] differ in size."""
     if image.shape[1:] != mask.shape:
         (h, w), (mask_h, mask_w) = image.shape[1:], mask.shape
+        turned = (mask_h, mask_w) == (w, h)
+        reason = " as its EXIF tag turns it" if turned else ""
         raise UserError(
-            f"{mask_name} is {mask_w}x{mask_h} and {image_name} is {w}x{h}; "
+            f"{mask_name} is {mask_w}x{mask_h} and {image_name} is {w}x{h}{reason}; "
             "give a mask of the image's size"
         )
 
@@ -108,11 +112,17 @@ def mask_of(image: Image.Image, name: object) -> Tensor:
     """A mask of any mode but F as [H, W] bool, True = inpaint; errors mention `name`.
 
     True is what is brighter than middle grey. Transparent pixels are put on black: they are kept.
+    UserError for a mask with transparency whose visible part is neither black nor white.
     A mask whose values are 0 and 1 alone, such as a label map, is taken as bool.
     """
     greys = _greys(image, name)
     values = _bytes(_on(image, BLACK)).mean(dim=0) if greys is None else greys
     mask = values > 0.5
+    middle = ((values > 0.1) & (values < 0.9)).float().mean()
+    if image.has_transparency_data and middle > MOST_GREY:
+        raise UserError(
+            f"{name} looks like a picture with a transparent hole: save the hole as white on black"
+        )
     if not mask.any() and (image.mode in ("L", "P", "RGB") or image.mode.startswith("I")):
         labels = np.asarray(image)
         if labels.ndim == 3 and (labels == labels[..., :1]).all():

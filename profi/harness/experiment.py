@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,9 +21,10 @@ from profi.harness.check import check
 from profi.harness.enlarge import enlarge, upscaler_choice
 from profi.harness.progress import Listener, Meter, meter
 from profi.harness.provenance import remember_sources
-from profi.harness.report import PAGE, Request, Shown, report, row_line
+from profi.harness.report import PAGE, Request, Shown, missing_text, report, row_line
+from profi.harness.run_list import gaps, missing_lines
 from profi.harness.run_log import identity, log_results, run_logs
-from profi.harness.run_status import Absent, Entry, latest_scores
+from profi.harness.run_status import Absent, Entry, latest_scores, read_status
 from profi.harness.runs import (
     Command,
     Run,
@@ -37,11 +39,13 @@ from profi.harness.work import RowDone, Work, work
 from profi.harness.workers import processes_for, work_in_processes
 from profi.highres.upscaler import load_upscaler
 from profi.models.devices import resolve_device
+from profi.reports.names import row_labels
 from profi.settings import Config, MetricConfig
 from profi.settings.fields import build
 from profi.settings.highres import highres_of
 from profi.settings.paths import conf_folder
 from profi.store.generations import painted_count
+from profi.store.scores import scores_frame
 from profi.types import MissingRowError, UserError
 
 log = logging.getLogger(__name__)
@@ -83,6 +87,7 @@ def run(command: Command, console: Console) -> Shown | None:
         load_upscaler(*upscaler_choice(config, "cpu"))
     done = paint_and_score(command, console)
     if not done.entries:
+        _log_missing(command, done)
         raise MissingRowError(
             f"nothing painted in {command.out} with these settings "
             f"({absent_text(done.absent)}): run stage=generate first"
@@ -92,7 +97,11 @@ def run(command: Command, console: Console) -> Shown | None:
         log.warning("nothing painted, left out: %s", absent_text(done.absent))
     folders, shown = done.folders, None
     if command.wants("report"):
-        folders = folders or _scored(command, done.entries)
+        try:
+            folders = folders or _scored(command, done.entries)
+        except UserError:
+            _log_missing(command, done)
+            raise
     if folders and not done.logged:
         _log_results(command, done.entries, folders)
     if command.wants("report"):
@@ -204,6 +213,32 @@ def _scored(command: Command, entries: Sequence[Entry]) -> dict[str, str]:
     return latest_scores(entries, config.metric.metrics, required)
 
 
+def _log_missing(command: Command, done: Work) -> None:
+    """Log what a report without any score lacks, and the commands for it."""
+    if not command.wants("report"):
+        return
+    config, statuses = command.config, {entry: read_status(entry) for entry in done.entries}
+    found = gaps(statuses, done.absent, scores_frame([]), config.metric.metrics)
+    labels = row_labels(gap.key for gap in found)
+    missing = missing_lines(
+        found, labels, command.overrides, options_of(config), program_of(command)
+    )
+    for line in missing_text(missing):
+        log.info("%s", line)
+
+
+def options_of(config: Config) -> dict[str, str]:
+    """The models' ids and their options on the command line."""
+    return {model.id: option for option, model in config.models.items()}
+
+
+def program_of(command: Command) -> list[str]:
+    """How the command was called: `python run.py` or `profi run`."""
+    return (
+        shlex.split(command.line)[:2] if command.line.startswith("profi ") else ["python", "run.py"]
+    )
+
+
 def _log_results(command: Command, entries: Sequence[Entry], folders: Mapping[str, str]) -> None:
     """Log the scores that were made without a logger, or by other commands."""
     config = command.config
@@ -245,7 +280,8 @@ def _report(
         gallery=config.report.gallery,
         gallery_seeds=config.report.gallery_seeds,
         overrides=command.overrides,
-        models={model.id: option for option, model in config.models.items()},
+        models=options_of(config),
+        program=program_of(command),
     )
     with only_one(folder / ".lock"):
         shown = report(folder, request)

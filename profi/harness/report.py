@@ -70,7 +70,8 @@ class Request:
         gallery: how many triplets the gallery has; None for all.
         gallery_seeds: how many seeds it has; None for all.
         overrides: of the command; the commands for missing work repeat them.
-        models: a model's id to its option, see `missing_lines`.
+        models, program: a model's id to its option, and how the command was called; see
+            `missing_lines`.
     """
 
     entries: Sequence[Entry]
@@ -83,6 +84,7 @@ class Request:
     gallery_seeds: int | None
     overrides: Sequence[str]
     models: Mapping[str, str]
+    program: Sequence[str] = ("python", "run.py")
 
     @property
     def labels(self) -> dict[RowKey, str]:
@@ -112,7 +114,7 @@ def report(folder: Path, request: Request) -> Shown:
 
     labels = request.labels
     gaps = gaps_of(statuses, request.absent, scores, list(request.folders))
-    lacking = missing_lines(gaps, labels, request.overrides, request.models)
+    lacking = missing_lines(gaps, labels, request.overrides, request.models, request.program)
     failures = standing_failures(statuses, scores, labels)
     highlights, n_browsable = _pictures(folder, request, statuses, scores, failures)
     page = reports.Page(
@@ -127,7 +129,7 @@ def report(folder: Path, request: Request) -> Shown:
         reports.preference_facts(scores) | reports.agreement_facts(scores),
     )
     reports.write_report(folder / PAGE, page)
-    return Shown(tables, _missing_text(lacking, len(failures)))
+    return Shown(tables, missing_text(lacking, len(failures)))
 
 
 def _pictures(
@@ -187,7 +189,7 @@ def row_line(entries: Sequence[Entry], folders: Mapping[str, str]) -> str:
     return f"{label}: {', '.join(cells)} ({len(entries)} seed(s))"
 
 
-def _missing_text(missing: reports.Missing, n_failures: int) -> list[str]:
+def missing_text(missing: reports.Missing, n_failures: int = 0) -> list[str]:
     """Lines about missing work and failures, for a terminal."""
     lines = []
     if missing.lines:

@@ -44,7 +44,8 @@ def gaps(
     metrics: Sequence[str],
 ) -> list[Gap]:
     """The runs that lack something, in the table's order."""
-    counted = scores.groupby(["run_id", "ablation", "reading", "metric"]).size().to_dict()
+    key = ["run_id", "ablation", "reading", "metric"]
+    counted = scores.groupby(key).size().to_dict() if len(scores) else {}
     found = []
     for entry, status in statuses.items():
         run = (entry.run.run_id, entry.ablation, entry.reading)
@@ -55,7 +56,8 @@ def gaps(
             n_expected = len(status.triplets)
             found.append(Gap(entry.key, entry.seed, n_expected, status.n_missing, unscored))
     n_expected = max((len(status.triplets) for status in statuses.values()), default=0)
-    found += [Gap(item.key, item.seed, n_expected, n_expected, {}) for item in absent]
+    # Where nothing is painted at all, nobody has counted the triplets.
+    found += [Gap(item.key, item.seed, n_expected, n_expected or 1, {}) for item in absent]
     order = list(row_labels(gap.key for gap in found))
     return sorted(found, key=lambda gap: (order.index(gap.key), gap.seed))
 
@@ -65,6 +67,7 @@ def missing_lines(
     labels: Mapping[RowKey, str],
     overrides: Sequence[str],
     models: Mapping[str, str],
+    program: Sequence[str] = ("python", "run.py"),
 ) -> Missing:
     """A line per gap, and the commands that fill the gaps.
 
@@ -74,12 +77,14 @@ def missing_lines(
         overrides: of the command that made the report (`stage=report experiment=table2`).
         models: for a table of several models, a model's id to its option (`model=sd15`); else
             empty.
+        program: how the command was called.
     """
     lines = []
     for gap in found:
         parts = []
         if gap.n_unpainted:
-            parts.append(f"{gap.n_unpainted} of {gap.n_expected} images are not painted")
+            of_all = f"{gap.n_unpainted} of {gap.n_expected} images are not painted"
+            parts.append(of_all if gap.n_expected else "no image is painted")
         parts += [f"{count} images have no {metric}" for metric, count in gap.n_unscored.items()]
         lines.append(f"{labels[gap.key]}, seed {gap.seed}: {', '.join(parts)}")
     commands = []
@@ -88,12 +93,12 @@ def missing_lines(
         ("score", list(found)),
     ):
         commands += [
-            _command(overrides, models.get(model), ablations, seeds, stage)
+            _command(program, overrides, models.get(model), ablations, seeds, stage)
             for model, ablations, seeds in _products(chosen)
         ]
     if commands:
         kept = [text for text in overrides if _key(text) not in ("stage", "shard")]
-        commands.append(shlex.join(["python", "run.py", *kept, "stage=report"]))
+        commands.append(shlex.join([*program, *kept, "stage=report"]))
     return Missing(lines, commands)
 
 
@@ -109,6 +114,7 @@ def _products(found: Sequence[Gap]) -> list[tuple[str, list[str], list[int]]]:
 
 
 def _command(
+    program: Sequence[str],
     overrides: Sequence[str],
     model: str | None,
     ablations: Sequence[str],
@@ -128,7 +134,7 @@ def _command(
         f"seeds=[{','.join(map(str, seeds))}]",
         f"stage={stage}",
     ]
-    return shlex.join(["python", "run.py", *kept, *chosen, *narrowed])
+    return shlex.join([*program, *kept, *chosen, *narrowed])
 
 
 def _key(override: str) -> str:

@@ -202,9 +202,8 @@ def latest_scores(
                     counts[name] += 1
                     times[name] = max(times.get(name, 0.0), folder.stat().st_mtime)
         if not counts:
-            how = "".join(
-                f" with {name}={value}" for name, value in values.items() if value is not None
-            )
+            asked = [f"{name}={value}" for name, value in values.items() if value is not None]
+            how = f" with {', '.join(asked)}" if asked else ""
             raise UserError(f"no run has {metric}{how}: run stage=score first")
         chosen[metric] = max(counts, key=lambda name: (counts[name], times[name], name))
     return chosen

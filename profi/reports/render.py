@@ -68,8 +68,8 @@ def _marked(cell: Cell, bold: str, escape: Callable[[str], str] = _markdown_text
 
 
 def render_latex(table: Table) -> str:
-    """A booktabs `tabular`, with title and notes as comments above."""
-    lines = [f"% {line}" for line in (table.title, *table.notes)]
+    """A booktabs `tabular` with its title as a comment above and its notes below."""
+    lines = [f"% {table.title}"]
     lines.append(r"\begin{tabular}{l" + "r" * len(table.columns) + "}")
     lines.append(r"\toprule")
     lines.append(" & ".join(["", *(_latex_text(column) for column in table.columns)]) + r" \\")
@@ -82,6 +82,8 @@ def render_latex(table: Table) -> str:
             texts.append((rf"\textbf{{{text}}}" if cell.best else text) + marks)
         lines.append(" & ".join([_latex_text(label), *texts]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
+    # What the marks mean, below the table.
+    lines += [rf"\par{{\footnotesize {_latex_note(note)}}}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -90,6 +92,14 @@ def _latex_text(text: str) -> str:
         text = text.replace(character, "\\" + character)
     for character, latex in (("–", "--"), ("±", r"$\pm$"), ("−", "$-$"), ("<", "$<$")):
         text = text.replace(character, latex)
+    return text
+
+
+def _latex_note(note: str) -> str:
+    """A note: its marks are symbols of mathematics."""
+    text = _latex_text(note)
+    for mark in (BOOTSTRAP_MARK, NAN_MARK):
+        text = text.replace(mark, f"${_latex_marks(mark)}$")
     return text
 
 

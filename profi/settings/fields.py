@@ -108,7 +108,10 @@ def build(section: type, values: Mapping[str, Any]) -> Any:
     known = types_of(section)
     unknown = set(values) - {spec.name for spec in fields(section)}
     if unknown:
-        raise UserError(f"{section.__name__} has no {', '.join(sorted(unknown))}")
+        known_names = ", ".join(spec.name for spec in fields(section))
+        raise UserError(
+            f"{section.__name__} has no {', '.join(sorted(unknown))}: choose among {known_names}"
+        )
     return section(**{name: _built(known[name], value) for name, value in values.items()})
 
 

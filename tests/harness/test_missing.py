@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Callable
@@ -122,9 +123,30 @@ def test_nothing_at_all_is_refused(settings: Callable[..., Config]) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_without_any_score_the_report_says_what_is_missing(
+    settings: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings(ablations=["base", "profi"], seeds=[0, 1])
+    report = replace(config, stage="report")
+
+    def missing() -> str:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "profi"), pytest.raises(UserError):
+            go(report)
+        return "\n".join(caplog.messages)
+
+    nothing = missing()
+    assert "base, seed 0: no image is painted" in nothing
+    assert "ablations=[base,profi]' 'seeds=[0,1]' stage=generate" in nothing
+    go(replace(config, ablations=["base"], seeds=[0], stage="generate"))
+    unscored = missing()
+    assert "base, seed 0: 10 images have no clip_score" in unscored
+    assert "base, seed 1: 10 of 10 images are not painted" in unscored
+
+
 def test_the_command_of_one_model_keeps_its_settings_and_no_other_s() -> None:
     given = ["experiment=t", "models.a.batch_size=3", "+models.b.long_side=64", "limit=2"]
-    found = _command(given, "a", ["base"], [0], "generate")
+    found = _command(["python", "run.py"], given, "a", ["base"], [0], "generate")
     assert shlex.split(found)[2:] == [
         "experiment=t", "model.batch_size=3", "limit=2", "model=a", "ablations=[base]",
         "seeds=[0]", "stage=generate",
