@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 160
+BROKEN_PIPE = 141
 SWEEP_FLAGS = ("-m", "--multirun")
 FULL_ERROR = "HYDRA_FULL_ERROR"
 #: How the installed command calls this module.
@@ -280,6 +281,10 @@ def main() -> None:
         if show_traceback or not raised_in(error, "submitit"):
             raise
         raise refuse(f"{str(error).splitlines()[0]}; {SAME_COMMAND}") from None
+    except BrokenPipeError:
+        # The reader has gone, as in `profi run --help | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(BROKEN_PIPE) from None
     except OSError as error:
         # Hydra makes the folder of a sweep before any job checks it.
         reason = " ".join(str(error.strerror or error).split())
