@@ -16,6 +16,8 @@ from torch import Tensor
 
 from profi.types import Triplet, UserError, digest
 
+log = logging.getLogger(__name__)
+
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 #: Share of a mask with transparency that may be grey, such as soft edges.
 MOST_GREY = 0.2
@@ -112,7 +114,7 @@ def mask_of(image: Image.Image, name: object) -> Tensor:
     """A mask of any mode but F as [H, W] bool, True = inpaint; errors mention `name`.
 
     True is what is brighter than middle grey. Transparent pixels are put on black: they are kept.
-    UserError for a mask with transparency whose visible part is neither black nor white.
+    Where a mask with transparency is neither black nor white elsewhere, this is logged.
     A mask whose values are 0 and 1 alone, such as a label map, is taken as bool.
     """
     greys = _greys(image, name)
@@ -120,8 +122,10 @@ def mask_of(image: Image.Image, name: object) -> Tensor:
     mask = values > 0.5
     middle = ((values > 0.1) & (values < 0.9)).float().mean()
     if image.has_transparency_data and middle > MOST_GREY:
-        raise UserError(
-            f"{name} looks like a picture with a transparent hole: save the hole as white on black"
+        log.warning(
+            "%s looks like a picture with a transparent hole; what is bright in it is painted, not "
+            "the hole: save the hole as white on black",
+            name,
         )
     if not mask.any() and (image.mode in ("L", "P", "RGB") or image.mode.startswith("I")):
         labels = np.asarray(image)
@@ -183,8 +187,6 @@ def in_srgb(image: Image.Image) -> Image.Image:
         converted.putalpha(alpha)
     return converted
 
-
-log = logging.getLogger(__name__)
 
 #: The EXIF tag of a picture's orientation; 1 is upright.
 ORIENTATION = 0x0112

@@ -22,7 +22,7 @@ def test_other_proportions_are_logged(
 ) -> None:
     masks = [Image.new("L", IMAGE.size, 255), Image.new("L", size, 255)]
     with caplog.at_level(logging.WARNING, "profi"):
-        _, holes = pictures_of(IMAGE, masks, (None, None), 32, 2, OURS)
+        _, holes = pictures_of(IMAGE, masks, (None, None), 32, (2, 2), OURS)
     assert holes.shape == (2, 64, 96)
     expected = f"mask_image is {size[0]}x{size[1]} and its image 96x64: it is squeezed"
     assert [expected in line for line in caplog.messages] == [True] * squeezed
