@@ -341,6 +341,9 @@ def test_axe_has_no_serious_finding_and_nothing_sticks_out(
         page.wait_for_selector(".profi-maps img")
         assert axe(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        # No setting is squeezed to a column of letters.
+        for name in ("model", "blended", "highres", "crop", "feather"):
+            assert page.locator(f"#{name}").bounding_box()["width"] > 180, name
         shoot(page, f"painter-{scheme}-{viewport['width']}")
 
 

@@ -77,7 +77,11 @@ class Page:
                         rest |= {name: self._control(name) for name in names}
                 with gr.Row():
                     cropped = gr.Checkbox(
-                        False, label="Crop to the mask", info=about("crop"), min_width=240
+                        False,
+                        label="Crop to the mask",
+                        info=about("crop"),
+                        min_width=240,
+                        elem_id="crop",
                     )
                     margin = gr.Number(
                         CROP_MARGIN, label="Pixels around the mask", precision=0, min_width=240
