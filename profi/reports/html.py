@@ -98,15 +98,20 @@ class Exhibit(NamedTuple):
     pictures: list[Picture]
 
 
-def write_report(path: Path, page: Page) -> None:
-    """Write `page` to `path`; the file appears whole or not at all."""
-    environment = Environment(
-        loader=PackageLoader("profi.reports"),
+def templates_of(package: str) -> Environment:
+    """The templates in a package's folder `templates`; values are escaped, and none may lack."""
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_report(path: Path, page: Page) -> None:
+    """Write `page` to `path`; the file appears whole or not at all."""
+    environment = templates_of("profi.reports")
     labels = row_labels(row_keys(page.scores))
     text = environment.get_template("report.html.j2").render(
         title=str(page.facts.get("experiment", "Report")),

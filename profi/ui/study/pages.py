@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from profi.reports.html import templates_of
 from profi.types import UserError, digest
 from profi.ui.study.folder import QUESTIONS, Showing, Study, StudyFolder
 from profi.ui.study.requests import (
@@ -72,13 +72,7 @@ class Pages:
         self.folder, self.study, self.votes, self.password = folder, study, votes, password
         self.names = study.picture_names()
         self.cookie = f"study_{digest(study.codes, 8)}"
-        self.templates = Environment(
-            loader=PackageLoader("profi.ui.study"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self.templates = templates_of("profi.ui.study")
 
     def routes(self) -> list[Route]:
         """The addresses."""

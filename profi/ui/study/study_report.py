@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from profi.atomic import whole_file, write_text
+from profi.reports.html import templates_of
 from profi.reports.total_votes import draws, totals, vote_bars
 from profi.types import UserError
 from profi.ui.study.analysis import (
@@ -171,13 +171,7 @@ def _write_page(
     people: Sequence[Person],
     n_resamples: int,
 ) -> None:
-    environment = Environment(
-        loader=PackageLoader("profi.ui.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("profi.ui.study")
     environment.filters |= {"number": number}
     values: dict[str, Any] = {
         "study": study,
