@@ -83,7 +83,7 @@ def enlarge(
     low picture than the stored one.
     """
     check_stored(run, settings)
-    check_settings(upscaler, settings)
+    check_settings(upscaler, settings, "")
     target = highres_folder(run, upscaler, settings)
     target.mkdir(parents=True, exist_ok=True)
     write_text(target / "highres.json", canonical_json(_identity(upscaler, settings)) + "\n")

@@ -190,10 +190,11 @@ def _check(upscaler: Upscaler, low: Tensor, image: Tensor, mask: Tensor, setting
     check_settings(upscaler, settings)
 
 
-def check_settings(upscaler: Upscaler, settings: HighRes, prompt: str = "") -> None:
-    """UserError for settings that the upscaler does not have, or a prompt that is too long.
+def check_settings(upscaler: Upscaler, settings: HighRes, prompt: str | None = None) -> None:
+    """UserError for settings that the upscaler does not have, or texts that are too long.
 
-    To be called before the small picture is painted.
+    To be called with the prompt before the small picture is painted; without one, the texts are not
+    encoded.
     """
     multiple = upscaler.pixel_multiple
     if settings.pad_multiple % multiple:
@@ -213,4 +214,5 @@ def check_settings(upscaler: Upscaler, settings: HighRes, prompt: str = "") -> N
                 "upscaler"
             )
     trailing_timesteps(upscaler.schedule.num_train_timesteps, settings.num_inference_steps)
-    _texts(upscaler, prompt, settings)
+    if prompt is not None:
+        _texts(upscaler, prompt, settings)
