@@ -21,12 +21,14 @@ from profi.store.parts import (
 )
 from profi.types import Generation, digest
 
+#: The column with the image's SHA-256.
+HASH = "image_sha256"
 SCHEMA = pa.schema(
     [
         ("triplet_id", pa.string()),
         ("seed", pa.int64()),
         ("image", pa.binary()),
-        ("image_sha256", pa.string()),
+        (HASH, pa.string()),
         ("seconds", pa.float64()),
         ("peak_memory_bytes", pa.float64()),
     ]
@@ -40,10 +42,7 @@ def write_generations(
     facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write one part; `facts` record how it was painted."""
-    rows = [
-        asdict(item) | {"image_sha256": hashlib.sha256(item.image).hexdigest()}
-        for item in generations
-    ]
+    rows = [asdict(item) | {HASH: _sha256(item.image)} for item in generations]
     write_part(folder, index, rows, SCHEMA, facts)
 
 
@@ -71,14 +70,27 @@ def painted_count(folder: Path) -> int:
 def _generations(part: Part) -> list[Generation]:
     # The part's checksum covers the images' bytes; their own hashes are for other readers.
     return [
-        Generation(**{name: value for name, value in row.items() if name != "image_sha256"})
+        Generation(**{name: value for name, value in row.items() if name != HASH})
         for row in part.rows
     ]
 
 
 def pictures_digest(generations: Sequence[Generation]) -> str:
     """Digest of what scores depend on: ids, seeds and images in order, without the times."""
-    pictures = [
-        (item.triplet_id, item.seed, hashlib.sha256(item.image).hexdigest()) for item in generations
-    ]
-    return digest(pictures)
+    return digest([(item.triplet_id, item.seed, _sha256(item.image)) for item in generations])
+
+
+def stored_pictures_digest(folder: Path, index: int) -> str | None:
+    """`pictures_digest` of a stored part, by its recorded hashes: the images are not read.
+
+    None if the part is absent or damaged.
+    """
+    try:
+        table = pq.read_table(part_path(folder, index), columns=["triplet_id", "seed", HASH])
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    return digest([tuple(row.values()) for row in table.to_pylist()])
+
+
+def _sha256(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from profi.store.generations import pictures_digest, read_generations_part
+from profi.store.generations import stored_pictures_digest
 from profi.store.parts import part_facts, part_indices, read_part, read_parts, write_part
 from profi.types import Score, UserError, digest
 
@@ -108,9 +108,10 @@ def newest_scores(scores: Path, metric: str) -> dict[str, float]:
     folder, pictures = newest_folder(scores, metric), scores.parent / "generations"
     found: dict[str, float] = {}
     for index in part_indices(folder):
-        painted = read_generations_part(pictures, index) or []
-        for score in read_scores_part(folder, index, pictures_digest(painted)) or []:
-            found[score.triplet_id] = score.value
+        source = stored_pictures_digest(pictures, index)
+        if source is not None:
+            for score in read_scores_part(folder, index, source) or []:
+                found[score.triplet_id] = score.value
     return found
 
 

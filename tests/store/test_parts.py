@@ -20,6 +20,7 @@ from profi.store.generations import (
     pictures_digest,
     read_generations,
     read_generations_part,
+    stored_pictures_digest,
     write_generations,
 )
 from profi.store.parts import append_line, part_indices, part_path, quarantine, read_lines
@@ -216,6 +217,14 @@ def test_the_newest_scores_of_a_metric_are_those_written_last(tmp_path: Path) ->
     # Pictures that were painted again are not scored yet.
     write_generations(tmp_path / "generations", 0, [Generation("t", 0, b"other", 0.5, math.nan)])
     assert newest_scores(scores, "m") == {}
+
+
+def test_the_digest_of_stored_pictures_is_theirs(tmp_path: Path) -> None:
+    write_generations(tmp_path, 0, generations(0))
+    assert stored_pictures_digest(tmp_path, 0) == pictures_digest(generations(0))
+    assert stored_pictures_digest(tmp_path, 1) is None
+    part_path(tmp_path, 0).write_bytes(b"PAR1")
+    assert stored_pictures_digest(tmp_path, 0) is None
 
 
 def test_a_part_that_cannot_be_read_now_is_not_broken(
