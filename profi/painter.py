@@ -11,9 +11,10 @@ from typing import Unpack, overload
 import torch
 from PIL import Image
 
-from profi.highres.enlarging import Enlarging
+from profi.highres.enlarging import Enlarging, Segment
 from profi.highres.guided import check_settings
 from profi.highres.low import LowPainter
+from profi.highres.segmenter import load_segmenter
 from profi.highres.upscaler import Upscaler, load_upscaler
 from profi.inputs import ImageLike, Job, MaskLike, batches, jobs_of
 from profi.method.inpainting import StableInpainting
@@ -190,6 +191,7 @@ class Painter:
         *,
         upscaler: str | Path | Upscaler = "x4",
         highres: str | HighRes = "ours",
+        segmenter: str | Path | Segment | None = None,
         seed: int = 0,
         progress: bool | OnProgress = False,
         cancel: Cancel | None = None,
@@ -207,6 +209,9 @@ class Painter:
             upscaler: an `Upscaler`, or the `source` of `load_upscaler`: mini, x4, a folder or a
                 repository. (A source is loaded anew in every call.)
             highres: ours, released, paper, or your own `HighRes`.
+            segmenter: narrows the mask to the old and the new object before the enlarging, so that
+                the background in the mask stays the given one: a `Segmenter`, the `source` of
+                `load_segmenter`, or a function (see `Segment`). None: the mask stays as it is.
             seed: of the start noise of both models.
             progress: True for a progress bar, or a function of (steps done, all steps) of both.
             cancel: see `__call__`; it is checked before every step of both.
@@ -217,7 +222,8 @@ class Painter:
             A PIL image (RGB, 8 bits), in the given image's size unless `HighRes.result` is worked.
 
         Raises:
-            UserError: see `__call__`; the upscaler cannot be loaded or does not fit the settings.
+            UserError: see `__call__`; the upscaler or the segmenter cannot be loaded, or the
+                upscaler does not fit the settings.
             Cancelled: `cancel` asked for it.
         """
         settings, protocol = highres_of(highres), evaluation_of(choices.get("evaluation", "ours"))
@@ -226,6 +232,9 @@ class Painter:
         if not isinstance(upscaler, Upscaler):
             upscaler = self.upscaler(upscaler)
         check_settings(upscaler, settings, prompt)
+        if isinstance(segmenter, str | Path):
+            with quiet_libraries():
+                segmenter = load_segmenter(segmenter, self.backbone.device)
         small = choices.get("steps", Sampling.num_inference_steps)
         total = small + settings.num_inference_steps
         with reporter(progress, total) as report:
@@ -237,6 +246,8 @@ class Painter:
 
             check_cancelled(cancel, 0, total)
             work = self._enlarging(job, prompt, settings, protocol, after, choices)
+            if segmenter is not None:
+                work = work.narrowed(segmenter)
             large = work.upscaled(upscaler, prompt, seed, lambda step, _: after(small + step))
             return Image.fromarray(work.finished(large))
 

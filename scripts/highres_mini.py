@@ -19,12 +19,17 @@ from PIL import Image, ImageDraw
 
 import profi
 from profi.highres import HIGHRES, WAYS, Compared, Enlarging, Measures, compare, measures
+from profi.highres.measures import distance_of
 from profi.metrics.functional import bounding_box
+from profi.metrics.lpips import FeatureDistance
 from profi.mini.fine_scenes import FineScenes
 from profi.mini.scenes import with_article
 from profi.mini.world import world
+from profi.models.devices import silence_libraries
+from profi.settings.paths import SHIPPED, shipped_path
 
 CROP = 256
+DETECTOR = f"{SHIPPED}cpu/detector"
 LABELS = {
     "given": "given, with the mask's edge",
     "bicubic": "bicubic",
@@ -41,9 +46,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the inpainting")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    silence_libraries()
     size, painter = world("cpu"), profi.load("mini", device="cpu")
     upscaler = painter.upscaler("mini")
     settings = replace(HIGHRES["ours"], result="worked")
+    distance = distance_of(FeatureDistance.from_pretrained(str(shipped_path(DETECTOR))))
     of_scenes, generator = FineScenes.load(size, "val"), torch.Generator().manual_seed(0)
     numbers: dict[str, list[Measures]] = {way: [] for way in WAYS}
     rows = []
@@ -62,13 +69,13 @@ def main() -> None:
         )
         found = compare(work, upscaler, prompt, seed=i)
         for one in found:
-            numbers[one.way].append(measures(work, one))
+            numbers[one.way].append(measures(work, one, distance))
         rows.append((work, mask, found))
         print(f"scene {i}: {prompt}", flush=True)
     print("way " + " ".join(f"{f.name:>13}" for f in fields(Measures)))
     for way, of in numbers.items():
         means = np.array([astuple(one) for one in of]).mean(0)
-        print(f"{way:8}" + " ".join(f"{mean:13.2f}" for mean in means))
+        print(f"{way:8}" + " ".join(f"{mean:13.4g}" for mean in means))
     if args.out is not None:
         sheet = [row(*one) for one in rows[: args.rows]]
         Image.fromarray(np.concatenate([heading(), *sheet])).save(args.out, optimize=True)

@@ -124,6 +124,12 @@ METHODS = click.Choice([*catalogue.methods.names(), *catalogue.methods.aliases])
     help=f"{', '.join(UPSCALERS)}, a folder in the diffusers layout or a repository of the Hugging "
     "Face Hub; default: mini with the model mini, else x4",
 )
+@click.option(
+    "--segmenter",
+    metavar="SAM",
+    help="with --highres: a SAM model in the layout of transformers, a folder or a repository "
+    "(facebook/sam-vit-base); the mask is narrowed to the old and the new object",
+)
 @click.option("--unblended", is_flag=True, help="keep the model's output outside the mask too")
 @click.option("--force", is_flag=True, help="overwrite OUT")
 def paint(
@@ -149,6 +155,7 @@ def paint(
     highres: bool,
     highres_set: str,
     upscaler: str | None,
+    segmenter: str | None,
     unblended: bool,
     force: bool,
 ) -> None:
@@ -168,6 +175,8 @@ def paint(
         check_text(name, text)
     positive, negative = texts(positive, negative, demo_texts)
     large = large_settings(highres, highres_set, upscaler, long_side, crop, feather, unblended)
+    if segmenter is not None and large is None:
+        raise UserError("--segmenter needs --highres")
     # The imports below add diffusers and transformers.
     import torch
 
@@ -211,12 +220,15 @@ def paint(
 
         source = upscaler or ("mini" if model == "mini" else "x4")
         facts |= {**choices, "upscaler": source, "highres": asdict(large)}
+        if segmenter is not None:
+            facts["segmenter"] = segmenter
         picture = painter.highres(
             given,
             hole,
             prompt,
             upscaler=source,
             highres=large,
+            segmenter=segmenter,
             progress=True,
             **choices,
         )

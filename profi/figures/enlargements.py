@@ -16,10 +16,12 @@ from profi.figures.drawing import Drawing, Pick
 from profi.figures.layout import BLUE, Cell, grid, holed
 from profi.fitting import bytes_of
 from profi.harness.build_data import image_root
+from profi.harness.build_metrics import picture_distance
 from profi.harness.enlarge import upscaler_choice
-from profi.highres import Compared, Enlarging, Upscaler, compare, load_upscaler, measures
+from profi.highres import Enlarging, Measures, Upscaler, compare, load_upscaler, measures
 from profi.highres.enlarging import array
 from profi.highres.low import LowPainter
+from profi.highres.measures import distance_of
 from profi.settings.highres import highres_of
 from profi.types import Triplet
 
@@ -110,7 +112,10 @@ def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawin
     """Whole pictures and details, a pair of rows per example."""
     chosen, works, upscaler = _worked(context, count)
     cells, rows = [], []
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    found: dict[str, list[Measures]] = {way: [] for way in ways}
+    device = str(upscaler.device)
+    compares = picture_distance(context.config.metric, device)
+    distance = None if compares is None else distance_of(compares[1], device)
     for work in works:
         compared = {
             one.way: one
@@ -124,13 +129,17 @@ def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawin
         cells.append([Cell(cut(one, box)) for one in pictures])
         rows += [work.triplet.prompt, "detail"]
         for way in ways:
-            found[way].append(_numbers(work.enlarging, compared[way]))  # type: ignore[index]
+            found[way].append(measures(work.enlarging, compared[way], distance))  # type: ignore[index]
     numbers = {}
     for way in ways:
-        psnr, seam = np.mean(found[way], axis=0)
+        psnr, inside, seam, far = np.mean(
+            [(one.known_psnr, one.faithful, one.seam, one.distance) for one in found[way]], axis=0
+        )
         numbers[LABELS[way]] = (
-            f"known region before the last blend {psnr:.2f} dB, step across the mask's edge "
-            f"without it {seam:.2f} levels (means of {len(works)})"
+            f"before the last blend: known region {psnr:.2f} dB, hole to the small painting "
+            f"{inside:.2f} dB, step across the mask's edge {seam:.2f} levels"
+            + (f", {compares[0]} around the hole {far:.4f}" if compares else "")
+            + f" (means of {len(works)})"
         )
     largest = 5.0 / (len(ways) + 1)
     return Drawing(
@@ -141,11 +150,6 @@ def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawin
         chosen,
         numbers | _sizes(works[0]),
     )
-
-
-def _numbers(enlarging: Enlarging, one: Compared) -> tuple[float, float]:
-    found = measures(enlarging, one)
-    return found.known_psnr, found.seam
 
 
 def _worked(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import HfApi, try_to_load_from_cache
+from torch import Tensor
 
 from profi.catalogue import catalogue, loaded
 from profi.metrics import (
@@ -21,6 +22,7 @@ from profi.metrics import (
     PickScore,
     TransformersDetector,
 )
+from profi.metrics.lpips import LPIPS, FeatureDistance
 from profi.metrics.open_clip_encoder import OPEN_CLIP
 from profi.models.devices import resolve_device
 from profi.models.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
@@ -28,6 +30,9 @@ from profi.settings import MetricConfig, shipped_path
 from profi.settings.evaluation import Evaluation
 from profi.types import UserError
 from profi.weights import is_url
+
+#: From two batches of pictures [N, 3, H, W] in [0, 1] to their distances [N].
+Compare = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,23 @@ def known_region_lpips(context: MetricContext) -> Metric:
         device=context.device,
         batch_size=context.settings.batch_size,
     )
+
+
+def picture_distance(settings: MetricConfig, device: str) -> tuple[str, Compare] | None:
+    """What compares pictures, and its name: LPIPS, if metric.lpips.path is set.
+
+    Without it the features of the metric accuracy's detector (`FeatureDistance`), as the embedded
+    world has no other network; None if that detector is not one of transformers.
+    Raises like `load_metrics`.
+    """
+    if settings.lpips.path is not None:
+        path = _file("metric.lpips.path", settings.lpips.path)
+        return "LPIPS", LPIPS.from_pretrained(path, settings.lpips.sha256).to(device)
+    if settings.accuracy.backend != "transformers" or not settings.accuracy.path:
+        return None
+    path = _weights("metric.accuracy.path", settings.accuracy.path)
+    name = f"distance of the features of {settings.accuracy.path}"
+    return name, FeatureDistance.from_pretrained(path).to(device)
 
 
 def _given(key: str, text: str | None) -> str:

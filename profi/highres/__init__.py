@@ -8,6 +8,7 @@ from profi.highres.enlarging import WAYS, Compared, Enlarging, Way, compare
 from profi.highres.guided import upscale
 from profi.highres.measures import Measures, measures
 from profi.highres.poisson import poisson_blend
+from profi.highres.segmenter import Segmenter, load_segmenter
 from profi.highres.upscaler import Upscaler, load_upscaler
 from profi.settings.highres import HIGHRES, HighRes, highres_of
 
@@ -18,10 +19,12 @@ __all__ = [
     "Enlarging",
     "HighRes",
     "Measures",
+    "Segmenter",
     "Upscaler",
     "Way",
     "compare",
     "highres_of",
+    "load_segmenter",
     "load_upscaler",
     "measures",
     "poisson_blend",

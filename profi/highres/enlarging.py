@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 
 from profi.fitting import (
@@ -32,6 +34,10 @@ WAYS: tuple[Way, ...] = ("bicubic", "free", "eq16")
 #: From an image [3, H, W] in [0, 1], its mask [H, W] bool and a long side to the painted low
 #: picture [3, h, w] in [0, 1] of this long side, without padding.
 PaintLow = Callable[[Tensor, Tensor, int], Tensor]
+#: From a picture uint8 [H, W, 3] and N boxes in it to the object in each, bool [N, H, W].
+Segment = Callable[[np.ndarray, Sequence[Box]], np.ndarray]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,36 @@ class Enlarging:
             evaluation,
         )
 
+    def narrowed(self, segment: Segment) -> Enlarging:
+        """The same with a mask that holds only the old and the new object.
+
+        `segment` gets the given and the painted low picture with the boxes of the mask's parts;
+        what it finds in either stays in the mask. A part in which it finds nothing stays whole.
+        """
+        box = self.box
+        part = (slice(box.top, box.bottom), slice(box.left, box.right))
+        size = (self.low.shape[1], self.low.shape[2])
+        old = fit_picture(self.image[:, *part], size, self.evaluation.picture)
+        places, count = label(
+            fit_mask(self.mask[part], size, self.evaluation.mask).numpy(), np.ones((3, 3))
+        )
+        parts = [places == 1 + i for i in range(count)]
+        boxes = [bounding_box(one) for one in parts]
+        objects = segment(array(old), boxes) | segment(array(self.low), boxes)
+        kept = np.zeros(size, bool)
+        for one, found in zip(parts, objects, strict=True):
+            if not (one & found).any():
+                log.warning("no object is found in a part of the mask, which stays as it is")
+            kept |= one & found if (one & found).any() else one
+        low = torch.from_numpy(kept)
+        mask = self.mask.clone()
+        mask[part] &= fit_mask(low, (box.bottom - box.top, box.right - box.left), "covering")
+        if not mask.any():  # (A mask that bicubic resizing has grown can be found beside itself.)
+            return self
+        worked = fit_mask(mask[part], (self.height, self.width), self.evaluation.mask)
+        padded = (self.hole.shape[0], self.hole.shape[1])
+        return replace(self, mask=mask, hole=reflected(worked, padded))
+
     def upscaled(
         self,
         upscaler: Upscaler,
@@ -104,15 +140,18 @@ class Enlarging:
 
         `settings` replaces those of the enlarging. See `upscale` for the other arguments.
         """
-        size = (self.large.shape[1] // FACTOR, self.large.shape[2] // FACTOR)
+        chosen, padded = settings or self.settings, (self.large.shape[1], self.large.shape[2])
+        known = self.large
+        if chosen.hole == "painted":
+            known = torch.where(self.hole, reflected(self.bicubic(), padded), known)
         painted = upscale(
             upscaler,
-            reflected(self.low, size),
-            self.large,
+            reflected(self.low, (padded[0] // FACTOR, padded[1] // FACTOR)),
+            known,
             self.hole,
             prompt,
             seed,
-            settings or self.settings,
+            chosen,
             self.evaluation.noise,
             after_step,
         )

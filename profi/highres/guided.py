@@ -90,7 +90,7 @@ def upscale(
     Args:
         upscaler: the model.
         low: the painted low picture [3, H / 4, W / 4] in [0, 1], padded.
-        image: the given large picture [3, H, W] in [0, 1], padded.
+        image: I of eq. 16, the given large picture [3, H, W] in [0, 1], padded.
         mask: [H, W] bool, True = painted, padded.
         prompt: what was painted; the upscaler's suffix is appended.
         seed: of the noise: first that of the low picture, then x_T, from one CPU generator.

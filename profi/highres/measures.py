@@ -7,15 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from torch.nn import functional
 
 from profi.highres.enlarging import Compared, Enlarging, array
 from profi.highres.latent_masks import box_dilated
-from profi.metrics.functional import known_region_psnr
+from profi.metrics.functional import CAP_DB, known_region_psnr
 
 #: Sigmas in pixels: of the filter whose remainder is the texture, and of the window it is over.
 FINE, WINDOW = 2.0, 12.0
+#: The least side in pixels of the square that a distance is over, where the picture has it:
+#: networks need some 32.
+LEAST = 64
 #: From two pictures uint8 [H, W, 3] to their distance.
 Distance = Callable[[np.ndarray, np.ndarray], float]
 
@@ -26,6 +31,8 @@ class Measures:
 
     Fields:
         known_psnr: dB of the painted picture before the Poisson step, outside the mask.
+        faithful: dB of the painted picture in the hole, averaged down to the low size, against the
+            low picture: whether it shows what was painted there.
         seam: mean absolute step in levels across the mask's edge, where the painted pixels lie in
             the given ones without any blend.
         seam_blended: the same across the edge of the region that the last blend changes, in the
@@ -37,6 +44,7 @@ class Measures:
     """
 
     known_psnr: float
+    faithful: float
     seam: float
     seam_blended: float
     texture: float
@@ -46,29 +54,46 @@ class Measures:
 def measures(enlarging: Enlarging, one: Compared, distance: Distance | None = None) -> Measures:
     """The numbers of one way, at the worked size.
 
-    `distance`, such as LPIPS, gets the square around the hole (its box and as much again) of the
-    painted picture, with the original's pixels in the hole, and of the original.
+    `distance`, such as LPIPS, gets the part around the hole (`around`) of the painted picture, with
+    the original's pixels in the hole, and of the original.
     """
     original = array(enlarging.cut(enlarging.large))
     mask = enlarging.hole[: enlarging.height, : enlarging.width].numpy()
     pasted = np.where(mask[..., None], one.painted, original)
     blended_region = box_dilated(mask, enlarging.settings.margin)
     blended = one.picture if one.picture.shape == original.shape else None
-    around = ring(mask)
+    near = ring(mask)
     inner = texture(one.painted)[mask].mean()
-    outer = texture(original)[around].mean() if around.any() else math.nan
+    outer = texture(original)[near].mean() if near.any() else math.nan
     far = math.nan
     if distance is not None:
-        part = square_around(mask)
+        part = around(mask)
         filled = np.where(mask[..., None], original, one.painted)
         far = distance(filled[part], original[part])
     return Measures(
         known_region_psnr(one.painted, original, mask),
+        faithful(one.painted, enlarging.low, mask),
         edge_step(pasted, mask),
         math.nan if blended is None else edge_step(blended, blended_region),
         float(inner / outer) if outer else math.nan,
         far,
     )
+
+
+def faithful(painted: np.ndarray, low: Tensor, mask: np.ndarray) -> float:
+    """PSNR in dB of a painted picture, averaged down to that of the low one, in the hole.
+
+    `painted` is uint8 [H, W, 3], `low` [3, h, w] in [0, 1], `mask` bool [H, W]. Over the low pixels
+    that lie in the hole as a whole; NaN if there are none.
+    """
+    size = (low.shape[1], low.shape[2])
+    small = functional.adaptive_avg_pool2d(torch.from_numpy(painted).permute(2, 0, 1) / 255.0, size)
+    share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), size)[0]
+    inside = share > 1 - 1e-6
+    if not inside.any():
+        return math.nan
+    error = float((small - low)[:, inside].double().square().mean())
+    return CAP_DB if error == 0 else min(CAP_DB, -10.0 * math.log10(error))
 
 
 def edge_step(picture: np.ndarray, mask: np.ndarray) -> float:
@@ -96,22 +121,26 @@ def ring(mask: np.ndarray, width: int = 49) -> np.ndarray:
     return box_dilated(mask, width) & ~mask
 
 
-def square_around(mask: np.ndarray) -> tuple[slice, slice]:
-    """The mask's bounding box, with half of its sides more in each direction."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+def around(mask: np.ndarray) -> tuple[slice, slice]:
+    """The mask's bounding box with half of its sides more in each direction, LEAST at least."""
     parts = []
-    for found, side in ((rows, mask.shape[0]), (columns, mask.shape[1])):
-        more = (found[-1] - found[0] + 1) // 2
-        parts.append(slice(max(0, found[0] - more), min(side, found[-1] + 1 + more)))
+    for axis in (1, 0):
+        found, side = np.flatnonzero(mask.any(axis)), mask.shape[1 - axis]
+        first, last = int(found[0]), int(found[-1]) + 1
+        length = last - first
+        wanted = min(side, max(2 * length, LEAST))
+        start = min(max(0, (first + last - wanted) // 2), side - wanted)
+        parts.append(slice(start, start + wanted))
     return parts[0], parts[1]
 
 
-def distance_of(model: Callable[[Tensor, Tensor], Tensor]) -> Distance:
-    """A `Distance` by a model of image batches in [0, 1], such as LPIPS (profi.metrics)."""
-    import torch
+def distance_of(
+    model: Callable[[Tensor, Tensor], Tensor], device: str | torch.device = "cpu"
+) -> Distance:
+    """A `Distance` by a model on `device` of image batches in [0, 1], such as LPIPS."""
 
     def distance(one: np.ndarray, two: np.ndarray) -> float:
         pair = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None] / 255.0 for p in (one, two)]
-        return float(model(*pair))
+        return float(model(*(picture.to(device) for picture in pair)))
 
     return distance

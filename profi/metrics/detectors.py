@@ -71,6 +71,20 @@ class Detector(Protocol):
         ...
 
 
+def load_detector(path: str) -> tuple[Preprocessing, Any]:
+    """A detector's preprocessing and its model, from a folder or the Hub.
+
+    Raises:
+        UserError: the model is unreachable or not a detector.
+    """
+    what = "detector"
+    config = preprocessor_config(path, what, _KEY)
+    with explained(what, path, _KEY):
+        return Preprocessing.from_config(config), AutoModelForObjectDetection.from_pretrained(
+            path, dtype=torch.float32, weights_only=True
+        )
+
+
 class TransformersDetector:
     """Any `AutoModelForObjectDetection`, such as RT-DETR, DETR and YOLOS.
 
@@ -128,13 +142,7 @@ class TransformersDetector:
         Raises:
             UserError: the model is unreachable, not a detector, or has other categories.
         """
-        what = "detector"
-        config = preprocessor_config(path, what, _KEY)
-        with explained(what, path, _KEY):
-            preprocessing = Preprocessing.from_config(config)
-            model = AutoModelForObjectDetection.from_pretrained(
-                path, dtype=torch.float32, weights_only=True
-            )
+        preprocessing, model = load_detector(path)
         return cls(model.to(device), preprocessing, categories=categories, batch_size=batch_size)
 
     @cached_property

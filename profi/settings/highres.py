@@ -20,6 +20,7 @@ FACTOR = 4
 Result = Literal["own", "worked"]
 Known = Literal["eq16", "free"]
 MaskLow = Literal["soft", "hard"]
+Hole = Literal["given", "painted"]
 Eps = Literal["kept", "recomputed"]
 Low = Literal["decoded", "blended"]
 Poisson = Literal["dirichlet", "opencv", "none"]
@@ -81,6 +82,11 @@ class HighRes:
     blur: int = setting(
         19, "side in latents of the Gaussian filter of a soft mask, odd; 1: none", at_least=1
     )
+    hole: Hole = setting(
+        "painted",
+        "what E(I) of eq. 16 sees in the hole. given: the given picture, whose old object comes "
+        "through the soft edge of the mask. painted: the enlarged small picture",
+    )
     eps: Eps = setting(
         "kept", "eq. 4 after eq. 16: with the predicted eps, or with the one of the new x0_pred"
     )
@@ -137,6 +143,7 @@ RELEASED = HighRes(
     name="released",
     result="worked",
     low="decoded",
+    hole="given",
     poisson="opencv",
     tile=None,
     vae_tile=None,
@@ -147,6 +154,7 @@ PAPER = HighRes(
     low="decoded",
     mask="hard",
     dilation=0,
+    hole="given",
     tile=None,
     vae_tile=None,
 )

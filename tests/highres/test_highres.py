@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ import profi
 from profi.fitting import fit_picture
 from profi.highres import HIGHRES, WAYS, Enlarging, Upscaler, compare, measures
 from profi.highres.latent_masks import box_dilated
-from profi.highres.measures import edge_step
+from profi.highres.measures import around, edge_step, faithful
+from profi.metrics.functional import CAP_DB
 from profi.models.backbone import Backbone
 from profi.settings.evaluation import EVALUATIONS
 from profi.settings.highres import HighRes
@@ -256,6 +258,58 @@ def test_the_three_ways_share_the_low_picture(painter: profi.Painter, upscaler: 
     # VAE can say.
     assert numbers[2].known_psnr > numbers[1].known_psnr
     assert all(np.isfinite(list(vars(n).values())).all() for n in numbers)
+
+
+@pytest.mark.parametrize(("hole", "same"), [("painted", True), ("given", False)])
+def test_the_old_object_has_no_say(
+    painter: profi.Painter, upscaler: Upscaler, hole: Any, same: bool
+) -> None:
+    """Two pictures that differ in the hole alone; the mistake: eq. 16 sees what stood there."""
+    mask = masks(128, 96)["all but the border"]
+    mask[:, 90:] = False
+    settings = replace(OURS, hole=hole, dilation=0, blur=9)
+    found = []
+    for colour in (10, 240):
+        pixels = np.asarray(picture(128, 96)).copy()
+        # (The picture's own resizing brings pixels at the edge into the known region.)
+        pixels[12:-12, 12:78] = colour
+        image = Image.fromarray(pixels)
+        found.append(np.asarray(paint(painter, upscaler, image, as_mask(mask), highres=settings)))
+    assert np.array_equal(found[0][mask], found[1][mask]) == same
+
+
+def test_a_large_picture_is_compared_with_the_small_one_in_the_hole() -> None:
+    low = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(0))
+    low = (low * 255).round() / 255
+    large = (low * 255).byte().permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
+    mask = np.zeros((32, 24), bool)
+    mask[6:20, 4:16] = True  # rows 2 to 4 of the low picture, columns 1 to 3
+    assert faithful(large, low, mask) > CAP_DB - 20
+    outside = large.copy()
+    outside[~mask] = 0
+    outside[6:8] = 0  # a low row of which the hole has a half
+    assert faithful(outside, low, mask) == faithful(large, low, mask)
+    expected = -20 * math.log10(10 / 255)
+    shifted = faithful(np.clip(large, 0, 245) + np.uint8(10), low.clamp(0, 245 / 255), mask)
+    assert shifted == pytest.approx(expected, abs=1e-3)
+    mask[:] = False
+    assert np.isnan(faithful(large, low, mask))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((100, 100, 160, 140), (70, 80, 190, 160)),  # twice the box; at least 64
+        ((100, 100, 101, 101), (68, 68, 132, 132)),
+        ((0, 290, 20, 300), (0, 236, 64, 300)),
+        ((0, 0, 200, 300), (0, 0, 200, 300)),
+    ],
+)
+def test_the_part_around_the_hole(box: Any, expected: Any) -> None:
+    mask = np.zeros((200, 300), bool)
+    mask[box[0] : box[2], box[1] : box[3]] = True
+    rows, columns = around(mask)
+    assert (rows.start, columns.start, rows.stop, columns.stop) == expected
 
 
 def test_a_step_across_an_edge() -> None:

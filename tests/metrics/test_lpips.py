@@ -5,14 +5,16 @@ import math
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import RTDetrForObjectDetection
 
 from profi.metrics import KnownRegionLPIPS, Sample
-from profi.metrics.known_region import LPIPS
+from profi.metrics.lpips import LPIPS, FeatureDistance
 from profi.types import UserError
 
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
@@ -157,3 +159,54 @@ def test_mistakes_are_one_line(alexnet, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     with pytest.raises(UserError, match=r"'\.\[lpips\]'"):
         LPIPS.from_pretrained(str(alexnet), None)
+
+
+@pytest.fixture(scope="session")
+def rtdetr_folder(tmp_path_factory: pytest.TempPathFactory, tiny: ModuleType) -> Path:
+    return tiny.save_rtdetr(tmp_path_factory.mktemp("rtdetr"))
+
+
+@pytest.fixture(scope="session")
+def features(rtdetr_folder: Path) -> FeatureDistance:
+    return FeatureDistance.from_pretrained(str(rtdetr_folder))
+
+
+def test_features_are_compared_by_the_same_formula(features, rtdetr_folder):
+    """The sum over the backbone's stages of 2 - 2 cos, averaged over the places."""
+    detector = RTDetrForObjectDetection.from_pretrained(rtdetr_folder).eval()
+    one, two = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    expected, seen = 0.0, []
+    for name, part in detector.model.backbone.model.named_modules():
+        # What the stem and the four stages give, taken from the modules themselves.
+        if name == "embedder" or (name.startswith("encoder.stages.") and name.count(".") == 2):
+            part.register_forward_hook(lambda module, given, found: seen.append(found))
+    with torch.no_grad():
+        for picture in (one, two):
+            detector.model.backbone.model(picture)
+    half = len(seen) // 2
+    assert half == 5
+    for x, y in zip(seen[:half], seen[half:], strict=True):
+        both = x.norm(dim=1) * y.norm(dim=1)
+        # (Where ReLU leaves nothing of one vector, its unit vector is zero.)
+        squares = (x.norm(dim=1) > 0).float() + (y.norm(dim=1) > 0).float()
+        cosine = (x * y).sum(1) / both.clamp(min=1e-20)
+        expected += float((squares - 2 * cosine).mean())
+    assert expected > 0.01
+    assert float(features(one, two)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_are_close_for_like_pictures(features):
+    generator = torch.Generator().manual_seed(4)
+    one = torch.rand(2, 3, 48, 64, generator=generator)
+    noise = torch.rand(2, 3, 48, 64, generator=generator) - 0.5
+    none, little, much = (features(one, (one + s * noise).clamp(0, 1)) for s in (0.0, 0.1, 0.8))
+    assert none.tolist() == [0.0, 0.0]
+    assert (little > 0).all()
+    assert (2 * little < much).all()
+    assert torch.allclose(features(one[1:], (one + 0.8 * noise).clamp(0, 1)[1:]), much[1:])
+
+
+def test_a_detector_without_a_backbone_is_one_line(tiny, tmp_path):
+    yolos_folder = tiny.save_yolos(tmp_path)
+    with pytest.raises(UserError, match=r"no backbone .*: set metric\.lpips\.path for LPIPS"):
+        FeatureDistance.from_pretrained(str(yolos_folder))

@@ -92,5 +92,6 @@ def test_eq_16_keeps_the_known_region_and_its_seam() -> None:
     assert isinstance(eq16, Measures)
     assert eq16.known_psnr > free.known_psnr + 2
     assert eq16.known_psnr > bicubic.known_psnr
+    assert bicubic.faithful > eq16.faithful > 20
     assert eq16.texture > 2 * bicubic.texture
     assert np.isfinite(eq16.seam)
