@@ -22,6 +22,7 @@ from profi.highres import Enlarging, Measures, Upscaler, compare, load_upscaler,
 from profi.highres.enlarging import array
 from profi.highres.low import LowPainter
 from profi.highres.measures import distance_of
+from profi.settings import Config
 from profi.settings.highres import highres_of
 from profi.types import Triplet
 
@@ -57,7 +58,7 @@ class Worked:
 
 def figure_13(context: FigureContext) -> Drawing:
     """One picture: the low result, the steps of the upscaler, and the last blend."""
-    chosen, (work,), upscaler = _worked(context, 1, most=1)
+    chosen, rule, (work,), upscaler = _worked(context, 1, most=1)
     one, count = work.enlarging, work.enlarging.settings.num_inference_steps
     shown = sorted({1, max(1, count // 4), max(1, count // 2), count})
     steps: dict[int, np.ndarray] = {}
@@ -87,7 +88,7 @@ def figure_13(context: FigureContext) -> Drawing:
         "paints at the low size, the upscaler's denoised picture after eq. 16 (x0_pred, decoded) "
         f"in {len(shown)} of its {count} steps, and the result of the last Poisson blend. Below, "
         f"the detail in the blue square{_detail_text()}",
-        context.rule("All triplets of the settings."),
+        context.rule(rule),
         chosen,
         _sizes(work),
     )
@@ -110,7 +111,7 @@ def figure_21(context: FigureContext) -> Drawing:
 
 def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawing:
     """Whole pictures and details, a pair of rows per example."""
-    chosen, works, upscaler = _worked(context, count)
+    chosen, rule, works, upscaler = _worked(context, count)
     cells, rows = [], []
     found: dict[str, list[Measures]] = {way: [] for way in ways}
     device = str(upscaler.device)
@@ -146,7 +147,7 @@ def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawin
         grid(cells, ["input", *(LABELS[way] for way in ways)], rows, label=0.6, largest=largest),
         "Ways to enlarge one and the same painted picture, each followed by the same Poisson "
         f"blend into the original. Every second row: the detail in the blue square{_detail_text()}",
-        context.rule("All triplets of the settings."),
+        context.rule(rule),
         chosen,
         numbers | _sizes(works[0]),
     )
@@ -154,15 +155,18 @@ def _compared(context: FigureContext, ways: Sequence[str], count: int) -> Drawin
 
 def _worked(
     context: FigureContext, count: int, most: int | None = None
-) -> tuple[list[Pick], list[Worked], Upscaler]:
-    """The chosen triplets, `most` at most, painted small by the full method, and the upscaler."""
+) -> tuple[list[Pick], str, list[Worked], Upscaler]:
+    """The chosen triplets, `most` at most, painted small by the full method, and the upscaler.
+
+    With the rule by which they are chosen.
+    """
     config = context.of_one_model("profi")
     (run,) = context.runs(config)[:1]
     triplets = {t.triplet_id: t for t in context.triplets(config)}
     every = [Pick(name, run.seed) for name in triplets]
-    chosen = context.choose(every, lambda pick: triplets[pick.triplet_id].prompt, count, every)[
-        :most
-    ]
+    rule, fitting = _found(context, config, every)
+    chosen = context.choose(fitting, lambda pick: triplets[pick.triplet_id].prompt, count, every)
+    chosen = chosen[:most]
     context.painted.append(run)
     (row,) = context.inpainters(config).values()
     model = config.model
@@ -181,7 +185,28 @@ def _worked(
         mask = torch.from_numpy(triplet_mask(triplet))
         enlarging = Enlarging.of(image, mask, low, model.long_side, settings, config.evaluation)
         works.append(Worked(triplet, seed, enlarging))
-    return chosen, works, upscaler
+    return chosen, rule, works, upscaler
+
+
+def _found(context: FigureContext, config: Config, every: list[Pick]) -> tuple[str, list[Pick]]:
+    """The small paintings that show their object, and this rule's text.
+
+    All, where none does or the settings do not score the accuracy.
+    """
+    rule = "All triplets of the settings."
+    if "accuracy" not in config.metric.metrics or context.config.figure.select:
+        return rule, every
+    metric = replace(config.metric, metrics=["accuracy"])
+    pool = context.pool(replace(config, metric=metric, highres="none"))
+    (row,) = pool.rows
+    found = [pick for pick in every if pool.score("accuracy", row, pick) == 100.0]
+    if not found:
+        return f"{rule} (The detector finds the label in none of their small paintings.)", every
+    return (
+        f"Among the {len(pool.picks)} small paintings those in which the detector finds the label "
+        f"({len(found)}).",
+        found,
+    )
 
 
 def detail_of(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -13,6 +13,7 @@ from test_figures import check_texts
 
 from profi.figures.enlargements import cut, detail_of
 from profi.figures.layout import FULL
+from profi.figures.pool import Pool
 
 SMALL = ["model.long_side=32", "data.limit=1", "figure.examples=1"]
 
@@ -66,6 +67,22 @@ def test_figure_14_compares_three_ways_to_enlarge_one_painting(
     # Eq. 16 keeps the known region better than the upscaler alone.
     assert psnr[2] > psnr[1]
     assert "high resolution" in studio.record("14")["numbers"]
+
+
+def test_those_are_shown_whose_small_painting_has_the_object(
+    studio: Studio, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*SMALL, f"data.root={scenes}"]
+    scores = {"found": 100.0, "not found": 0.0}
+    rules = {}
+    for name, value in scores.items():
+        monkeypatch.setattr(Pool, "score", lambda *key, value=value: value)
+        rules[name] = studio.draw("13", *settings).rule
+    assert "Among the 1 small paintings those in which the detector finds" in rules["found"]
+    assert "label (1)." in rules["found"]
+    assert "All triplets of the settings. (The detector finds" in rules["not found"]
+    unscored = studio.draw("13", *settings, "metric.metrics=[clip_score]").rule
+    assert unscored.startswith("All triplets of the settings. Drawn")
 
 
 def test_a_detail_lies_on_the_mask_s_edge() -> None:
