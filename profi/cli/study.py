@@ -1,4 +1,4 @@
-"""`profi study new`, `serve` and `report`: the user study of appendix D."""
+"""`profi study new`, `more`, `serve` and `report`: the user study of appendix D."""
 
 from __future__ import annotations
 
@@ -64,6 +64,20 @@ def new(folder: Path, runs: tuple[str, ...], consent: Path | None, **wishes: Any
         f"give each participant one of the {len(made.codes)} codes in {folder / 'codes.txt'}"
     )
     click.echo(f"then: profi study serve {folder}")
+
+
+@study.command(context_settings={"show_default": True})
+@click.argument("folder", type=FOLDER, metavar="STUDY")
+@click.option("--participants", default=12, help="how many codes to add")
+def more(folder: Path, participants: int) -> None:
+    """Make codes for more participants of STUDY; those who have one keep it."""
+    from profi.ui.study.create import more_participants
+    from profi.ui.study.folder import StudyFolder
+
+    paths = StudyFolder(folder)
+    made, added = more_participants(paths, participants)
+    click.echo("\n".join(added))
+    click.echo(f"{len(made.codes)} codes in {paths.codes}; start profi study serve {folder} again")
 
 
 @study.command(context_settings={"show_default": True})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from profi.ui.study.folder import (
     StudyFolder,
     StudyMethod,
     StudyTriplet,
+    read_study,
     write_study,
 )
 
@@ -130,7 +131,7 @@ def create(root: Path, runs: Sequence[str], wishes: Wishes) -> Study:
         wishes.seed,
         wishes.repeats,
         wishes.consent,
-        _codes(wishes.participants),
+        _codes(wishes.participants, ()),
         tuple(StudyMethod(source.label, source.run.run_id) for source in sources),
         tuple(triplets),
     )
@@ -246,14 +247,32 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _codes(count: int) -> tuple[str, ...]:
-    """Different random codes such as `k7mq-x2hp` (39 bits: they cannot be guessed by trying)."""
-    if not 1 <= count <= 1000:
-        raise UserError(f"--participants {count}: choose 1 to 1000")
+def more_participants(folder: StudyFolder, count: int) -> tuple[Study, tuple[str, ...]]:
+    """Add `count` codes to a study: the study with them, and the new ones.
+
+    Nothing changes for those who have a code. A server learns of them when it is started again.
+    """
+    study = read_study(folder)
+    added = _codes(count, study.codes)
+    study = replace(study, codes=(*study.codes, *added))
+    write_study(folder, study)
+    return study, added
+
+
+def _codes(count: int, taken: Collection[str]) -> tuple[str, ...]:
+    """Different random codes such as `k7mq-x2hp` (39 bits: they cannot be guessed by trying).
+
+    At most 1000 with those `taken` already.
+    """
+    room = 1000 - len(taken)
+    if not 1 <= count <= room:
+        raise UserError(f"--participants {count}: choose 1 to {room}")
     codes: dict[str, None] = {}
     while len(codes) < count:
         letters = "".join(secrets.choice(ALPHABET) for _ in range(8))
-        codes[f"{letters[:4]}-{letters[4:]}"] = None
+        code = f"{letters[:4]}-{letters[4:]}"
+        if code not in taken:
+            codes[code] = None
     return tuple(codes)
 
 

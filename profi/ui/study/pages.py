@@ -71,7 +71,8 @@ class Pages:
     def __init__(self, folder: StudyFolder, study: Study, votes: Votes, password: str) -> None:
         self.folder, self.study, self.votes, self.password = folder, study, votes, password
         self.names = study.picture_names()
-        self.cookie = f"study_{digest(study.codes, 8)}"
+        # (Of the first code alone: more participants may be added.)
+        self.cookie = f"study_{digest(study.codes[0], 8)}"
         self.templates = templates_of("profi.ui.study")
 
     def routes(self) -> list[Route]:

@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from click.testing import CliRunner
 from starlette.testclient import TestClient
 from study_runs import METHODS, Participant, Served, page_name
 
+from profi.cli.main import profi as command
+from profi.types import UserError
 from profi.ui.study.answers import read_answers
 from profi.ui.study.folder import QUESTIONS, StudyFolder, read_study
 from profi.ui.study.server import application
@@ -225,3 +228,28 @@ def test_a_fault_of_the_server_is_a_sentence_that_the_script_tries_again(
     assert answer.status_code == 500
     assert answer.json() == {"error": "Something went wrong: please try again."}
     assert one.vote(1, "prompt", [0], page).status_code == 200
+
+
+def test_more_participants_change_nothing_for_the_first(served: Served) -> None:
+    one = served.started()
+    first = one.page(1).text
+    one.vote(1, "prompt", [0], first)
+    root = served.folder.root
+    more = ["study", "more", str(root), "--participants"]
+    shown = CliRunner().invoke(command, [*more, "2"]).output
+    study = read_study(served.folder)
+    old, added = study.codes[:3], study.codes[3:]
+    assert old == served.study.codes
+    assert len(set(study.codes)) == 5
+    assert served.folder.codes.read_text().split() == list(study.codes)
+    assert shown.split()[:2] == list(added)
+    # The server, started again: the first participant's browser goes on, a new one begins.
+    again = Served(served.folder, study, application(served.folder))
+    browser = again.participant()
+    browser.client.cookies = one.client.cookies
+    page = browser.page(1)
+    assert "Page 1 of 8" in page.text
+    assert page.text.count(" checked") == 1
+    assert "Page 1 of 8" in again.started(4).page(1).text
+    with pytest.raises(UserError, match="--participants 996: choose 1 to 995"):
+        CliRunner().invoke(command, [*more, "996"], catch_exceptions=False)
