@@ -149,6 +149,9 @@ Training again, stage by stage (`size=gpu` is the larger world: 32 categories):
     python scripts/build_sprites.py
     python scripts/train_mini.py stage=all size={size.size}
     python scripts/mini_readme.py size={size.size}
+
+The x4 upscaler of [high resolution](../../docs/highres.md) (`shipped/upscaler`, 3.7 MB) is trained
+apart: `stage=upscaler_vae`, `upscaler_decoder`, `upscaler`, then `ship_upscaler`.
 """
 
 

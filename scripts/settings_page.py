@@ -14,7 +14,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# All settings
 
 Written by `python scripts/settings_page.py` from the code. `key=value` on the command line changes
-one; `profi run --help` shows the values that a command would have.
+one. The defaults are the code's; the chosen `model=`, `data=`, `metric=` and `experiment=` (conf/)
+replace some, and `profi run --help` shows the values that a command would have.
 
 """
 
@@ -44,12 +45,14 @@ def bundles(title: str, options: Mapping[str, Any]) -> Iterator[str]:
     names = list(options)
     yield f"## {title}"
     yield ""
-    yield f"| setting | {' | '.join(names)} | meaning |"
-    yield "|---|" + "---|" * (len(names) + 1)
-    for spec in fields(options[names[0]]):
+    yield f"| setting | {' | '.join(names)} | may be | meaning |"
+    yield "|---|" + "---|" * (len(names) + 2)
+    section = type(options[names[0]])
+    for spec in fields(section):
         if spec.name != "name":
             values = " | ".join(shown(getattr(options[name], spec.name)) for name in names)
-            yield f"| `{spec.name}` | {values} | {spec.metadata['meaning']} |"
+            may_be = allowed(section, spec)
+            yield f"| `{spec.name}` | {values} | {may_be} | {spec.metadata['meaning']} |"
     yield ""
 
 

@@ -95,7 +95,7 @@ DEFAULTS: dict[str, tuple[Options, Recipe]] = {
             parts="shipped:cpu/inpaint",
             val_root="shipped:cpu/data/images",
             val_annotations="shipped:cpu/data/instances_val.json",
-            side=64,
+            side=world("cpu").image_size,
         ),
         MINI,
     ),

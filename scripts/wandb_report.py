@@ -1,11 +1,11 @@
 """The W&B report of an experiment, as code: bars per ablation, progress, pictures side by side.
 
-    python scripts/wandb_report.py --group "table2 (released)" [--entity E] [--project profi]
-    python scripts/wandb_report.py --group "table2 (released)" --entity E --dry-run
+    group="table2 (released, evaluation=released)"
+    python scripts/wandb_report.py --group "$group" [--entity E] [--project profi] [--dry-run]
 
-The group is what `logger=wandb` files an experiment's runs under: its name and its reading. Saving
-needs a login (`wandb login`); `--dry-run` prints the definition and asks no server. What the panels
-show is what `profi.reports.wandb_log` and `profi.harness.run_log` write.
+The group is what `logger=wandb` files an experiment's runs under: its name, its reading and, unless
+it is `ours`, its evaluation. Saving needs a login (`wandb login`); `--dry-run` prints the
+definition and asks no server. What the panels show is what `profi.reports.wandb_log` and `profi.harness.run_log` write.
 """
 
 from __future__ import annotations

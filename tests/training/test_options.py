@@ -19,7 +19,7 @@ def script(load_script):  # type: ignore[no-untyped-def]
 
 def test_data_sets_the_defaults_and_what_is_given_comes_over_them(script) -> None:  # type: ignore[no-untyped-def]
     options, recipe = script.read([])
-    assert (options.data, options.side, recipe) == ("scenes", 64, MINI)
+    assert (options.data, options.side, recipe) == ("scenes", 128, MINI)
     options, recipe = script.read(["steps=7", "side=256", "data=coco", "min_share=0.1"])
     assert (options.side, options.min_share, options.val_root) == (256, 0.1, "")
     assert recipe == Recipe(steps=7)
@@ -73,7 +73,7 @@ def test_the_help_names_every_option_and_setting(script) -> None:  # type: ignor
     for section in (script.Options, Recipe):
         for spec in fields(section):
             assert f"\n  {spec.name}=  {spec.metadata['meaning']}" in text
-    assert "(default scenes: 64, coco: 512)" in text
+    assert "(default scenes: 128, coco: 512)" in text
 
 
 def test_the_other_scripts_read_theirs_alike(load_script) -> None:  # type: ignore[no-untyped-def]
