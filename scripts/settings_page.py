@@ -9,6 +9,7 @@ from typing import Any
 
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import choices_of, default_of, settings_in
+from profi.settings.highres import HIGHRES
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# All settings
@@ -61,9 +62,10 @@ def page() -> str:
     lines: list[str] = []
     lines += bundles("Readings (`reading=NAME reading.KEY=value`)", READINGS)
     lines += bundles("Evaluations (`evaluation=NAME evaluation.KEY=value`)", EVALUATIONS)
+    lines += bundles("High resolution (`highres=NAME highres.KEY=value`)", HIGHRES)
     lines += ["## The others", "", "| key | default | may be | meaning |", "|---|---|---|---|"]
     for key, section, spec in settings_in(Config):
-        if key.partition(".")[0] in ("reading", "evaluation"):
+        if key.partition(".")[0] in ("reading", "evaluation", "highres"):
             continue
         meaning = spec.metadata["meaning"]
         default = shown(default_of(spec))

@@ -5,7 +5,7 @@
 
 The group is what `logger=wandb` files an experiment's runs under: its name, its reading and, unless
 it is `ours`, its evaluation. Saving needs a login (`wandb login`); `--dry-run` prints the
-definition and asks no server. What the panels show is what `profi.reports.wandb_log` and `profi.harness.run_log` write.
+definition and asks no server. What the panels show is what `profi.reports.wandb_log` and
 """
 
 from __future__ import annotations

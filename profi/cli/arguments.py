@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import build, choices_of, default_of, settings_in, types_of
+from profi.settings.highres import CHOICES
 from profi.settings.paths import conf_folder
 from profi.types import UserError
 
@@ -62,7 +63,11 @@ def register() -> None:
     )
     store = ConfigStore.instance()
     store.store(name="schema", node=schema_of(Config))
-    bundles: Mapping[str, Mapping[str, Any]] = {"reading": READINGS, "evaluation": EVALUATIONS}
+    bundles: Mapping[str, Mapping[str, Any]] = {
+        "reading": READINGS,
+        "evaluation": EVALUATIONS,
+        "highres": CHOICES,
+    }
     for group, options in bundles.items():
         for name, bundle in options.items():
             store.store(group=group, name=name, node=asdict(bundle))

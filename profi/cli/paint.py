@@ -30,7 +30,7 @@ from profi.settings import (
 )
 from profi.settings.highres import FACTOR, HIGHRES, UPSCALERS, HighRes, highres_of, upscaler_source
 from profi.settings.paths import SHIPPED, shipped_path
-from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, model_source, models
+from profi.settings.presets import DEMO_NEGATIVE, DEMO_POSITIVE, hub_id, model_source, models
 from profi.types import MAX_SEED, UserError, check_text
 
 # File suffix -> PIL's arguments for writing. Only JPEG is lossy.
@@ -175,8 +175,14 @@ def paint(
         check_text(name, text)
     positive, negative = texts(positive, negative, demo_texts)
     large = large_settings(highres, highres_set, upscaler, long_side, crop, feather, unblended)
-    if segmenter is not None and large is None:
-        raise UserError("--segmenter needs --highres")
+    if segmenter is not None:
+        if large is None:
+            raise UserError("--segmenter needs --highres")
+        if not Path(segmenter).is_dir() and hub_id(segmenter) is None:
+            raise UserError(
+                f"--segmenter {segmenter}: give a folder or a repository of the Hugging Face Hub, "
+                "such as facebook/sam-vit-base"
+            )
     # The imports below add diffusers and transformers.
     import torch
 
@@ -216,6 +222,9 @@ def paint(
         facts |= choices
         picture = painter(given, hole, prompt, **choices, progress=True)
     else:
+        import numpy as np
+
+        from profi.fitting import bytes_of
         from profi.highres.latent_masks import box_dilated
 
         source = upscaler or ("mini" if model == "mini" else "x4")
@@ -232,8 +241,12 @@ def paint(
             progress=True,
             **choices,
         )
-        changed = torch.from_numpy(box_dilated(hole.numpy(), large.margin))
-        kept = changed if large.result == "own" else None
+        kept = None
+        if large.result == "own":
+            kept = torch.from_numpy(box_dilated(hole.numpy(), large.margin))
+            if segmenter is not None:  # (It has narrowed the mask: what did not change is kept.)
+                pixels = bytes_of(given, "rounded").permute(1, 2, 0)
+                kept &= (torch.from_numpy(np.array(picture)) != pixels).any(-1)
     written = encoded(picture, original, kept, facts, FORMATS[out.suffix.lower()], hole)
     # Check again: the file may have appeared while the model painted.
     check_out(out, force)

@@ -37,6 +37,8 @@ from profi.types import MissingRowError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: The folder of the figures of high resolution (conf/figure/).
+FINE_SCENES = "fine_scenes"
 WIDTH = 160
 BROKEN_PIPE = 141
 SWEEP_FLAGS = ("-m", "--multirun")
@@ -116,7 +118,10 @@ def check_folders(config: Config) -> None:
     data, (one, *others) = config.data, [each.model for each in config.per_model]
     paints = config.stage not in ("score", "report", "check", "fetch")
     if paints and data.root and not shipped_path(data.root).is_dir():
-        raise UserError(f"data.root={data.root}: there is no such folder")
+        # The only default that has to be made first.
+        scenes = Path(data.root).name == FINE_SCENES and config.stage == "figure"
+        remedy = f"; make it: python scripts/fine_scenes.py {data.root}" if scenes else ""
+        raise UserError(f"data.root={data.root}: there is no such folder{remedy}")
     if paints and data.annotations and not shipped_path(data.annotations).is_file():
         raise UserError(f"data.annotations={data.annotations} does not exist: set it to the file")
     # Of several models, one that is missing is left out, not refused.

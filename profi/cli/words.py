@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from profi.catalogue import catalogue
 from profi.settings import EVALUATIONS, READINGS, Config
 from profi.settings.fields import settings_in
+from profi.settings.highres import CHOICES
 from profi.settings.paths import conf_folder
 from profi.types import UserError, check_text
 
@@ -29,6 +30,7 @@ ONE_OF = {
     "model": "a sweep, -m model={}",
     "reading": "a sweep, -m reading={}",
     "evaluation": "a sweep, -m evaluation={}",
+    "highres": "a sweep, -m highres={}",
     "data": "a sweep, -m data={}",
     "metric": "a sweep, -m metric={}",
     "experiment": "one command per experiment",
@@ -137,6 +139,7 @@ def _groups() -> dict[str, list[str]]:
         **found,
         "reading": list(READINGS),
         "evaluation": list(EVALUATIONS),
+        "highres": list(CHOICES),
         "ablation": [*methods.names(), *methods.aliases],
         "figure": list(catalogue.figures.names()),
     }

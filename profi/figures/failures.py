@@ -15,6 +15,8 @@ from profi.types import UserError
 #: Examples of each kind.
 EXAMPLES = 3
 WORST = "clip_score", "aesthetic"
+NAMED = "Paintings of the full method."
+KINDS = "Failures of the full method. Left: no object. Right: it is there and looks wrong."
 
 
 def figure_17(context: FigureContext) -> Drawing:
@@ -49,8 +51,7 @@ def figure_17(context: FigureContext) -> Drawing:
     clip, aesthetic = (metric_style(name).label for name in WORST)
     return Drawing(
         figure,
-        "Failures of the full method. Left: the object is not there. Right: it is there and looks "
-        f"wrong. Below each painting: {clip} / {aesthetic}.",
+        f"{NAMED if named else KINDS} Below each painting: {clip} / {aesthetic}.",
         "Named by figure.select, not by a rule."
         if named
         else f"Of the {len(missed)} of {len(pool.picks)} paintings in which the detector does not "

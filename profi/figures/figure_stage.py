@@ -60,7 +60,8 @@ def _facts(context: FigureContext) -> dict[str, str]:
         return facts
     facts |= {
         "model": ", ".join(dict.fromkeys(model for model, _ in shown)),
-        "data": data_label(config.data),
+        "data": data_label(config.data)
+        + (f", root={config.data.root}" if config.data.root else ""),
         "seed": ", ".join(str(seed) for seed in sorted({seed for _, seed in shown})),
         "reading": config.reading_label,
         "evaluation": config.evaluation.label,

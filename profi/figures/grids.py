@@ -21,11 +21,13 @@ def gained(pool: Pool, base: RowKey, ours: RowKey) -> list[Pick]:
 
 def counts(pool: Pool, rows: Mapping[str, RowKey]) -> dict[str, str]:
     """In how many paintings of each row the label is found."""
-    total = len(pool.picks)
-    return {
+    total, unknown = len(pool.picks), pool.unknown
+    found = {
         f"label found, {label}": f"{sum(pool.found(row, p) for p in pool.picks)} of {total}"
         for label, row in rows.items()
     }
+    lacking = {"label not known to the detector": f"{unknown} of {total}"} if unknown else {}
+    return found | lacking
 
 
 def compared(

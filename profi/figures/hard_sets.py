@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.ndimage import label
-
 from profi.figures.context import FigureContext
 from profi.figures.drawing import Drawing, Pick
 from profi.figures.grids import compared, counts, gained
 from profi.figures.layout import FRAMES
 from profi.figures.pool import Pool
-from profi.metrics.functional import bounding_box, crop, label_found
+from profi.metrics.functional import bounding_box, crop, label_found, parts_of
 from profi.reports.names import RowKey
 
 EXAMPLES = 6
@@ -80,9 +77,3 @@ def filled_parts(context: FigureContext, pool: Pool, row: RowKey) -> dict[Pick, 
         detections = detector.detect([crop(image, bounding_box(part)) for part in parts])
         found[pick] = [label_found(one, category, threshold) == 100.0 for one in detections]
     return found
-
-
-def parts_of(mask: np.ndarray) -> list[np.ndarray]:
-    """The connected parts of a mask, bool [H, W]; pixels that touch at a corner are connected."""
-    numbered, count = label(mask, np.ones((3, 3)))
-    return [numbered == number for number in range(1, count + 1)]

@@ -109,15 +109,21 @@ class Pool:
     def found(self, row: RowKey, pick: Pick) -> bool:
         """Whether the detector finds the label in the painting (the metric accuracy).
 
-        UserError if there is no such score.
+        A label that the detector does not know is not found, see `unknown`. UserError if the
+        settings do not score the accuracy.
         """
-        value = self.score("accuracy", row, pick)
-        if math.isnan(value):
+        if "accuracy" not in self.metrics:
             raise UserError(
-                f"{pick.triplet_id} has no score accuracy, by which this figure chooses: add "
-                "accuracy to metric.metrics, or name triplets with figure.select=[...]"
+                "there is no score accuracy, by which this figure chooses: add accuracy to "
+                "metric.metrics"
             )
-        return value == 100.0
+        return self.score("accuracy", row, pick) == 100.0
+
+    @property
+    def unknown(self) -> int:
+        """The number of picks without an accuracy, such as prompts that the detector lacks."""
+        (row, *_) = self.rows
+        return sum(math.isnan(self.score("accuracy", row, pick)) for pick in self.picks)
 
     def given(self, pick: Pick) -> np.ndarray:
         """The image before painting at the painted size, uint8 [H, W, 3]."""

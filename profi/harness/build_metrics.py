@@ -210,20 +210,23 @@ def known_region_lpips(context: MetricContext) -> Metric:
 
 
 def picture_distance(settings: MetricConfig, device: str) -> tuple[str, Compare] | None:
-    """What compares pictures, and its name: LPIPS, if metric.lpips.path is set.
+    """What compares pictures, and its name; by the metrics of the settings.
 
-    Without it the features of the metric accuracy's detector (`FeatureDistance`), as the embedded
-    world has no other network; None if that detector is not one of transformers.
-    Raises like `load_metrics`.
+    LPIPS, if known_region_lpips is one of them; else the features (`FeatureDistance`) of the
+    detector of transformers that scores the accuracy, as the embedded world has no other network;
+    else None. Raises like `load_metrics`.
     """
-    if settings.lpips.path is not None:
+    if "known_region_lpips" in settings.metrics:
         path = _file("metric.lpips.path", settings.lpips.path)
         return "LPIPS", LPIPS.from_pretrained(path, settings.lpips.sha256).to(device)
-    if settings.accuracy.backend != "transformers" or not settings.accuracy.path:
+    accuracy = settings.accuracy
+    if "accuracy" not in settings.metrics or accuracy.backend != "transformers":
         return None
-    path = _weights("metric.accuracy.path", settings.accuracy.path)
-    name = f"distance of the features of {settings.accuracy.path}"
-    return name, FeatureDistance.from_pretrained(path).to(device)
+    path = _weights("metric.accuracy.path", accuracy.path)
+    model = FeatureDistance.from_pretrained(path)
+    if model is None:
+        return None
+    return f"distance of the features of {accuracy.path}", model.to(device)
 
 
 def _given(key: str, text: str | None) -> str:

@@ -94,7 +94,7 @@ def check(command: Command, console: Console) -> None:
     metrics = [m for name in config.metric.metrics for m in _metric(config, name, findings)]
     if config.logger.name == "wandb" and config.stage == "check":
         findings.tried("W&B", lambda: _logged_in(config), str)
-    if config.highres != "none":
+    if config.highres.name != "none":
         choice = upscaler_choice(config, "cpu")
         findings.tried(f"upscaler {choice[0]}", lambda: load_upscaler(*choice), lambda _: "loaded")
     room = 0.0

@@ -42,7 +42,7 @@ from profi.types import Generation, Triplet, UserError, canonical_json, digest, 
 log = logging.getLogger(__name__)
 
 STAGE = "highres"
-SMALLER = "set a smaller HighRes.tile and HighRes.vae_tile, or model.dtype=float16"
+SMALLER = "set a smaller highres.tile and highres.vae_tile, or model.dtype=float16"
 
 
 def upscaler_choice(config: Config, device: str) -> tuple[str, str, str]:

@@ -42,7 +42,6 @@ from profi.models.devices import resolve_device
 from profi.reports.names import row_labels
 from profi.settings import Config, MetricConfig
 from profi.settings.fields import build
-from profi.settings.highres import highres_of
 from profi.settings.paths import conf_folder
 from profi.store.generations import painted_count
 from profi.store.scores import scores_frame
@@ -81,7 +80,7 @@ def run(command: Command, console: Console) -> Shown | None:
     if config.stage in ("fetch", "check"):
         check(command, console)
         return None
-    enlarges = command.wants("generate") and config.highres != "none"
+    enlarges = command.wants("generate") and config.highres.name != "none"
     if enlarges:
         # What it lacks is found before the painting; its memory is free again meanwhile.
         load_upscaler(*upscaler_choice(config, "cpu"))
@@ -149,7 +148,7 @@ def _enlarge(command: Command, entries: Sequence[Entry], console: Console) -> li
     config, model, failed = command.config, command.config.per_model[0].model, []
     device = resolve_device("model.device", model.device)
     upscaler = load_upscaler(*upscaler_choice(config, device))
-    settings, root = highres_of(config.highres), image_root(config.data)
+    settings, root = config.highres, image_root(config.data)
     for entry in entries:
         label = f"highres {entry.key.model} {entry.key.ablation} seed {entry.seed}"
         with meter(console, label, painted_count(entry.run.generations)) as bar:

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import label
 from torch import Tensor
 
 from profi.fitting import (
@@ -24,7 +23,7 @@ from profi.highres.guided import AfterStep, upscale
 from profi.highres.latent_masks import reflected
 from profi.highres.poisson import poisson_blend
 from profi.highres.upscaler import Upscaler
-from profi.metrics.functional import Box, bounding_box
+from profi.metrics.functional import Box, bounding_box, parts_of
 from profi.settings.evaluation import Evaluation
 from profi.settings.highres import FACTOR, HighRes
 
@@ -98,33 +97,54 @@ class Enlarging:
             evaluation,
         )
 
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns of `box`."""
+        return slice(self.box.top, self.box.bottom), slice(self.box.left, self.box.right)
+
+    @property
+    def original(self) -> np.ndarray:
+        """The given picture at the worked size, without padding, uint8 [height, width, 3]."""
+        return array(self.cut(self.large))
+
+    @property
+    def worked_mask(self) -> np.ndarray:
+        """The mask at the worked size, without padding, bool [height, width]."""
+        return self.hole[: self.height, : self.width].numpy()
+
+    @property
+    def low_mask(self) -> np.ndarray:
+        """The mask at the low picture's size, bool [h, w]."""
+        size = (self.low.shape[1], self.low.shape[2])
+        return fit_mask(self.mask[self.part], size, self.evaluation.mask).numpy()
+
     def narrowed(self, segment: Segment) -> Enlarging:
         """The same with a mask that holds only the old and the new object.
 
         `segment` gets the given and the painted low picture with the boxes of the mask's parts;
         what it finds in either stays in the mask. A part in which it finds nothing stays whole.
         """
-        box = self.box
-        part = (slice(box.top, box.bottom), slice(box.left, box.right))
-        size = (self.low.shape[1], self.low.shape[2])
-        old = fit_picture(self.image[:, *part], size, self.evaluation.picture)
-        places, count = label(
-            fit_mask(self.mask[part], size, self.evaluation.mask).numpy(), np.ones((3, 3))
-        )
-        parts = [places == 1 + i for i in range(count)]
+        parts = parts_of(self.low_mask)
+        if not parts:  # (Bicubic resizing loses what is much smaller than a low pixel.)
+            return self
         boxes = [bounding_box(one) for one in parts]
+        size = (self.low.shape[1], self.low.shape[2])
+        old = fit_picture(self.image[:, *self.part], size, self.evaluation.picture)
         objects = segment(array(old), boxes) | segment(array(self.low), boxes)
-        kept = np.zeros(size, bool)
-        for one, found in zip(parts, objects, strict=True):
-            if not (one & found).any():
-                log.warning("no object is found in a part of the mask, which stays as it is")
-            kept |= one & found if (one & found).any() else one
-        low = torch.from_numpy(kept)
+        found = [part & one for part, one in zip(parts, objects, strict=True)]
+        lost = sum(not one.any() for one in found)
+        if lost:
+            log.warning(
+                "no object is found in %d of the mask's %d parts: they stay whole", lost, len(parts)
+            )
+        kept = [one if one.any() else part for part, one in zip(parts, found, strict=True)]
+        low = torch.from_numpy(np.logical_or.reduce(kept))
         mask = self.mask.clone()
-        mask[part] &= fit_mask(low, (box.bottom - box.top, box.right - box.left), "covering")
+        given = (self.box.bottom - self.box.top, self.box.right - self.box.left)
+        mask[self.part] &= fit_mask(low, given, "covering")
         if not mask.any():  # (A mask that bicubic resizing has grown can be found beside itself.)
             return self
-        worked = fit_mask(mask[part], (self.height, self.width), self.evaluation.mask)
+        worked = fit_mask(mask[self.part], (self.height, self.width), self.evaluation.mask)
         padded = (self.hole.shape[0], self.hole.shape[1])
         return replace(self, mask=mask, hole=reflected(worked, padded))
 
@@ -187,16 +207,13 @@ class Enlarging:
         """
         pixels = bytes_of(painted, self.evaluation.bytes)
         if self.settings.result == "worked":
-            hole = self.hole[: self.height, : self.width].numpy()
-            return poisson_blend(array(pixels), array(self.cut(self.large)), hole, self.settings)
-        box = self.box
-        size = (box.bottom - box.top, box.right - box.left)
+            return poisson_blend(array(pixels), self.original, self.worked_mask, self.settings)
+        size = (self.box.bottom - self.box.top, self.box.right - self.box.left)
         if pixels.shape[1:] != size:
             pixels = bytes_of(fit_picture(pixels / 255.0, size, self.evaluation.picture), "rounded")
         whole = array(self.image)
-        part = (slice(box.top, box.bottom), slice(box.left, box.right))
-        hole = self.mask[part].numpy()
-        whole[part] = poisson_blend(array(pixels), whole[part], hole, self.settings)
+        hole = self.mask[self.part].numpy()
+        whole[self.part] = poisson_blend(array(pixels), whole[self.part], hole, self.settings)
         return whole
 
 
@@ -204,7 +221,7 @@ class Enlarging:
 class Compared:
     """One way of fig. 14: its picture before the Poisson step and the result, uint8 [H, W, 3].
 
-    `painted` has the worked size; `seconds` are those of the enlarging.
+    `painted` has the worked size.
     """
 
     way: Way
@@ -212,10 +229,16 @@ class Compared:
     picture: np.ndarray
 
 
-def compare(enlarging: Enlarging, upscaler: Upscaler, prompt: str, seed: int = 0) -> list[Compared]:
+def compare(
+    enlarging: Enlarging,
+    upscaler: Upscaler,
+    prompt: str,
+    seed: int = 0,
+    ways: Sequence[Way] = WAYS,
+) -> list[Compared]:
     """Bicubic, the upscaler without eq. 16, and with it, each with the same last blend."""
     found = []
-    for way in WAYS:
+    for way in ways:
         painted = enlarging.in_way(way, upscaler, prompt, seed)
         pixels = array(bytes_of(painted, enlarging.evaluation.bytes))
         found.append(Compared(way, pixels, enlarging.finished(painted)))

@@ -207,7 +207,9 @@ def check_settings(upscaler: Upscaler, settings: HighRes, prompt: str | None = N
             f"highres.noise_level={settings.noise_level}: this upscaler knows 0 to "
             f"{upscaler.noise_levels - 1}"
         )
-    for name, tile in (("tile", settings.tile), ("overlap", settings.overlap)):
+    tiled_by = (settings.tile, settings.vae_tile) != (None, None)
+    overlap = settings.overlap if tiled_by else None
+    for name, tile in (("tile", settings.tile), ("overlap", overlap)):
         if tile is not None and tile % (multiple // FACTOR):
             raise UserError(
                 f"highres.{name}={tile}: must be a multiple of {multiple // FACTOR} for this "

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
-from profi.highres.enlarging import Compared, Enlarging, array
+from profi.highres.enlarging import Compared, Enlarging
 from profi.highres.latent_masks import box_dilated
 from profi.metrics.functional import CAP_DB, known_region_psnr
 
@@ -41,6 +41,8 @@ class Measures:
             region around it; 1: equally rich.
         distance: of the painted picture to the original around the hole, before the Poisson step
             (see `measures`); NaN without a function for it.
+
+    What does not exist is NaN: there is no known region around a mask of the whole picture.
     """
 
     known_psnr: float
@@ -57,8 +59,7 @@ def measures(enlarging: Enlarging, one: Compared, distance: Distance | None = No
     `distance`, such as LPIPS, gets the part around the hole (`around`) of the painted picture, with
     the original's pixels in the hole, and of the original.
     """
-    original = array(enlarging.cut(enlarging.large))
-    mask = enlarging.hole[: enlarging.height, : enlarging.width].numpy()
+    original, mask = enlarging.original, enlarging.worked_mask
     pasted = np.where(mask[..., None], one.painted, original)
     blended_region = box_dilated(mask, enlarging.settings.margin)
     blended = one.picture if one.picture.shape == original.shape else None
@@ -66,8 +67,8 @@ def measures(enlarging: Enlarging, one: Compared, distance: Distance | None = No
     inner = texture(one.painted)[mask].mean()
     outer = texture(original)[near].mean() if near.any() else math.nan
     far = math.nan
-    if distance is not None:
-        part = around(mask)
+    part = around(mask)
+    if distance is not None and not mask[part].all():
         filled = np.where(mask[..., None], original, one.painted)
         far = distance(filled[part], original[part])
     return Measures(

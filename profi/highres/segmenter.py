@@ -15,7 +15,9 @@ from profi.metrics.functional import Box
 from profi.models.devices import resolve_device
 from profi.types import UserError
 
-KEY = "--segmenter"
+KEY = "segmenter"
+#: Seen at once: what SAM's decoder takes grows with their number.
+BOXES = 16
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,20 @@ class Segmenter:
         """
         corners = [[float(b.left), float(b.top), float(b.right), float(b.bottom)] for b in boxes]
         inputs = self.processor(picture, input_boxes=[corners], return_tensors="pt")
-        found = self.model(
-            pixel_values=inputs["pixel_values"].to(self.model.device),
-            input_boxes=inputs["input_boxes"].to(self.model.device, torch.float32),
-        )
-        (masks,) = self.processor.image_processor.post_process_masks(
-            [found.pred_masks[0].float().cpu()],
-            inputs["original_sizes"],
-            inputs["reshaped_input_sizes"],
-        )
-        best = found.iou_scores[0].argmax(-1).cpu()
-        chosen: np.ndarray = masks[torch.arange(len(boxes)), best].numpy()
-        return chosen
+        seen = self.model.get_image_embeddings(inputs["pixel_values"].to(self.model.device))
+        places = inputs["input_boxes"].to(self.model.device, torch.float32)
+        masks = []
+        for some in places.split(BOXES, dim=1):
+            found = self.model(image_embeddings=seen, input_boxes=some)
+            best = found.iou_scores[0].argmax(-1)
+            chosen = found.pred_masks[0][torch.arange(len(best)), best]
+            masks += self.processor.image_processor.post_process_masks(
+                [chosen[:, None].float().cpu()],
+                inputs["original_sizes"],
+                inputs["reshaped_input_sizes"],
+            )
+        large: np.ndarray = torch.cat(masks)[:, 0].numpy()
+        return large
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "auto") -> Segmenter:
@@ -63,6 +67,6 @@ def load_segmenter(source: str | Path, device: str | torch.device = "auto") -> S
     if info["missing_keys"]:
         raise UserError(
             f"segmenter {path!r} lacks weights of SAM ({min(info['missing_keys'])}, among others): "
-            f"give a folder or a repository with {KEY}, such as facebook/sam-vit-base"
+            "give another folder or repository, such as facebook/sam-vit-base"
         )
     return Segmenter(model.eval().requires_grad_(False).to(place), processor)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 
 
 class Box(NamedTuple):
@@ -30,6 +31,12 @@ def bounding_box(mask: np.ndarray) -> Box:
     if rows.size == 0:
         raise ValueError("the mask is empty: it has no bounding box")
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def parts_of(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected parts of a mask, bool [H, W]; pixels that touch at a corner are connected."""
+    numbered, count = label(mask, np.ones((3, 3)))
+    return [numbered == number for number in range(1, count + 1)]
 
 
 def crop(image: np.ndarray, box: Box) -> np.ndarray:

@@ -114,20 +114,14 @@ class FeatureDistance(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
-    def from_pretrained(cls, path: str) -> FeatureDistance:
+    def from_pretrained(cls, path: str) -> FeatureDistance | None:
         """Take the backbone of a detector (a folder or a repository) of transformers.
 
-        Raises:
-            UserError: the detector cannot be loaded, or has no backbone.
+        None if it has none, such as YOLOS. Raises UserError if it cannot be loaded.
         """
         preprocessing, detector = load_detector(path)
         found = next((m for m in detector.modules() if isinstance(m, BackboneMixin)), None)
-        if found is None:
-            raise UserError(
-                f"the detector {path} has no backbone whose features could be compared: "
-                "set metric.lpips.path for LPIPS"
-            )
-        return cls(found, preprocessing)
+        return None if found is None else cls(found, preprocessing)
 
     @torch.inference_mode()
     def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
@@ -154,8 +148,8 @@ def _published_heads() -> list[torch.Tensor]:
     """The five heads' weights, [C] each."""
     if find_spec("torchmetrics") is None:
         raise UserError(
-            "LPIPS needs torchmetrics, which is not installed: pip install -c constraints.txt -e "
-            "'.[lpips]', or leave metric.lpips.path and the metric known_region_lpips out"
+            "known_region_lpips needs torchmetrics, which is not installed: "
+            "pip install -c constraints.txt -e '.[lpips]', or remove the metric from metric.metrics"
         )
     with as_file(files("torchmetrics").joinpath(*_HEADS)) as path:
         state = torch.load(

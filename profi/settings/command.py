@@ -12,7 +12,7 @@ from profi.catalogue import catalogue
 from profi.settings.data import DataConfig
 from profi.settings.evaluation import Evaluation
 from profi.settings.fields import build, changed, check_fields, setting
-from profi.settings.highres import upscaler_source
+from profi.settings.highres import HIGHRES, NONE, HighRes, upscaler_source
 from profi.settings.method import (
     DEFAULT_READING,
     READINGS,
@@ -100,6 +100,10 @@ def _default_reading() -> Reading:
     return READINGS[DEFAULT_READING]
 
 
+def _no_highres() -> HighRes:
+    return NONE
+
+
 @dataclass(frozen=True)
 class Config:
     """One command: a model, a method, data, metrics, and the stages to run.
@@ -123,8 +127,8 @@ class Config:
     report: ReportConfig = setting(ReportConfig, "what the report shows")
     figure: FigureConfig = setting(FigureConfig, "the figure to draw")
     sampling: Sampling = setting(Sampling, "how the diffusion is sampled")
-    highres: Literal["none", "ours", "released", "paper"] = setting(
-        "none",
+    highres: HighRes = setting(
+        _no_highres,
         "after painting, every picture is enlarged in high resolution by these settings and stored "
         "in the run's folder highres (docs/highres.md)",
     )
@@ -154,8 +158,16 @@ class Config:
 
     def __post_init__(self) -> None:
         check_fields("", self)
-        if self.highres != "none" and self.upscaler is not None:
+        if self.upscaler is not None:
             upscaler_source(self.upscaler)
+        if self.highres.name == "none" and self.highres.changes:
+            key = min(self.highres.changes)
+            raise UserError(f"highres.{key} has no effect without highres={' or '.join(HIGHRES)}")
+        if self.stage != "figure" and (self.highres.crop, self.highres.long_side) != (None, None):
+            raise UserError(
+                "highres: stored pictures have their size: leave highres.crop and "
+                "highres.long_side null"
+            )
         parse_shard(self.shard)
         if self.workers != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", self.workers):
             raise UserError(f"workers={self.workers}: write a number of processes, or auto")

@@ -35,8 +35,9 @@ class HighRes:
     masks are resized and rounded to bytes is the evaluation's (`profi.settings.evaluation`).
     """
 
-    name: Literal["ours", "released", "paper"] = setting(
-        "ours", "label: the set of values that the changes start from"
+    name: Literal["none", "ours", "released", "paper"] = setting(
+        "ours",
+        "label: the set of values that the changes start from; none: nothing is enlarged",
     )
     long_side: int | None = setting(
         None,
@@ -135,7 +136,7 @@ class HighRes:
     @property
     def changes(self) -> dict[str, object]:
         """The values that differ from those of the named set."""
-        return differing(self, HIGHRES[self.name])
+        return differing(self, CHOICES[self.name])
 
 
 OURS = HighRes()
@@ -159,6 +160,9 @@ PAPER = HighRes(
     vae_tile=None,
 )
 HIGHRES: Mapping[str, HighRes] = MappingProxyType({h.name: h for h in (OURS, RELEASED, PAPER)})
+NONE = HighRes(name="none")
+#: What an experiment may have as `highres`.
+CHOICES: Mapping[str, HighRes] = MappingProxyType({"none": NONE, **HIGHRES})
 
 #: Upscalers by name, as folders or repositories.
 UPSCALERS: Mapping[str, str] = MappingProxyType(

@@ -24,7 +24,7 @@ from profi.harness.export import Choice, export
 from profi.highres import load_upscaler
 from profi.models.backbone import load_backbone
 from profi.settings import Config
-from profi.settings.highres import HIGHRES
+from profi.settings.highres import HIGHRES, NONE
 from profi.store.generations import (
     read_generations,
     read_generations_part,
@@ -44,7 +44,9 @@ def upscaler_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(settings: Settings, upscaler_folder: Path) -> Config:
-    config = settings(seed=3, highres="ours", upscaler=str(upscaler_folder), stage="generate")
+    config = settings(
+        seed=3, highres=HIGHRES["ours"], upscaler=str(upscaler_folder), stage="generate"
+    )
     model = replace(config.model, long_side=32, batch_size=1)
     return replace(
         config, model=model, ablations=["base"], data=replace(config.data, limit=3), part_size=2
@@ -104,7 +106,7 @@ def test_stored_pictures_become_what_painter_highres_gives(
 
 
 def test_a_picture_that_fails_is_set_aside(config: Config, upscaler_folder: Path) -> None:
-    go(replace(config, highres="none"))
+    go(replace(config, highres=NONE))
     run = folder_of(config, "base", 3)
     upscaler = load_upscaler(upscaler_folder, "cpu")
     settings = replace(HIGHRES["ours"], num_inference_steps=1)
@@ -128,7 +130,7 @@ def test_a_picture_that_fails_is_set_aside(config: Config, upscaler_folder: Path
 def test_a_shard_enlarges_its_own_parts_whatever_is_painted(
     config: Config, upscaler_folder: Path
 ) -> None:
-    go(replace(config, highres="none"))
+    go(replace(config, highres=NONE))
     run, root = folder_of(config, "base", 3), Path(config.data.root)
     upscaler = load_upscaler(upscaler_folder, "cpu")
     settings = replace(HIGHRES["ours"], num_inference_steps=1)
@@ -142,7 +144,7 @@ def test_a_shard_enlarges_its_own_parts_whatever_is_painted(
 
 
 def test_what_was_painted_again_is_enlarged_again(config: Config, upscaler_folder: Path) -> None:
-    go(replace(config, highres="none"))
+    go(replace(config, highres=NONE))
     run, root = folder_of(config, "base", 3), Path(config.data.root)
     upscaler = load_upscaler(upscaler_folder, "cpu")
     settings = replace(HIGHRES["ours"], num_inference_steps=1)
@@ -158,7 +160,7 @@ def test_what_was_painted_again_is_enlarged_again(config: Config, upscaler_folde
 def test_as_decoded_needs_pictures_that_are_not_blended(config: Config) -> None:
     blended = replace(config.sampling, output="blended")
     with pytest.raises(UserError, match=r"high resolution failed for 1 of 1 runs"):
-        go(replace(config, highres="released", sampling=blended))
+        go(replace(config, highres=HIGHRES["released"], sampling=blended))
 
 
 def test_a_missing_upscaler_is_found_before_the_painting(config: Config, tmp_path: Path) -> None:
@@ -173,6 +175,9 @@ def test_a_missing_upscaler_is_found_before_the_painting(config: Config, tmp_pat
 
 def test_a_wrong_upscaler_is_refused_before_anything_is_painted(settings: Settings) -> None:
     with pytest.raises(UserError, match="upscaler 'x5' is unknown"):
-        settings(highres="released", upscaler="x5")
-    with pytest.raises(UserError, match="highres=best"):
-        settings(highres="best")
+        settings(highres=HIGHRES["released"], upscaler="x5")
+    for changes in ({"crop": 4}, {"long_side": 64}):
+        with pytest.raises(UserError, match=r"leave highres\.crop and highres\.long_side null"):
+            settings(highres=replace(HIGHRES["ours"], **changes))
+    with pytest.raises(UserError, match=r"highres\.tile has no effect without highres=ours"):
+        settings(highres=replace(NONE, tile=96))

@@ -21,8 +21,10 @@ import profi
 from profi.cli.paint import main
 from profi.highres import HIGHRES, Enlarging, Segmenter, Upscaler, load_segmenter
 from profi.highres.latent_masks import box_dilated
+from profi.highres.segmenter import BOXES
 from profi.metrics.functional import Box
 from profi.models.backbone import Backbone
+from profi.settings.evaluation import EVALUATIONS
 from profi.types import UserError
 
 SETTINGS = replace(
@@ -110,8 +112,8 @@ def test_all_or_nothing_leaves_the_mask(
     assert torch.equal(nothing.mask, work.mask)
     assert torch.equal(nothing.hole, work.hole)
     assert [r.getMessage() for r in caplog.records] == [
-        "no object is found in a part of the mask, which stays as it is"
-    ] * 2
+        "no object is found in 2 of the mask's 2 parts: they stay whole"
+    ]
 
 
 def test_it_sees_the_old_and_the_new_picture_with_a_box_per_part(painter: profi.Painter) -> None:
@@ -183,6 +185,28 @@ def test_boxes_do_not_influence_each_other(segmenter: Segmenter) -> None:
         assert np.array_equal(segmenter(seen, [box])[0], one)
 
 
+def test_a_mask_that_the_low_picture_lacks_stays() -> None:
+    hole = torch.zeros(1024, 768, dtype=torch.bool)
+    hole[301, 402] = True
+    image, low = torch.zeros(3, 1024, 768), torch.rand(3, 32, 24)
+    released = EVALUATIONS["released"]
+    work = Enlarging.of(image, hole, lambda *_: low, 32, SETTINGS, released)
+    assert work.hole.any()
+    assert not work.low_mask.any()
+    assert work.narrowed(Found(lambda y, x, n: y >= 0)) is work
+
+
+def test_many_boxes_are_seen_in_turns(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = np.asarray(picture(90, 70))
+    boxes = [Box(i, 2 * i, 20 + i, 30 + i) for i in range(2 * BOXES + 3)]
+    whole = segmenter(seen, boxes)
+    assert whole.shape == (len(boxes), 70, 90)
+    monkeypatch.setattr("profi.highres.segmenter.BOXES", 1000)
+    assert np.array_equal(segmenter(seen, boxes), whole)
+
+
 def test_a_box_is_in_the_pictures_own_pixels(segmenter: Segmenter) -> None:
     """A picture of SAM's own size, and the same twice as large with a box twice as large."""
     seen = np.asarray(picture(SIDE, SIDE))
@@ -208,7 +232,7 @@ def test_a_picture_is_narrowed_from_the_command_line(
 
 
 def test_mistakes_are_one_line(sam: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"segmenter '.*nowhere' cannot be loaded .*--segmenter="):
+    with pytest.raises(UserError, match=r"segmenter '.*nowhere' cannot be loaded .*segmenter="):
         load_segmenter(tmp_path / "nowhere", "cpu")
     with pytest.raises(UserError, match=r"segmenter .* cannot be loaded"):
         load_segmenter(folder, "cpu")
@@ -229,3 +253,13 @@ def test_the_segmenter_goes_with_high_resolution(
     arguments = ["image.png", "image.png", "a bus", "-o", "out.png", "--segmenter", "sam"]
     assert main(arguments) == 2
     assert "--segmenter needs --highres" in capsys.readouterr().err
+
+
+def test_a_wrong_name_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(90, 70).save("image.png")
+    arguments = ["image.png", "image.png", "a bus", "-o", "out.png", "--highres"]
+    assert main([*arguments, "--segmenter", "no/such/folder"]) == 2
+    assert "--segmenter no/such/folder: give a folder or a repository" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, StableDiffusionUpscalePipeline
 from safetensors.torch import load_file, save_file
 
 from profi.highres import Upscaler, load_upscaler
+from profi.highres.upscaler import vae_dtype
 from profi.types import UserError
 
 
@@ -78,6 +79,10 @@ def test_half_precision_leaves_a_vae_that_overflows(copy: Path) -> None:
     half = load_upscaler(copy, "cpu", "bfloat16")
     assert half.unet.dtype == torch.bfloat16
     assert half.vae.dtype == torch.float32  # on a CPU
+    for force, dtype in ((True, torch.float32), (False, torch.float16)):
+        half.vae.register_to_config(force_upcast=force)
+        assert vae_dtype(half.vae, torch.float16, torch.device("cuda")) == dtype
+        assert vae_dtype(half.vae, torch.bfloat16, torch.device("cuda")) == torch.bfloat16
 
 
 @pytest.mark.parametrize(
