@@ -22,7 +22,8 @@ from profi.metrics import (
     PickScore,
     TransformersDetector,
 )
-from profi.metrics.lpips import LPIPS, FeatureDistance
+from profi.metrics.lpips import LPIPS, FeatureDistance, check_heads
+from profi.metrics.mmdet_detector import installed_config
 from profi.metrics.open_clip_encoder import OPEN_CLIP
 from profi.models.devices import resolve_device
 from profi.models.model_folder import HUB_ERRORS, HUB_TIMEOUT_SECONDS
@@ -64,6 +65,19 @@ def load_metrics(
         )
         for name in settings.metrics
     ]
+
+
+def check_packages(settings: MetricConfig, evaluation: Evaluation) -> None:
+    """UserError for a package that a metric needs and that is not installed.
+
+    To be called first of all: it is found before data are downloaded.
+    """
+    for name in settings.metrics:
+        accuracy = name.partition("_")[0] == "accuracy"
+        if accuracy and _backend(MetricContext(name, settings, evaluation)) == "mmdet":
+            installed_config()
+        if name == "known_region_lpips":
+            check_heads()
 
 
 def required_identity(

@@ -122,6 +122,8 @@ def paint_and_score(command: Command, console: Console) -> Work:
             if models were left out.
     """
     config = command.config
+    if command.wants("score"):
+        build_metrics.check_packages(config.metric, config.evaluation)
     samples = _samples(config, console) if command.wants("generate") else None
     count = processes_for(config, samples)
     on_row = partial(_log_row, command)

@@ -144,13 +144,18 @@ def _unit(activations: torch.Tensor) -> torch.Tensor:
     return activations / (activations.norm(dim=1, keepdim=True) + 1e-10)
 
 
-def _published_heads() -> list[torch.Tensor]:
-    """The five heads' weights, [C] each."""
+def check_heads() -> None:
+    """UserError if torchmetrics, which has the heads, is not installed."""
     if find_spec("torchmetrics") is None:
         raise UserError(
             "known_region_lpips needs torchmetrics, which is not installed: "
             "pip install -c constraints.txt -e '.[lpips]', or remove the metric from metric.metrics"
         )
+
+
+def _published_heads() -> list[torch.Tensor]:
+    """The five heads' weights, [C] each."""
+    check_heads()
     with as_file(files("torchmetrics").joinpath(*_HEADS)) as path:
         state = torch.load(
             verified_file(str(path), _HEADS_SHA256, "torchmetrics"),

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from profi.harness.build_metrics import load_metrics, required_identity
+from profi.harness.experiment import paint_and_score
 from profi.harness.report import _cost
 from profi.harness.run_folder import RunFolder
 from profi.harness.run_status import Entry, RunStatus, latest_scores
+from profi.harness.runs import Command
 from profi.metrics import Sample
 from profi.metrics.aesthetic import AestheticPredictor
 from profi.settings import (
@@ -97,6 +100,22 @@ def test_a_backend_that_is_not_installed_is_one_line(
         with pytest.raises(UserError, match=remedy) as caught:
             load_metrics(config, "cpu", OURS)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("mmdet") is not None, reason="MMDetection is installed")
+@pytest.mark.parametrize("backend", ["mmdet", "transformers"])
+def test_a_package_that_lacks_is_said_before_data_are_read(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: object) -> None:
+        raise AssertionError("the data are read")
+
+    monkeypatch.setattr("profi.harness.experiment._samples", read)
+    metric = MetricConfig(metrics=["accuracy"], accuracy=AccuracyConfig(backend=backend))
+    command = Command(Config(metric=metric, out=str(tmp_path)), "", "")
+    expected = (UserError, "make mmdet") if backend == "mmdet" else (AssertionError, "are read")
+    with pytest.raises(expected[0], match=expected[1]):
+        paint_and_score(command, Console())
 
 
 @pytest.mark.skipif(find_spec("mmdet") is not None, reason="MMDetection is installed")
