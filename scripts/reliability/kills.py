@@ -61,7 +61,7 @@ class Child:
             os._exit(code)
 
     def _note_phases(self) -> None:
-        from profi.harness import experiment
+        from profi.harness import work
         from profi.store import parts
 
         def noting(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,8 +78,8 @@ class Child:
             with self._in("writing"), inner(path) as file:
                 yield file
 
-        experiment.generate = noting("painting", experiment.generate)  # type: ignore[assignment]
-        experiment.score = noting("scoring", experiment.score)  # type: ignore[assignment]
+        work.generate = noting("painting", work.generate)  # type: ignore[assignment]
+        work.score = noting("scoring", work.score)  # type: ignore[assignment]
         parts.whole_file = writing  # type: ignore[assignment]
 
     @contextmanager
