@@ -11,6 +11,7 @@ of an hour (and, for the full disk, the right to mount one).
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import re
 import resource
@@ -80,10 +81,25 @@ def kills(lab: Lab, count: int, seed: int, folder: Path) -> Iterator[Row]:
     )
 
 
+#: File systems of each stage that fill up.
+SIZES = 6
+
+
+def kibibytes(folder: Path) -> int:
+    """What the files of a folder take in a file system with pages of 4 KiB."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sum(4 * math.ceil(path.stat().st_size / 4096) for path in files)
+
+
 def full_disk(lab: Lab) -> Iterator[Row]:
     """File systems of so many KiB, which fill up at one moment or another."""
-    for stage, sizes in (("generate", range(8, 184, 25)), ("score", range(180, 270, 17))):
-        codes, lines, wrong, kept, painted = set(), set(), list[str](), 0, 0
+    (run,) = run_folders(lab.reference)
+    whole = kibibytes(lab.reference)
+    painted = whole - kibibytes(run / "scores")
+    spans = {"generate": (8, painted - 8), "score": (painted + 8, whole - 8)}
+    for stage, (least, most) in spans.items():
+        sizes = [least + i * (most - least) // (SIZES - 1) for i in range(SIZES)]
+        codes, lines, wrong, kept, again = set(), set(), list[str](), 0, 0
         for size in sizes:
             disk = lab.new("disk").parent / "mnt"
             with small_disk(disk, f"{size}k"):
@@ -94,7 +110,7 @@ def full_disk(lab: Lab) -> Iterator[Row]:
                 enlarge(disk, "64m")
                 kept += len(stored(out).pictures)
                 done = lab.again(out)
-                painted += done.count("painted")
+                again += done.count("painted")
                 output = stored(out).against(lab.whole)
             codes.add(shown.code)
             lines |= {
@@ -104,7 +120,7 @@ def full_disk(lab: Lab) -> Iterator[Row]:
             if output != EQUAL or not shown.clean or not done.clean:
                 wrong.append(f"{size} KiB: {output}")
         how = f"{len(sizes)} file systems of {sizes[0]} to {sizes[-1]} KiB, later enlarged"
-        lost = f"{painted + kept - len(sizes) * PICTURES} of {kept} pictures that were written"
+        lost = f"{again + kept - len(sizes) * PICTURES} of {kept} pictures that were written"
         shown = Outcome(max(codes), "\n".join(sorted(lines)), 0)
         after = "; ".join(wrong) or EQUAL
         yield lab.row(f"disk full, stage={stage}", how, shown, lost, after, max(codes) == 2)
