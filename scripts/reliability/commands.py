@@ -30,7 +30,9 @@ ENVIRONMENT = {
 }
 PICTURES, STEPS, PART = 16, 4, 2
 #: Eight parts of two pictures.
+#: One process paints and scores, so that what is killed is at work.
 SMALL = (
+    "workers=1",
     f"data.limit={PICTURES}",
     f"part_size={PART}",
     "model.batch_size=2",
