@@ -35,7 +35,7 @@ def test_it_trains_a_model_that_paints_and_shows_pictures(
         [f"work={work}", "cpu=yes", "steps=2", "batch=4", "pool=8", "pictures=2", "show_every=1"],
     )
     with Image.open(work / "pictures" / "0000002.png") as sheet:
-        assert sheet.size == (2 * 64, 3 * 64)
+        assert sheet.size == (2 * 128, 3 * 128)
     backbone = load_backbone(work / "model", role=SMARTBRUSH)
     row = SmartBrush(backbone, Sampling(num_inference_steps=2))
     painted = row(batch.images, batch.masks, ["a bus"] * 4, batch.seeds)
