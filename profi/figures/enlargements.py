@@ -179,12 +179,16 @@ def _worked(context: FigureContext, count: int) -> tuple[str, list[Worked], Upsc
         triplet, plan = triplets[pick.triplet_id], runs[pick.seed].plan
         seed = plan.noise_seed(triplet)
         multiple, evaluation = config.model.pad_multiple, config.evaluation
-        low = LowPainter(row, triplet.prompt, seed, multiple, settings.low, evaluation)
+        low = LowPainter(row, triplet.prompt, seed, multiple, "decoded", evaluation)
         pixels = load_image(image_root(config.data), triplet)
         image = torch.from_numpy(pixels).permute(2, 0, 1) / 255.0
         mask = torch.from_numpy(triplet_mask(triplet))
         one = Enlarging.of(image, mask, low, config.model.long_side, settings, evaluation)
-        return Worked(pick, triplet, one, seed, _found(context, triplet, one) if scored else None)
+        # As the metric sees it: the picture as it was decoded.
+        found = _found(context, triplet, one) if scored else None
+        if settings.low == "blended":
+            one = one.with_known_low()
+        return Worked(pick, triplet, one, seed, found)
 
     chosen, scored = config.figure, "accuracy" in config.metric.metrics and not config.figure.select
     if chosen.select:

@@ -118,6 +118,16 @@ class Enlarging:
         size = (self.low.shape[1], self.low.shape[2])
         return fit_mask(self.mask[self.part], size, self.evaluation.mask).numpy()
 
+    def with_known_low(self) -> Enlarging:
+        """The same, the low picture's known pixels being the given ones (`HighRes.low` blended)."""
+        given = bytes_of(self.low_given(), self.evaluation.bytes) / 255.0
+        return replace(self, low=torch.where(torch.from_numpy(self.low_mask), self.low, given))
+
+    def low_given(self) -> Tensor:
+        """The given part at the low picture's size, [3, h, w] in [0, 1]."""
+        size = (self.low.shape[1], self.low.shape[2])
+        return fit_picture(self.image[:, *self.part], size, self.evaluation.picture)
+
     def narrowed(self, segment: Segment) -> Enlarging:
         """The same with a mask that holds only the old and the new object.
 
@@ -128,9 +138,7 @@ class Enlarging:
         if not parts:  # (Bicubic resizing loses what is much smaller than a low pixel.)
             return self
         boxes = [bounding_box(one) for one in parts]
-        size = (self.low.shape[1], self.low.shape[2])
-        old = fit_picture(self.image[:, *self.part], size, self.evaluation.picture)
-        objects = segment(array(old), boxes) | segment(array(self.low), boxes)
+        objects = segment(array(self.low_given()), boxes) | segment(array(self.low), boxes)
         found = [part & one for part, one in zip(parts, objects, strict=True)]
         lost = sum(not one.any() for one in found)
         if lost:

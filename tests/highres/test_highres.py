@@ -210,6 +210,19 @@ def test_the_low_picture_is_the_painters(painter: profi.Painter, upscaler: Upsca
         assert np.array_equal(ours, np.asarray(theirs))
 
 
+def test_a_decoded_low_picture_is_blended_later_as_at_once(painter: profi.Painter) -> None:
+    choices = {"steps": 1, "ablation": "base"}
+    for size in ((90, 70), (71, 90)):
+        decoded, at_once = (
+            painter.enlarging(
+                picture(*size), disc(*size), "a", highres=replace(OURS, low=low), **choices
+            )
+            for low in ("decoded", "blended")
+        )
+        assert not torch.equal(decoded.low, at_once.low)
+        assert torch.equal(decoded.with_known_low().low, at_once.low)
+
+
 def test_released_pads_by_reflection_and_resizes_by_pil(painter: profi.Painter) -> None:
     image, hole = picture(90, 70), masks(90, 70)["inside"]
     released = EVALUATIONS["released"]
