@@ -190,7 +190,7 @@ def unreadable_image(lab: Lab) -> Iterator[Row]:
 def out_of_memory(lab: Lab) -> Iterator[Row]:
     """A batch that really gets no memory: an address space smaller than it needs."""
     settings = ("stage=generate", "data.limit=32", "part_size=32", "model.batch_size=32")
-    settings = (*settings, "sampling.num_inference_steps=1", "model.long_side=128")
+    settings = (*settings, "sampling.num_inference_steps=1", "model.long_side=256")
     settings = (*settings, "model.device=cpu")
     # So that the C library gives freed memory back and does not keep it in pieces.
     heap = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}

@@ -230,9 +230,9 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, 
 def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
     """A function that runs its argument in a thread; at most one call runs at a time.
 
-    A call waits for the previous one, and the end of the block waits for the last one. The
-    exception of a call is raised by the next call or at the end of the block. If another exception
-    ends the block, that one is raised.
+    Where no thread can be started the argument is run at once. A call waits for the previous one,
+    and the end of the block waits for the last one. The exception of a call is raised by the next
+    call or at the end of the block. If another exception ends the block, that one is raised.
     """
     pending: list[Future[None]] = []
 
@@ -242,8 +242,16 @@ def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
 
     def call(function: Callable[[], None]) -> None:
         wait()
-        pending.append(thread.submit(function))
+        if thread is None:
+            function()
+        else:
+            pending.append(thread.submit(function))
 
+    thread: ThreadPoolExecutor | None
     with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+        try:
+            thread.submit(int).result()
+        except RuntimeError:  # There is no memory for another thread.
+            thread = None
         yield call
         wait()

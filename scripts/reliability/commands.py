@@ -40,7 +40,7 @@ SMALL = (
     f"sampling.num_inference_steps={STEPS}",
 )
 # What an undisturbed run prints.
-_USUAL = re.compile(r"\d+ triplets of |(paint|score) .+ seed \d+: |report: |fetching |$")
+_USUAL = re.compile(r"\d+ of \d+ triplets sampled|(paint|score) .+ seed \d+: |report: |fetching |$")
 
 
 @dataclass(frozen=True)

@@ -82,3 +82,15 @@ def test_an_interrupt_waits_for_what_is_being_written() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert done == [True]
+
+
+def test_without_a_thread_a_call_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    done: list[int] = []
+    with in_background() as call:
+        for i in range(3):
+            call(lambda i=i: done.append(i))
+            assert done == list(range(i + 1))
