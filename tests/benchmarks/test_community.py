@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import mmap
 import re
 from pathlib import Path
 
@@ -86,12 +88,13 @@ def test_a_peer_or_model_that_is_not_there_is_one_line(
 
 def test_memory_is_the_process_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """256 MiB that a pipeline touches while it paints are counted above the loaded models."""
-    import argparse
 
     class Hungry:
         def __call__(self, *_: object, **__: object) -> argparse.Namespace:
-            held = bytearray(2**28)
-            held[::4096] = b"x" * len(held[::4096])
+            # Mapped anew: an allocator could hand out memory that earlier tests left resident.
+            with mmap.mmap(-1, 2**28) as held:
+                for place in range(0, 2**28, mmap.PAGESIZE):
+                    held[place] = 1
             return argparse.Namespace(images=[None])
 
     monkeypatch.setattr(community, "opened", lambda *_: Hungry())
