@@ -86,7 +86,7 @@ $(VENV)/.ui-tests: $(VENV)/.ui
 	touch $@
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -m slow
 
 test-slurm: $(STAMP)
 	scripts/cluster/install_slurm.sh
