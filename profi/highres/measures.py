@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from profi.highres.enlarging import Compared, Enlarging
 from profi.highres.latent_masks import box_dilated
-from profi.metrics.functional import CAP_DB, known_region_psnr
+from profi.metrics.functional import decibels, known_region_psnr
 
 #: Sigmas in pixels: of the filter whose remainder is the texture, and of the window it is over.
 FINE, WINDOW = 2.0, 12.0
@@ -93,8 +93,7 @@ def faithful(painted: np.ndarray, low: Tensor, mask: np.ndarray) -> float:
     inside = share > 1 - 1e-6
     if not inside.any():
         return math.nan
-    error = float((small - low)[:, inside].double().square().mean())
-    return CAP_DB if error == 0 else min(CAP_DB, -10.0 * math.log10(error))
+    return decibels(float((small - low)[:, inside].double().square().mean()), 1.0)
 
 
 def edge_step(picture: np.ndarray, mask: np.ndarray) -> float:
@@ -128,10 +127,9 @@ def around(mask: np.ndarray) -> tuple[slice, slice]:
     for axis in (1, 0):
         found, side = np.flatnonzero(mask.any(axis)), mask.shape[1 - axis]
         first, last = int(found[0]), int(found[-1]) + 1
-        length = last - first
-        wanted = min(side, max(2 * length, LEAST))
-        start = min(max(0, (first + last - wanted) // 2), side - wanted)
-        parts.append(slice(start, start + wanted))
+        length = min(side, max(2 * (last - first), LEAST))
+        start = min(max(0, (first + last - length) // 2), side - length)
+        parts.append(slice(start, start + length))
     return parts[0], parts[1]
 
 

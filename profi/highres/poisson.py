@@ -140,10 +140,9 @@ def _solved(painted: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndar
 def _laplacian(hole: np.ndarray) -> tuple[sparse.csr_array, sparse.csr_array, np.ndarray]:
     """(A, B, pixels): A c = B (I - painted) for the N unknowns, the flat indices of the hole."""
     pixels = np.flatnonzero(hole)
-    # (32 bits: a picture of 4096 pixels a side would take gigabytes with 64.)
-    number = np.full(hole.size, -1, np.int32)
-    number[pixels] = np.arange(len(pixels), dtype=np.int32)
-    grid = np.arange(hole.size, dtype=np.int32).reshape(hole.shape)
+    number = np.full(hole.size, -1)
+    number[pixels] = np.arange(len(pixels))
+    grid = np.arange(hole.size).reshape(hole.shape)
     pairs = [(grid[:, :-1], grid[:, 1:]), (grid[:-1], grid[1:])]
     a = np.concatenate([np.concatenate([p.ravel(), q.ravel()]) for p, q in pairs])
     b = np.concatenate([np.concatenate([q.ravel(), p.ravel()]) for p, q in pairs])

@@ -71,7 +71,7 @@ class Detector(Protocol):
         ...
 
 
-def load_detector(path: str) -> tuple[Preprocessing, Any]:
+def read_detector(path: str) -> tuple[Preprocessing, Any]:
     """A detector's preprocessing and its model, from a folder or the Hub.
 
     Raises:
@@ -142,7 +142,7 @@ class TransformersDetector:
         Raises:
             UserError: the model is unreachable, not a detector, or has other categories.
         """
-        preprocessing, model = load_detector(path)
+        preprocessing, model = read_detector(path)
         return cls(model.to(device), preprocessing, categories=categories, batch_size=batch_size)
 
     @cached_property

@@ -101,7 +101,12 @@ def known_region_psnr(image: np.ndarray, original: np.ndarray, mask: np.ndarray)
         return math.nan
     difference = image[known].astype(np.float64) - original[known].astype(np.float64)
     error = float(np.mean(difference**2))
-    return CAP_DB if error == 0 else min(CAP_DB, 10.0 * math.log10(255.0**2 / error))
+    return decibels(error, 255.0)
+
+
+def decibels(error: float, peak: float) -> float:
+    """PSNR of a mean squared error, at most CAP_DB; `peak` is the largest value."""
+    return CAP_DB if error == 0 else min(CAP_DB, 10.0 * math.log10(peak**2 / error))
 
 
 def l2_normalised(embeds: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.backbone_utils import BackboneMixin
 
-from profi.metrics.detectors import load_detector
+from profi.metrics.detectors import read_detector
 from profi.metrics.preprocess import Preprocessing
 from profi.types import UserError
 from profi.weights import UNREADABLE, verified_file, why_unreadable
@@ -119,7 +119,7 @@ class FeatureDistance(nn.Module):
 
         None if it has none, such as YOLOS. Raises UserError if it cannot be loaded.
         """
-        preprocessing, detector = load_detector(path)
+        preprocessing, detector = read_detector(path)
         found = next((m for m in detector.modules() if isinstance(m, BackboneMixin)), None)
         return None if found is None else cls(found, preprocessing)
 
