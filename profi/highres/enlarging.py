@@ -150,7 +150,7 @@ class Enlarging:
         mask = self.mask.clone()
         given = (self.box.bottom - self.box.top, self.box.right - self.box.left)
         mask[self.part] &= fit_mask(low, given, "covering")
-        if not mask.any():  # (A mask that bicubic resizing has grown can be found outside of itself.)
+        if not mask.any():  # (Bicubic resizing grows masks: it was found outside of the given one.)
             return self
         worked = fit_mask(mask[self.part], (self.height, self.width), self.evaluation.mask)
         padded = (self.hole.shape[0], self.hole.shape[1])
